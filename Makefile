@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-compat test-vllm check fix bench clean
+.PHONY: demo test test-compat test-vllm check fix bench servers clean
 
 demo: .venv/.demo  ## route held-out prompts through a real proxy and print what it served
 	$(BIN)/python -m demo
 
-test: .venv/.dev  ## all tests, real proxy processes included
+test: .venv/.dev servers  ## all tests, real proxy, Redis and browser processes included
 	$(BIN)/python -m pytest
 
 test-compat: .venv/.dev  ## the proxy tests at both ends of the supported LiteLLM range
@@ -28,6 +28,9 @@ fix: .venv/.dev
 
 bench: .venv/.dev  ## what a decision costs; five minutes
 	$(BIN)/python -m bench
+
+servers:
+	scripts/setup_debian.sh chromium chromium-driver redis-server
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
