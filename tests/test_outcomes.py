@@ -220,3 +220,11 @@ def test_what_is_written_is_read_back(tmp_path_factory, suffix, outcomes):
     write_outcomes(outcomes, path)
     assert_same(read_outcomes(path), outcomes)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_vendored_routellm_outcomes_have_the_accuracies_of_its_protocol():
+    outcomes = read_outcomes(EXAMPLE.parents[1] / "routellm_mmlu_gsm8k" / "outcomes.parquet", wide=True)
+    gsm8k = np.array([name == "gsm8k" for name in outcomes.categories])
+    assert outcomes.models == ("gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1")
+    np.testing.assert_allclose(outcomes.rewards_PM[~gsm8k].mean(axis=0), [0.8059, 0.6809], atol=5e-5)
+    np.testing.assert_allclose(outcomes.rewards_PM[gsm8k].mean(axis=0), [0.8577, 0.6373], atol=5e-5)
