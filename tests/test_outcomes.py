@@ -209,6 +209,7 @@ def tables(draw: st.DrawFn) -> Outcomes:
         tags=per_prompt(st.lists(texts, max_size=3, unique=True).map(tuple)),
         splits=per_prompt(st.sampled_from(["train", "test", "dev", ""])),
         reward_model=draw(st.one_of(st.just(""), texts)),
+        log_likelihood_PM=None if np.isnan(extra["usd"]).all() else -extra["usd"],
     )
 
 
@@ -228,3 +229,11 @@ def test_vendored_routellm_outcomes_have_the_accuracies_of_its_protocol():
     assert outcomes.models == ("gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1")
     np.testing.assert_allclose(outcomes.rewards_PM[~gsm8k].mean(axis=0), [0.8059, 0.6809], atol=5e-5)
     np.testing.assert_allclose(outcomes.rewards_PM[gsm8k].mean(axis=0), [0.8577, 0.6373], atol=5e-5)
+
+
+def test_judged_columns_are_kept_and_averaged_over_samples_and_absent_columns_are_none(tmp_path):
+    rows = "prompt_id,prompt,model,reward,sample,log_likelihood\np,x,a,1,0,-1\np,x,a,0,1,-3\np,x,b,0,0,\n"
+    outcomes = read_outcomes(write(tmp_path / "o.csv", rows))
+    np.testing.assert_array_equal(outcomes.log_likelihood_PM, [[-2, np.nan]])
+    assert outcomes.self_check_PM is None
+    assert outcomes.subset(np.array([True])).log_likelihood_PM.shape == (1, 2)

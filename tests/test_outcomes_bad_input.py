@@ -48,6 +48,7 @@ LONG_CASES = {
     "empty model": (f"{LONG}\n{GOOD}p2,two,,1\n", ["row 2", "model is empty"]),
     "negative tokens": (f"{LONG},output_tokens\np1,one,a,1,-3\n", ["row 1", "'p1'", "output_tokens is -3"]),
     "negative cost": (f"{LONG},cost_usd\np1,one,a,1,-0.5\n", ["row 1", "'a'", "cost_usd is -0.5"]),
+    "self-check above 1": (f"{LONG},self_check\np1,one,a,1,1.5\n", ["row 1", "self_check is 1.5", "from 0 to 1"]),
     "no samples": (f"{LONG},n_samples\np1,one,a,1,0\n", ["row 1", "n_samples is 0", "at least 1"]),
     "half a sample": (f"{LONG},n_samples\np1,one,a,1,1.5\n", ["row 1", "n_samples is 1.5", "whole"]),
     "two reward models": (f"{LONG},reward_model\np1,one,a,1,x\np1,one,a,1,y\n", ["x, y", "--reward-model"]),

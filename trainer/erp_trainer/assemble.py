@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from erp_trainer.long_form import JUDGED_COLUMNS
 from erp_trainer.outcomes import Outcomes, assign_split
 from erp_trainer.promptset import Prompt
 from litellm_erp.errors import RunError
@@ -26,6 +27,7 @@ _PER_CELL = (
     "input_tokens_PM",
     "cost_usd_PM",
 )  # fmt: skip
+_JUDGED = tuple(f"{name}_PM" for name in JUDGED_COLUMNS)
 
 
 @dataclass(slots=True)
@@ -166,12 +168,15 @@ def with_model(outcomes: Outcomes, newcomer: Outcomes) -> Outcomes:
     column, rows = models.index(name), {prompt_id: p for p, prompt_id in enumerate(newcomer.prompt_ids)}
     source = np.array([rows.get(prompt_id, -1) for prompt_id in outcomes.prompt_ids], dtype=np.int64)
     changed: dict[str, Any] = {"models": models}
-    for cells in _PER_CELL:
-        mine: np.ndarray = getattr(outcomes, cells)
+    for cells in (*_PER_CELL, *_JUDGED):
+        mine: np.ndarray | None = getattr(outcomes, cells)
+        if mine is None:
+            continue
+        theirs: np.ndarray | None = getattr(newcomer, cells)
         missing = 0 if cells == "n_samples_PM" else np.nan
         merged = np.full((len(source), len(models)), missing, dtype=mine.dtype)
         merged[:, [models.index(model) for model in outcomes.models]] = mine
-        merged[:, column] = np.where(source >= 0, getattr(newcomer, cells)[source, 0], missing)
+        merged[:, column] = missing if theirs is None else np.where(source >= 0, theirs[source, 0], missing)
         changed[cells] = merged
     return replace(outcomes, **changed)
 
@@ -180,7 +185,9 @@ def of_models(outcomes: Outcomes, models: Sequence[str]) -> Outcomes:
     """The table of some of its models, sorted; every prompt is kept, also where none of them has an outcome."""
     kept = tuple(sorted(models))
     columns = [outcomes.models.index(model) for model in kept]
-    return replace(outcomes, models=kept, **{name: getattr(outcomes, name)[:, columns] for name in _PER_CELL})
+    recorded = {name: getattr(outcomes, name) for name in (*_PER_CELL, *_JUDGED)}
+    arrays: dict[str, Any] = {name: array if array is None else array[:, columns] for name, array in recorded.items()}
+    return replace(outcomes, models=kept, **arrays)
 
 
 def _cell(sampled: _Sampled, rewards: np.ndarray | None, where: str) -> dict[str, float]:

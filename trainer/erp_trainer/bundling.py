@@ -105,7 +105,18 @@ def table_of(
         groups_P=outcomes.duplicate_groups(),
         categories_P=np.array(outcomes.categories),
         cost_scale=1.0 if _relative(prices) else 1000.0,
+        tags_P=_tags(outcomes),
+        log_likelihood_PM=outcomes.log_likelihood_PM,
+        self_check_PM=outcomes.self_check_PM,
     )
+
+
+def _tags(outcomes: Outcomes) -> np.ndarray | None:
+    if not any(outcomes.tags):
+        return None
+    tags_P = np.empty(len(outcomes.tags), dtype=object)
+    tags_P[:] = outcomes.tags
+    return tags_P
 
 
 def fit_token_head(

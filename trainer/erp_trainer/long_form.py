@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("prompt_id", "prompt", "model", "category", "split", "tags", "reward_model")
 NUMBER_COLUMNS = ("n_samples", "reward_std", "input_tokens", "output_tokens", "cost_usd")
-CONTRACT_COLUMNS = (*TEXT_COLUMNS, "reward", "sample", *NUMBER_COLUMNS)
+# What some policies judge an answer by after the call; arrays of outcomes only where a file has them.
+JUDGED_COLUMNS = ("log_likelihood", "self_check")
+CONTRACT_COLUMNS = (*TEXT_COLUMNS, "reward", "sample", *NUMBER_COLUMNS, *JUDGED_COLUMNS)
 # One number per row cannot be told apart per model, and a wrong cost is worse than none.
-_LONG_ONLY = ("model", "reward", "reward_std", "output_tokens", "cost_usd")
+_LONG_ONLY = ("model", "reward", "reward_std", "output_tokens", "cost_usd", *JUDGED_COLUMNS)
 
 ROWS_PER_GROUP = 1 << 17
 
@@ -159,6 +161,7 @@ def long_tables(outcomes: Outcomes) -> Iterator[Any]:
         for name in ("reward_std", "input_tokens", "output_tokens", "cost_usd")
         if not np.isnan(getattr(outcomes, f"{name}_PM")[outcomes.n_samples_PM > 0]).all()
     ]
+    recorded += [name for name in JUDGED_COLUMNS if getattr(outcomes, f"{name}_PM") is not None]
     stated = [name for name in ("categories", "splits", "tags") if any(getattr(outcomes, name))]
     step = max(1, ROWS_PER_GROUP // max(1, len(outcomes.models)))
     for start in range(0, max(1, len(outcomes.prompt_ids)), step):

@@ -28,6 +28,7 @@ from erp_trainer.columns import Coded, fail_where
 from erp_trainer.duplicates import split_in_half
 from erp_trainer.long_form import (
     CONTRACT_COLUMNS,
+    JUDGED_COLUMNS,
     NUMBER_COLUMNS,
     ROWS_PER_GROUP,
     TEXT_COLUMNS,
@@ -56,6 +57,8 @@ class Outcomes:
     categories : P, "" where there is none
     tags : P, empty where there are none
     splits : P, "train", "test", another value as the file had it, or "" where there is none
+    log_likelihood_PM, self_check_PM : float64, of the recorded responses: mean token log-likelihood, and how far the
+        model's own check accepts it, in [0, 1]; NaN where not recorded, None where the file has no such column
     reward_model : "" where the file names none
     prompts_without_outcome : prompts that a wide file listed with only empty cells, and that were left out
     """
@@ -74,6 +77,8 @@ class Outcomes:
     splits: tuple[str, ...]
     reward_model: str = ""
     prompts_without_outcome: int = 0
+    log_likelihood_PM: np.ndarray | None = None
+    self_check_PM: np.ndarray | None = None
 
     def subset(self, mask_P: np.ndarray) -> Outcomes:
         """The prompts at which ``mask_P`` (shape (P,), bool) is true; all models are kept."""
@@ -82,7 +87,8 @@ class Outcomes:
             raise ValueError(f"mask of shape {mask_P.shape} for {len(self.prompt_ids)} prompts")
         rows = np.flatnonzero(mask_P).tolist()
         kept: dict[str, Any] = {name: tuple(getattr(self, name)[row] for row in rows) for name in _PER_PROMPT}
-        kept |= {f.name: getattr(self, f.name)[mask_P] for f in fields(self) if f.name.endswith("_PM")}
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_PM")}
+        kept |= {name: array if array is None else array[mask_P] for name, array in arrays.items()}
         return replace(self, **kept)
 
     def split(self, name: str) -> Outcomes:
@@ -177,7 +183,8 @@ def _pivot(table: Table, ids: Coded, rows: LongRows) -> Outcomes:
             "Leave the row out if there is no outcome"
         ),
     )
-    extra = {name: columns.numbers(table, name).values_N[rows.row_N] for name in NUMBER_COLUMNS}
+    extra = {name: columns.numbers(table, name).values_N[rows.row_N] for name in (*NUMBER_COLUMNS, *JUDGED_COLUMNS)}
+    extra = {name: cells_N for name, cells_N in extra.items() if name in NUMBER_COLUMNS or not np.isnan(cells_N).all()}
     _check_numbers(extra, at)
 
     cell_N = ids.codes_N[rows.row_N] * n_models + rows.model_N
@@ -206,13 +213,21 @@ def _pivot(table: Table, ids: Coded, rows: LongRows) -> Outcomes:
     )
 
 
+_RANGES = {"n_samples": (1.0, np.inf), "log_likelihood": (-np.inf, np.inf), "self_check": (0.0, 1.0)}
+_EXPECTED = {
+    "n_samples": "a whole number of at least 1",
+    "log_likelihood": "a finite number",
+    "self_check": "a number from 0 to 1",
+}
+
+
 def _check_numbers(extra: Mapping[str, np.ndarray], at: Callable[[int], str]) -> None:
     for name, values_N in extra.items():
-        low = 1 if name == "n_samples" else 0
-        bad_N = np.isinf(values_N) | (values_N < low)
+        low, high = _RANGES.get(name, (0.0, np.inf))
+        bad_N = np.isinf(values_N) | (values_N < low) | (values_N > high)
         if name == "n_samples":
             bad_N |= np.isfinite(values_N) & (np.floor(values_N) != values_N)
-        expected = "a whole number of at least 1" if name == "n_samples" else "a finite number of at least 0"
+        expected = _EXPECTED.get(name, "a finite number of at least 0")
         fail_where(
             bad_N,
             lambda i, name=name, values_N=values_N, expected=expected: (  # type: ignore[misc]
@@ -275,7 +290,7 @@ def _average(
     rewards = mean(reward_N)
     squares = np.bincount(cell_N, weights=(reward_N - rewards[cell_N]) ** 2, minlength=counts.size)
     variance = np.divide(squares, counts - 1, out=np.full(counts.size, np.nan), where=counts > 1)
-    others = {name: mean(extra[name]) for name in ("input_tokens", "output_tokens", "cost_usd")}
+    others = {name: mean(values_N) for name, values_N in extra.items() if name not in ("n_samples", "reward_std")}
     return {"rewards": rewards, "n_samples": counts.astype(np.int64), "reward_std": np.sqrt(variance), **others}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ class Table:
     groups_P : shape (P,), int; duplicate prompts share a number
     categories_P : shape (P,), str
     cost_scale : 1000 for USD (λ is per USD per 1,000 requests), 1 for relative cost
+    tags_P : shape (P,), object, a tuple of str per prompt; None where nothing was tagged
+    log_likelihood_PM : shape (P, M), mean token log-likelihood of the recorded responses; None where not recorded
+    self_check_PM : shape (P, M), in [0, 1], how far a model's own check accepts its response; None where not recorded
     """
 
     models: tuple[str, ...]
@@ -34,6 +38,9 @@ class Table:
     groups_P: np.ndarray
     categories_P: np.ndarray
     cost_scale: float = REQUESTS_PER_LAMBDA_UNIT
+    tags_P: np.ndarray | None = None
+    log_likelihood_PM: np.ndarray | None = None
+    self_check_PM: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards_PM)
@@ -99,6 +106,9 @@ class Table:
             realised_cost_PM=self.realised_cost_PM[mask_P],
             groups_P=self.groups_P[mask_P],
             categories_P=self.categories_P[mask_P],
+            tags_P=_taken(self.tags_P, mask_P),
+            log_likelihood_PM=_taken(self.log_likelihood_PM, mask_P),
+            self_check_PM=_taken(self.self_check_PM, mask_P),
         )
 
     def columns(self, models: Sequence[int]) -> Table:
@@ -109,4 +119,10 @@ class Table:
             rewards_PM=self.rewards_PM[:, models],
             expected_cost_PM=self.expected_cost_PM[:, models],
             realised_cost_PM=self.realised_cost_PM[:, models],
+            log_likelihood_PM=_taken(self.log_likelihood_PM, np.s_[:, models]),
+            self_check_PM=_taken(self.self_check_PM, np.s_[:, models]),
         )
+
+
+def _taken(array: np.ndarray | None, index: Any) -> np.ndarray | None:
+    return None if array is None else array[index]
