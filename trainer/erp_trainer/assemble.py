@@ -16,6 +16,7 @@ import numpy as np
 from erp_trainer.long_form import JUDGED_COLUMNS
 from erp_trainer.outcomes import Outcomes, assign_split
 from erp_trainer.promptset import Prompt
+from erp_trainer.single_rewards import MAX_KEPT_SAMPLES
 from litellm_erp.errors import RunError
 
 Key = tuple[str, str]
@@ -130,6 +131,7 @@ def outcomes_of(
     arrays = {name: np.full((len(prompts), len(models)), np.nan) for name in _PER_CELL}
     arrays["n_samples_PM"] = np.zeros((len(prompts), len(models)), dtype=np.int64)
     counts = {}
+    singles: dict[tuple[int, int], np.ndarray] = {}
     for m, model in enumerate(models):
         found = counts[model] = ModelCounts()
         last = {str(r["prompt_id"]): _Sampled.of(r) for r in samples[model] if r.get("prompt_id") in rows}
@@ -138,6 +140,7 @@ def outcomes_of(
             if sampled is not None and found.count(sampled, scored):
                 for name, value in _cell(sampled, scored, f"model {model!r}, prompt {prompt_id!r}").items():
                     arrays[name][p, m] = value
+                singles[p, m] = np.asarray(scored)[:MAX_KEPT_SAMPLES]
         found.skipped.update({"not sampled": len(rows) - len(last)} if len(last) < len(rows) else {})
         if not found.prompts:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in found.skipped.items()) or "no reward"
@@ -153,6 +156,7 @@ def outcomes_of(
         splits=tuple(prompt.split for prompt in kept),
         reward_model=reward_model,
         prompts_without_outcome=len(prompts) - len(kept),
+        samples_PMK=_singles(singles, arrays["rewards_PM"].shape, has_outcome),
         **{name: array[has_outcome] for name, array in arrays.items()},
     )
     return assign_split(outcomes), counts
@@ -178,6 +182,7 @@ def with_model(outcomes: Outcomes, newcomer: Outcomes) -> Outcomes:
         merged[:, [models.index(model) for model in outcomes.models]] = mine
         merged[:, column] = missing if theirs is None else np.where(source >= 0, theirs[source, 0], missing)
         changed[cells] = merged
+    changed["samples_PMK"] = _merged_samples(outcomes, newcomer, models, source)
     return replace(outcomes, **changed)
 
 
@@ -187,7 +192,37 @@ def of_models(outcomes: Outcomes, models: Sequence[str]) -> Outcomes:
     columns = [outcomes.models.index(model) for model in kept]
     recorded = {name: getattr(outcomes, name) for name in (*_PER_CELL, *_JUDGED)}
     arrays: dict[str, Any] = {name: array if array is None else array[:, columns] for name, array in recorded.items()}
+    arrays["samples_PMK"] = None if outcomes.samples_PMK is None else outcomes.samples_PMK[:, columns]
     return replace(outcomes, models=kept, **arrays)
+
+
+def _singles(
+    singles: Mapping[tuple[int, int], np.ndarray], shape: tuple[int, ...], has_outcome: np.ndarray
+) -> np.ndarray | None:
+    most = max(map(len, singles.values()), default=0)
+    if most < 2:
+        return None
+    samples = np.full((*shape, most), np.nan, dtype=np.float32)
+    for (p, m), rewards in singles.items():
+        samples[p, m, : len(rewards)] = rewards
+    return samples[has_outcome]
+
+
+def _merged_samples(
+    outcomes: Outcomes, newcomer: Outcomes, models: Sequence[str], source: np.ndarray
+) -> np.ndarray | None:
+    mine, theirs = outcomes.samples_PMK, newcomer.samples_PMK
+    most = max(0 if samples is None else samples.shape[2] for samples in (mine, theirs))
+    if not most:
+        return None
+    merged = np.full((len(source), len(models), most), np.nan, dtype=np.float32)
+    if mine is not None:
+        merged[:, [models.index(model) for model in outcomes.models], : mine.shape[2]] = mine
+    column = merged[:, models.index(newcomer.models[0])]
+    column[:] = np.nan
+    if theirs is not None:
+        column[:, : theirs.shape[2]] = np.where(source[:, None] >= 0, theirs[source, 0], np.nan)
+    return merged
 
 
 def _cell(sampled: _Sampled, rewards: np.ndarray | None, where: str) -> dict[str, float]:

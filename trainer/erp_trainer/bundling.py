@@ -108,6 +108,7 @@ def table_of(
         tags_P=_tags(outcomes),
         log_likelihood_PM=outcomes.log_likelihood_PM,
         self_check_PM=outcomes.self_check_PM,
+        samples_PMK=outcomes.samples_PMK,
     )
 
 

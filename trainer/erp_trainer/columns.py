@@ -47,6 +47,20 @@ class Numbers:
     empty_N: np.ndarray
 
 
+@dataclass(frozen=True)
+class Lists:
+    """A column of lists of numbers.
+
+    Attributes
+    ----------
+    values : shape (S,), float64, all lists one after another
+    sizes_N : shape (N,), int64; 0 where a cell is empty
+    """
+
+    values: np.ndarray
+    sizes_N: np.ndarray
+
+
 def text(table: Table, name: str) -> Coded:
     """Read an optional text column; a missing column has only empty cells.
 
@@ -126,6 +140,41 @@ def numbers(table: Table, name: str, hint: str = "") -> Numbers:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
         raise OutcomesError(f"{table.path}: column {name!r} holds {column.type}; expected numbers{hint}") from exc
     return _numbers(column)
+
+
+def number_lists(table: Table, name: str, rows: np.ndarray) -> Lists:
+    """Read an optional column of lists of numbers at some rows; CSV and JSONL hold them as JSON.
+
+    Raises
+    ------
+    OutcomesError : a cell is no list of numbers
+    """
+    if name not in table.columns:
+        return Lists(np.empty(0), np.zeros(len(rows), dtype=np.int64))
+    column = table.columns[name].take(pa.array(rows)).combine_chunks()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        cells = [_list_of_numbers(table, name, cell, row) for cell, row in zip(column.to_pylist(), rows, strict=True)]
+        column = pa.array(cells, pa.list_(pa.float64()))
+    try:
+        column = column.cast(pa.list_(pa.float64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        raise OutcomesError(
+            f"{table.path}: column {name!r} holds {column.type}; expected lists of numbers. Drop the column"
+        ) from exc
+    sizes_N = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = np.asarray(column.flatten().fill_null(np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return Lists(values, sizes_N)
+
+
+def _list_of_numbers(table: Table, name: str, cell: str | None, row: int) -> list[float] | None:
+    if cell is None or not cell.strip():
+        return None
+    try:
+        return [float(value) for value in json.loads(cell)]
+    except (ValueError, TypeError) as exc:
+        raise OutcomesError(
+            f"{table.path}: row {row + 1}: column {name!r} holds {_short(cell)}; expected a JSON list of numbers"
+        ) from exc
 
 
 def first_rows(codes_N: np.ndarray, size: int) -> np.ndarray:

@@ -25,9 +25,9 @@ TEXT_COLUMNS = ("prompt_id", "prompt", "model", "category", "split", "tags", "re
 NUMBER_COLUMNS = ("n_samples", "reward_std", "input_tokens", "output_tokens", "cost_usd")
 # What some policies judge an answer by after the call; arrays of outcomes only where a file has them.
 JUDGED_COLUMNS = ("log_likelihood", "self_check")
-CONTRACT_COLUMNS = (*TEXT_COLUMNS, "reward", "sample", *NUMBER_COLUMNS, *JUDGED_COLUMNS)
+CONTRACT_COLUMNS = (*TEXT_COLUMNS, "reward", "sample", "sample_rewards", *NUMBER_COLUMNS, *JUDGED_COLUMNS)
 # One number per row cannot be told apart per model, and a wrong cost is worse than none.
-_LONG_ONLY = ("model", "reward", "reward_std", "output_tokens", "cost_usd", *JUDGED_COLUMNS)
+_LONG_ONLY = ("model", "reward", "reward_std", "sample_rewards", "output_tokens", "cost_usd", *JUDGED_COLUMNS)
 
 ROWS_PER_GROUP = 1 << 17
 
@@ -187,6 +187,8 @@ def _long_table(outcomes: Outcomes, part: slice, recorded: list[str], stated: li
         "n_samples": cells(outcomes.n_samples_PM),
         **{name: cells(getattr(outcomes, f"{name}_PM")) for name in recorded},
     }
+    if outcomes.samples_PMK is not None:
+        table["sample_rewards"] = _lists(outcomes.samples_PMK[part][prompt_N, model_N])
     if "categories" in stated:
         table["category"] = repeat(outcomes.categories[part], prompt_N)
     if "splits" in stated:
@@ -197,3 +199,12 @@ def _long_table(outcomes: Outcomes, part: slice, recorded: list[str], stated: li
     if outcomes.reward_model:
         table["reward_model"] = repeat([outcomes.reward_model], np.zeros_like(prompt_N))
     return pa.table(table)
+
+
+def _lists(samples_NK: np.ndarray) -> Any:
+    """The recorded samples of each row as a list; null where there are fewer than two."""
+    recorded = ~np.isnan(samples_NK)
+    recorded &= recorded.sum(axis=1, keepdims=True) > 1
+    sizes = recorded.sum(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(samples_NK[recorded]), mask=pa.array(sizes == 0))

@@ -38,6 +38,7 @@ from erp_trainer.long_form import (
     of_reward_model,
     wide_rows,
 )
+from erp_trainer.single_rewards import by_cell, check_lists
 from erp_trainer.tables import Table, check_suffix, read_table
 from litellm_erp.errors import OutcomesError
 
@@ -61,6 +62,8 @@ class Outcomes:
         model's own check accepts it, in [0, 1]; NaN where not recorded, None where the file has no such column
     reward_model : "" where the file names none
     prompts_without_outcome : prompts that a wide file listed with only empty cells, and that were left out
+    samples_PMK : float32, shape (P, M, K), the single rewards behind the means in sample order, NaN where there are
+        fewer; None where no mean is of two on record. At most ``MAX_KEPT_SAMPLES`` of each
     """
 
     prompt_ids: tuple[str, ...]
@@ -79,6 +82,7 @@ class Outcomes:
     prompts_without_outcome: int = 0
     log_likelihood_PM: np.ndarray | None = None
     self_check_PM: np.ndarray | None = None
+    samples_PMK: np.ndarray | None = None
 
     def subset(self, mask_P: np.ndarray) -> Outcomes:
         """The prompts at which ``mask_P`` (shape (P,), bool) is true; all models are kept."""
@@ -89,6 +93,7 @@ class Outcomes:
         kept: dict[str, Any] = {name: tuple(getattr(self, name)[row] for row in rows) for name in _PER_PROMPT}
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_PM")}
         kept |= {name: array if array is None else array[mask_P] for name, array in arrays.items()}
+        kept["samples_PMK"] = None if self.samples_PMK is None else self.samples_PMK[mask_P]
         return replace(self, **kept)
 
     def split(self, name: str) -> Outcomes:
@@ -191,15 +196,23 @@ def _pivot(table: Table, ids: Coded, rows: LongRows) -> Outcomes:
     shape = (len(ids.values), n_models)
     counts_PM = np.bincount(cell_N, minlength=shape[0] * n_models)
     sample_N = columns.numbers(table, "sample").values_N[rows.row_N]
+    lists = columns.number_lists(table, "sample_rewards", rows.row_N)
     if np.isnan(sample_N).all():
         _check_unique(cell_N, rows.row_N, at)
+        check_lists(lists, rows.reward_N, extra["n_samples"], at)
+        extra["n_samples"] = np.where(
+            np.isnan(extra["n_samples"]) & (lists.sizes_N > 0), lists.sizes_N, extra["n_samples"]
+        )
         arrays = _scatter(cell_N, counts_PM, rows.reward_N, extra)
+        samples = by_cell(np.repeat(cell_N, lists.sizes_N), lists.values, counts_PM.size)
     else:
         _check_samples(sample_N, extra, at)
         _check_unique(
             cell_N * (1 + np.unique(sample_N).size) + np.unique(sample_N, return_inverse=True)[1], rows.row_N, at
         )
         arrays = _average(cell_N, counts_PM, rows.reward_N, extra)
+        order = np.argsort(sample_N, kind="stable")
+        samples = by_cell(cell_N[order], rows.reward_N[order], counts_PM.size)
 
     has_outcome_P = counts_PM.reshape(shape).any(axis=1)
     keep = np.flatnonzero(has_outcome_P).tolist()
@@ -209,6 +222,7 @@ def _pivot(table: Table, ids: Coded, rows: LongRows) -> Outcomes:
         models=rows.pool,
         reward_model=rows.reward_model,
         prompts_without_outcome=len(ids.values) - len(keep),
+        samples_PMK=None if samples is None else samples.reshape(*shape, -1)[has_outcome_P],
         **kept,
     )
 
@@ -335,9 +349,9 @@ def _write_text(tables: Iterator[Any], path: Path, suffix: str) -> None:
                 if pa.types.is_dictionary(column.type):
                     plain[name] = column.cast(pa.string())
             if suffix == ".csv":
-                if "tags" in plain:
-                    cells = plain["tags"].to_pylist()
-                    plain["tags"] = pa.array([None if tags is None else _json(tags) for tags in cells], pa.string())
+                for name in {"tags", "sample_rewards"} & plain.keys():
+                    cells = plain[name].to_pylist()
+                    plain[name] = pa.array([None if cell is None else _json(cell) for cell in cells], pa.string())
                 pa_csv.write_csv(pa.table(plain), sink, pa_csv.WriteOptions(include_header=sink.tell() == 0))
                 continue
             for record in pa.table(plain).to_pylist():

@@ -1,4 +1,9 @@
-"""PURE. Intervals for means, clustered by prompt."""
+"""PURE. Intervals clustered by prompt: one set of resamples for every figure of an evaluation.
+
+A resample draws as many clusters (groups of duplicate prompts) as there are, with replacement, so it is a vector of
+counts, and the resampled sum of any per-prompt figure is a product with those counts. All figures share the counts:
+hundreds of intervals cost one matrix product, and every difference of two of them is paired.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 N_RESAMPLES = 2000
+# With many clusters the percentiles settle long before the time does.
+N_RESAMPLES_AT_SCALE = 1000
+_MANY_CLUSTERS = 20_000
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and its 95% percentile interval."""
+    """A figure and its 95% percentile interval; NaN where it is not known."""
 
     mean: float
     low: float
@@ -22,24 +31,146 @@ class Interval:
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
-def interval(values_P: np.ndarray, groups_P: np.ndarray, *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> Interval:
-    """Bootstrap interval of a mean; whole groups of duplicate prompts are resampled together.
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """S figures and their values in R resamples.
 
-    For a paired comparison pass the differences of two policies on the same prompts.
-
-    Parameters
+    Attributes
     ----------
-    values_P : shape (P,)
-    groups_P : shape (P,), int
-
-    Source: Efron and Tibshirani (1993), the percentile interval, with clusters.
+    value_S : shape (S,)
+    resampled_RS : shape (R, S)
     """
-    _, inverse, sizes = np.unique(groups_P, return_inverse=True, return_counts=True)
-    sums = np.bincount(inverse, weights=values_P)
-    rng = np.random.default_rng(seed)
-    means = np.empty(n_resamples)
-    for resample in range(n_resamples):
-        drawn = rng.integers(0, len(sums), len(sums))
-        means[resample] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(values_P.mean()), float(low), float(high))
+
+    value_S: np.ndarray
+    resampled_RS: np.ndarray
+
+    def __sub__(self, other: Estimates) -> Estimates:
+        return Estimates(self.value_S - other.value_S, self.resampled_RS - other.resampled_RS)
+
+    def column(self, index: int) -> Estimates:
+        """One figure, as Estimates of one."""
+        return Estimates(self.value_S[index : index + 1], self.resampled_RS[:, index : index + 1])
+
+    def bounds(self) -> np.ndarray:
+        """The 95% percentile intervals, shape (S, 2); NaN where no resample has a value."""
+        sorted_RS = np.sort(self.resampled_RS, axis=0)  # NaN sorts last
+        known_S = (~np.isnan(sorted_RS)).sum(axis=0)
+        bounds = np.full((sorted_RS.shape[1], 2), np.nan)
+        for side, share in enumerate((0.025, 0.975)):
+            at_S = np.maximum(known_S - 1, 0) * share
+            low_S, high_S = np.floor(at_S).astype(np.int64), np.ceil(at_S).astype(np.int64)
+            columns = np.arange(sorted_RS.shape[1])
+            below, above = sorted_RS[low_S, columns], sorted_RS[high_S, columns]
+            bounds[:, side] = below + (at_S - low_S) * (above - below)
+        return bounds
+
+    def intervals(self) -> list[Interval]:
+        """One interval per figure."""
+        return [
+            Interval(float(value), float(low), float(high))
+            for value, (low, high) in zip(self.value_S, self.bounds(), strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """R bootstrap resamples of P prompts in G clusters.
+
+    Attributes
+    ----------
+    weights_RG : shape (R, G), uint8; how often each cluster is drawn
+    cluster_P : shape (P,), int; the cluster of each prompt
+    """
+
+    weights_RG: np.ndarray
+    cluster_P: np.ndarray
+
+    @classmethod
+    def draw(cls, groups_P: np.ndarray, *, seed: int = 0, n_resamples: int | None = None) -> Resamples:
+        """Draw resamples of whole groups.
+
+        Parameters
+        ----------
+        groups_P : shape (P,), int; prompts of one group are drawn together
+        n_resamples : by default ``N_RESAMPLES``, or ``N_RESAMPLES_AT_SCALE`` for many clusters
+
+        Source: Efron and Tibshirani (1993), with clusters.
+        """
+        unique, cluster = np.unique(groups_P, return_inverse=True)
+        n_clusters = len(unique)
+        if n_resamples is None:
+            n_resamples = N_RESAMPLES if n_clusters <= _MANY_CLUSTERS else N_RESAMPLES_AT_SCALE
+        rng = np.random.default_rng(seed)
+        starts = np.arange(0, n_clusters, _CHUNK)
+        sizes = np.diff(np.append(starts, n_clusters))
+        # How many of a resample's draws fall into each chunk of clusters, then which clusters they are.
+        per_chunk = rng.multinomial(n_clusters, sizes / n_clusters, size=n_resamples)
+        weights = np.empty((n_resamples, n_clusters), dtype=np.uint8)
+        for chunk, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+            drawn = rng.integers(0, size, per_chunk[:, chunk].sum())
+            row = np.repeat(np.arange(n_resamples), per_chunk[:, chunk])
+            counts = np.bincount(row * size + drawn, minlength=n_resamples * size)
+            weights[:, start : start + size] = counts.reshape(n_resamples, size)
+        return cls(weights, cluster)
+
+    def sums(self, values_PS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums over prompts, shape (S,), and over each resample, shape (R, S), of finite values."""
+        n_clusters = self.weights_RG.shape[1]
+        clustered = _by_cluster(values_PS, self.cluster_P, n_clusters)
+        resampled = np.zeros((len(self.weights_RG), values_PS.shape[1]))
+        for start in range(0, n_clusters, _CHUNK):
+            block = clustered[start : start + _CHUNK]
+            resampled += self.weights_RG[:, start : start + _CHUNK].astype(block.dtype) @ block
+        return clustered.sum(axis=0), resampled
+
+    def ratios(self, numerator_PS: np.ndarray, denominator_PS: np.ndarray) -> Estimates:
+        """Ratios of two sums over prompts, NaN where the denominator is 0.
+
+        Parameters
+        ----------
+        numerator_PS : shape (P, S), finite
+        denominator_PS : shape (P, S) or (P, 1), finite
+        """
+        above, above_R = self.sums(numerator_PS)
+        below, below_R = self.sums(denominator_PS)
+        return Estimates(_divide(above, below), _divide(above_R, below_R))
+
+    def means(self, values_PS: np.ndarray) -> Estimates:
+        """Means over the prompts where a figure is not NaN.
+
+        Parameters
+        ----------
+        values_PS : shape (P, S)
+        """
+        missing = np.isnan(values_PS)
+        if not missing.any():
+            return self.ratios(values_PS, np.ones((len(values_PS), 1)))
+        return self.ratios(np.where(missing, 0.0, values_PS), (~missing).astype(np.float64))
+
+    def mean(self, values_P: np.ndarray) -> Interval:
+        """Interval of one mean, over the prompts where it is not NaN; for a paired comparison pass differences."""
+        return self.means(values_P[:, None]).intervals()[0]
+
+
+def _by_cluster(values_PS: np.ndarray, cluster_P: np.ndarray, n_clusters: int) -> np.ndarray:
+    if n_clusters == len(values_PS):
+        clustered = np.empty(values_PS.shape)
+        clustered[cluster_P] = values_PS
+        return clustered
+    order = np.argsort(cluster_P, kind="stable")
+    starts = np.searchsorted(cluster_P[order], np.arange(n_clusters))
+    return np.add.reduceat(values_PS[order].astype(np.float64, copy=False), starts, axis=0)
+
+
+def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    out = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
+    return np.divide(above, below, out=out, where=np.broadcast_to(below, out.shape) != 0)
+
+
+def interval(values_P: np.ndarray, groups_P: np.ndarray, *, seed: int = 0, n_resamples: int | None = None) -> Interval:
+    """Bootstrap interval of one mean; whole groups of duplicate prompts are resampled together.
+
+    For a paired comparison pass the differences of two policies on the same prompts. For many figures draw
+    :class:`Resamples` once.
+    """
+    return Resamples.draw(groups_P, seed=seed, n_resamples=n_resamples).mean(values_P)

@@ -28,6 +28,8 @@ class Table:
     tags_P : shape (P,), object, a tuple of str per prompt; None where nothing was tagged
     log_likelihood_PM : shape (P, M), mean token log-likelihood of the recorded responses; None where not recorded
     self_check_PM : shape (P, M), in [0, 1], how far a model's own check accepts its response; None where not recorded
+    samples_PMK : shape (P, M, K), float32, the single rewards that ``rewards_PM`` are the means of, NaN where there are
+        fewer; None where they are not on record
     """
 
     models: tuple[str, ...]
@@ -41,6 +43,7 @@ class Table:
     tags_P: np.ndarray | None = None
     log_likelihood_PM: np.ndarray | None = None
     self_check_PM: np.ndarray | None = None
+    samples_PMK: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards_PM)
@@ -96,6 +99,15 @@ class Table:
         """Reward minus λ times realised cost of the chosen models, shape (P,); unknown costs count as none."""
         return self.reward_of(choice_P) - lambda_ * self.cost_scale * np.nan_to_num(self.cost_of(choice_P))
 
+    def halves(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean rewards over every other sample, and over the samples between, each shape (P, M).
+
+        NaN where a model has no sample in a half; None where single rewards are not on record.
+        """
+        if self.samples_PMK is None or self.samples_PMK.shape[2] < 2:
+            return None
+        return _mean_of_samples(self.samples_PMK[:, :, ::2]), _mean_of_samples(self.samples_PMK[:, :, 1::2])
+
     def rows(self, mask_P: np.ndarray) -> Table:
         """The table restricted to some prompts."""
         return replace(
@@ -109,6 +121,7 @@ class Table:
             tags_P=_taken(self.tags_P, mask_P),
             log_likelihood_PM=_taken(self.log_likelihood_PM, mask_P),
             self_check_PM=_taken(self.self_check_PM, mask_P),
+            samples_PMK=_taken(self.samples_PMK, mask_P),
         )
 
     def columns(self, models: Sequence[int]) -> Table:
@@ -121,8 +134,16 @@ class Table:
             realised_cost_PM=self.realised_cost_PM[:, models],
             log_likelihood_PM=_taken(self.log_likelihood_PM, np.s_[:, models]),
             self_check_PM=_taken(self.self_check_PM, np.s_[:, models]),
+            samples_PMK=_taken(self.samples_PMK, np.s_[:, models]),
         )
 
 
 def _taken(array: np.ndarray | None, index: Any) -> np.ndarray | None:
     return None if array is None else array[index]
+
+
+def _mean_of_samples(samples_PMK: np.ndarray) -> np.ndarray:
+    missing = np.isnan(samples_PMK)
+    total = np.where(missing, 0.0, samples_PMK).sum(axis=2, dtype=np.float64)
+    number = (~missing).sum(axis=2)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
