@@ -27,7 +27,7 @@ from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbed
 from litellm_erp.embedding.wordpiece import reference_tokenizer
 from litellm_erp.prompt import from_messages, from_request
 from litellm_erp.proxy import ErpRouter
-from litellm_erp.tenancy import Grant
+from litellm_erp.tenancy import Claim, Grant
 
 WORDS = (20, 200, 2000)
 POOLS = (5, 50, 500)
@@ -140,7 +140,7 @@ def _plugin(folder: Path, router: litellm.Router, embedder: StaticEmbedder) -> E
 def _decision(plugin: ErpRouter, deployments: list[Any]) -> Column:
     group = plugin.groups[GROUP]
     members = [plugin.members.member(deployment) for deployment in deployments]
-    grant = Grant(Policy("lambda", 0.5))
+    grant = Grant(Claim("group", Policy("lambda", 0.5)))
     nothing = (False, False, False)
 
     async def run(messages: Any) -> object:

@@ -1,33 +1,63 @@
 """PURE. λ from what people have: a λ, a budget, or a quality floor.
 
 Everything is solved on a bundle's frontier, the out-of-fold curve of mean reward and mean cost over λ, so
-nothing here looks at a request.
+nothing here looks at a request. A curve of finitely many λ hits few costs; what lies between two of them is reached by
+giving some requests the one λ and the others the other: the *upper concave envelope* of the curve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from litellm_erp.errors import SettingsError
+from litellm_erp.section import Section
 
-Goal = Literal["lambda", "budget_usd_per_1k_requests", "min_quality"]
-GOALS: tuple[Goal, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality")
+Goal = Literal["lambda", "budget_usd_per_1k_requests", "min_quality", "budget_usd"]
+GOALS: tuple[Goal, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality", "budget_usd")
+# Goals in money: whoever may spend less by them may not be made to spend more by somebody below.
+MONEY: frozenset[Goal] = frozenset({"budget_usd_per_1k_requests", "budget_usd"})
+
+Per = Literal["hour", "day", "week", "month"]
+OnExhausted = Literal["cheapest", "reject", "ignore"]
+Count = Literal["group", "everything"]
+_WINDOW_KEYS = frozenset({"per", "timezone", "on_exhausted", "count"})
+POLICY_KEYS = frozenset({*GOALS, *_WINDOW_KEYS})
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a sum of money starts anew, and what follows once it is spent.
+
+    Attributes
+    ----------
+    timezone : IANA name; days, weeks (from Monday) and months start at its midnight
+    on_exhausted : ``cheapest`` ranks by cost alone, ``reject`` refuses, ``ignore`` goes on as if nothing were
+    count : ``group`` counts requests to the routed group, ``everything`` also those to other model groups
+    """
+
+    per: Per
+    timezone: str = "UTC"
+    on_exhausted: OnExhausted = "cheapest"
+    count: Count = "group"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a group or a team asks for: one goal and its number."""
+    """What a group, a team, a key or a request asks for: one goal and its number; ``window`` for ``budget_usd``."""
 
     goal: Goal
     value: float
+    window: Window | None = None
 
     @classmethod
     def from_mapping(cls, value: object, *, where: str) -> Policy:
-        """Read ``{lambda: x}``, ``{budget_usd_per_1k_requests: x}`` or ``{min_quality: q}``.
+        """Read one goal: ``{lambda: x}``, ``{budget_usd_per_1k_requests: x}``, ``{min_quality: q}``, or
+        ``{budget_usd: x, per: day}`` with its window's options.
 
         Raises
         ------
@@ -35,27 +65,73 @@ class Policy:
         """
         if not isinstance(value, Mapping):
             raise SettingsError(f"{where}: found {value!r}; expected a map such as {{lambda: 0.5}}")
-        unknown = [key for key in value if key not in GOALS]
-        if unknown:
-            raise SettingsError(f"{where}: unknown key {unknown[0]!r}; expected one of {', '.join(GOALS)}")
-        if len(value) != 1:
-            found = " and ".join(str(key) for key in value) or "nothing"
+        entry = Section(value, where, SettingsError, POLICY_KEYS)
+        goals = [goal for goal in GOALS if goal in entry]
+        if len(goals) != 1:
+            found = " and ".join(goals) or "nothing"
             raise SettingsError(f"{where}: found {found}; expected exactly one of {', '.join(GOALS)}")
-        goal = next(iter(value))
-        return cls(goal, _number(value[goal], goal, where=f"{where}.{goal}"))
+        goal = goals[0]
+        return cls(goal, _number(value[goal], goal, where=f"{where}.{goal}"), _window(entry, goal))
 
 
 def _number(value: object, goal: Goal, *, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise SettingsError(f"{where}: found {value!r}; expected a finite number")
-    if value < 0:
-        raise SettingsError(f"{where}: found {value}; expected at least 0")
-    if goal == "min_quality" and value > 1:
-        raise SettingsError(f"{where}: found {value}; expected a share from 0 (the cheapest model) to 1 (the best)")
-    return float(value)
+    try:
+        sensible = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(float(value))
+    except OverflowError:
+        sensible = False
+    if not sensible:
+        raise SettingsError(f"{where}: found {_short(value)}; expected a finite number")
+    number = float(cast(float, value))
+    if number < 0:
+        raise SettingsError(f"{where}: found {number:g}; expected at least 0")
+    if goal == "min_quality" and number > 1:
+        raise SettingsError(f"{where}: found {number:g}; expected a share from 0 (the cheapest model) to 1 (the best)")
+    return number
+
+
+def _short(value: object) -> str:
+    # What a client sent may be of any size, and ends in a log line.
+    text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _window(entry: Section, goal: Goal) -> Window | None:
+    if goal != "budget_usd":
+        if extra := sorted(_WINDOW_KEYS & set(entry)):
+            raise SettingsError(f"{entry.at(extra[0])}: belongs to budget_usd only; found {goal}")
+        return None
+    return Window(
+        per=cast(Per, entry.choice("per", get_args(Per))),
+        timezone=entry.text("timezone", "UTC"),
+        on_exhausted=cast(OnExhausted, entry.choice("on_exhausted", get_args(OnExhausted), "cheapest")),
+        count=cast(Count, entry.choice("count", get_args(Count), "group")),
+    )
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """Two neighbouring λ: a share of the requests gets the higher, the others the lower.
+
+    Attributes
+    ----------
+    share_high : in [0, 1]
+    """
+
+    low: float
+    high: float
+    share_high: float
+
+    @classmethod
+    def of(cls, lambda_: float) -> Mixture:
+        """One λ for everybody."""
+        return cls(lambda_, lambda_, 0.0)
+
+    def at(self, u: float) -> float:
+        """λ of the request that drew ``u``, uniform in [0, 1)."""
+        return self.high if u < self.share_high else self.low
+
+
+@dataclass(frozen=True)
 class Frontier:
     """Out-of-fold curve of the safe policy over λ, and the single models beside it.
 
@@ -85,51 +161,116 @@ class Frontier:
             return float(self.shrinkage_L[right])
         return float(min(self.shrinkage_L[right - 1], self.shrinkage_L[right]))
 
+    @cached_property
+    def envelope(self) -> np.ndarray:
+        """Points of the upper concave envelope, from the cheapest to the one with the highest reward.
+
+        Returns
+        -------
+        shape (V,), int, indices into the curve; cost and reward both rise along it. Empty where no cost is known.
+
+        Source: the monotone chain (Andrew, 1979).
+        """
+        known = np.flatnonzero(np.isfinite(self.cost_L))
+        hull: list[int] = []
+        # By cost; of equal costs the highest reward first, and of equal points the highest λ.
+        for point in known[np.lexsort((-self.lambda_L[known], -self.reward_L[known], self.cost_L[known]))].tolist():
+            if hull and self.reward_L[point] <= self.reward_L[hull[-1]]:
+                continue
+            while len(hull) >= 2 and self._slope(hull[-2], hull[-1]) <= self._slope(hull[-2], point):
+                hull.pop()
+            hull.append(point)
+        return np.array(hull, dtype=np.intp)
+
+    def _slope(self, a: int, b: int) -> float:
+        return float((self.reward_L[b] - self.reward_L[a]) / (self.cost_L[b] - self.cost_L[a]))
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """The λ that meets a goal, and what the frontier expects of it."""
+    """The λ, or the two, that meet a goal, and what the frontier expects of them.
 
-    lambda_: float
+    Attributes
+    ----------
+    reward, cost : mean reward and mean cost of a request; a cost is NaN where prices are unknown
+    points : the curve's points it is made of and their weights, to read anything else off them
+    """
+
+    mixture: Mixture
     reward: float
     cost: float
     reached: bool
+    points: tuple[tuple[int, float], ...]
+
+    @property
+    def lambda_(self) -> float:
+        """The λ that most requests get."""
+        return self.mixture.high if self.mixture.share_high > 0.5 else self.mixture.low
 
 
 def solve(policy: Policy, frontier: Frontier) -> Solution:
     """Find the λ of a policy on a frontier.
 
     A budget takes the highest mean reward whose mean cost fits; a quality floor takes the lowest mean cost
-    whose mean reward is at least R_cheapest + q · (R_best − R_cheapest). Where no point of the curve meets the
-    goal, the nearest is taken and ``reached`` is False.
+    whose mean reward is at least R_cheapest + q · (R_best − R_cheapest); both on the envelope. Where no point meets
+    the goal, the nearest is taken and ``reached`` is False. A sum of money per window (``budget_usd``) says nothing of
+    a request's cost before there is traffic: it starts from the curve's best reward, and pacing does the rest.
 
     Source: arXiv 2603.20217, eq. 4 and 6: λ is the multiplier of the budget constraint.
     """
     if policy.goal == "lambda":
-        at = int(np.argmin(np.abs(frontier.lambda_L - policy.value)))
-        return Solution(policy.value, float(frontier.reward_L[at]), float(frontier.cost_L[at]), True)
-    if policy.goal == "budget_usd_per_1k_requests":
-        fits = frontier.cost_L * 1000.0 <= policy.value
-        if not fits.any():
-            return _at(frontier, int(np.argmin(frontier.cost_L)), reached=False)
-        return _at(frontier, int(np.argmax(np.where(fits, frontier.reward_L, -np.inf))), reached=True)
-    enough = frontier.reward_L >= quality_floor(frontier, policy.value)
-    if not enough.any():
-        return _at(frontier, int(np.argmax(frontier.reward_L)), reached=False)
-    return _at(frontier, int(np.argmin(np.where(enough, frontier.cost_L, np.inf))), reached=True)
+        return _at_lambda(frontier, policy.value)
+    hull = frontier.envelope
+    if len(hull) == 0:
+        return _between(frontier, 0, 0, 0.0, reached=False)
+    if policy.goal == "budget_usd":
+        return _between(frontier, hull[-1], hull[-1], 0.0, reached=True)
+    if policy.goal == "min_quality":
+        return _on(frontier, hull, frontier.reward_L[hull], quality_floor(frontier, policy.value), at_least=True)
+    return _on(frontier, hull, frontier.cost_L[hull], policy.value / 1000.0, at_least=False)
 
 
 def quality_floor(frontier: Frontier, share: float) -> float:
     """Mean reward ``share`` of the way from the cheapest single model to the best, in reward units."""
-    cheapest = frontier.single_reward_M[np.nanargmin(frontier.single_cost_M)]
+    known = np.where(np.isnan(frontier.single_cost_M), np.inf, frontier.single_cost_M)
+    cheapest = frontier.single_reward_M[np.argmin(known)]
     best = frontier.single_reward_M.max()
     return float(cheapest + share * (best - cheapest))
 
 
-def _at(frontier: Frontier, index: int, *, reached: bool) -> Solution:
-    return Solution(
-        float(frontier.lambda_L[index]),
-        float(frontier.reward_L[index]),
-        float(frontier.cost_L[index]),
-        reached,
+def _on(frontier: Frontier, hull: np.ndarray, values_V: np.ndarray, target: float, *, at_least: bool) -> Solution:
+    """Where the envelope has a value, which rises along it: exactly there, or at the end that is nearest."""
+    if target <= values_V[0]:
+        reached = bool(at_least or target == values_V[0])
+        return _between(frontier, hull[0], hull[0], 0.0, reached=reached)
+    if target >= values_V[-1]:
+        reached = bool(not at_least or target == values_V[-1])
+        return _between(frontier, hull[-1], hull[-1], 0.0, reached=reached)
+    right = int(np.searchsorted(values_V, target))
+    weight = (target - values_V[right - 1]) / (values_V[right] - values_V[right - 1])
+    return _between(frontier, hull[right - 1], hull[right], float(weight), reached=True)
+
+
+def _between(frontier: Frontier, a: int, b: int, weight_b: float, *, reached: bool) -> Solution:
+    """The mixture of two points of the curve; ``weight_b`` of the requests get the second's λ."""
+    (low, weight_low), (high, weight_high) = sorted(
+        ((int(a), 1.0 - weight_b), (int(b), weight_b)), key=lambda part: frontier.lambda_L[part[0]]
     )
+    points = ((low, 1.0),) if low == high else ((low, weight_low), (high, weight_high))
+    return Solution(
+        Mixture(float(frontier.lambda_L[low]), float(frontier.lambda_L[high]), 0.0 if low == high else weight_high),
+        reward=float(sum(weight * frontier.reward_L[point] for point, weight in points)),
+        cost=float(sum(weight * frontier.cost_L[point] for point, weight in points)),
+        reached=reached,
+        points=points,
+    )
+
+
+def _at_lambda(frontier: Frontier, lambda_: float) -> Solution:
+    """One λ for everybody; between two points of the curve its reward and cost are read off the line between them."""
+    right = min(int(np.searchsorted(frontier.lambda_L, lambda_)), len(frontier.lambda_L) - 1)
+    left = max(right - 1, 0)
+    gap = frontier.lambda_L[right] - frontier.lambda_L[left]
+    weight = 1.0 if gap == 0 else min(1.0, float((lambda_ - frontier.lambda_L[left]) / gap))
+    found = _between(frontier, left, right, weight, reached=True)
+    return Solution(Mixture.of(lambda_), found.reward, found.cost, True, found.points)

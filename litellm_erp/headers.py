@@ -7,6 +7,7 @@ from typing import Any
 
 from litellm_erp.routing import Decision
 from litellm_erp.settings import HeaderLevel
+from litellm_erp.tenancy import Grant
 
 
 class Note(dict[str, object]):
@@ -14,7 +15,15 @@ class Note(dict[str, object]):
 
     It is made on the first pick and changed in place by every later one. A class of its own, so that nothing a
     client puts into its metadata can pass for it; a dict, so that whoever logs metadata can write it down.
+
+    Attributes
+    ----------
+    grant : whose goals it was decided by, for whoever counts what it cost; None where nothing was decided
+    draw : the request's own number in [0, 1), the same at every pick
     """
+
+    grant: Grant | None = None
+    draw: float | None = None
 
     @property
     def group(self) -> str:
@@ -51,12 +60,14 @@ class Note(dict[str, object]):
         self["failed"] = sorted(found)
         return found
 
-    def decided(self, decision: Decision, *, retry: bool, refused: bool) -> None:
+    def decided(self, decision: Decision, granted: Grant, *, retry: bool) -> None:
         """Record a decision; on a retry the reason says so."""
+        self.grant = granted
         self.update(
             model=decision.models[0],
             reason="retry" if retry else decision.reason,
-            override_ignored=refused,
+            override_ignored=granted.refused,
+            best_single_cost=decision.best_single_cost,
             bundle=decision.bundle_id,
             expected_reward=decision.expected_reward,
             expected_cost_usd=decision.expected_cost,
@@ -67,6 +78,7 @@ class Note(dict[str, object]):
         """Record that LiteLLM's own order was left."""
         kept = {key: self[key] for key in ("group", "failed") if key in self}
         self.clear()
+        self.grant = None
         self.update(kept, reason=f"fallback:{why}")
 
 

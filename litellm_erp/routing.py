@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from litellm_erp import bundle as bundles
-from litellm_erp.budget import Policy, solve
+from litellm_erp.budget import Mixture, Policy, solve
 from litellm_erp.bundle import Bundle
 from litellm_erp.cost import Price, PriceTable
 from litellm_erp.deployments import Member, MemberTable, pool_price, tier
@@ -31,12 +31,14 @@ from litellm_erp.scoring import Scores, rank_among, score
 from litellm_erp.settings import GroupSettings
 from litellm_erp.telemetry import Once, logger, metrics
 from litellm_erp.tenancy import Grant
+from litellm_erp.terms import Pacer, Terms, terms
 
 # Name, modification time, inode and size of every file.
 Signature = tuple[tuple[str, int, int, int], ...]
 
 _CHARS_PER_TOKEN = 4.0
 _MAX_OFFERS = 256
+_MAX_POLICIES = 1024
 _SHOWN = 8
 _BREAKER_FAILURES = 5
 _BREAKER_PAUSE_S = 5.0
@@ -65,14 +67,18 @@ class State:
     embedder: Embedder
     column: Mapping[str, int]
     signature: Signature
-    lambdas: dict[Policy, float] = field(default_factory=dict)
+    mixtures: dict[Policy, Mixture] = field(default_factory=dict)
     offers: dict[tuple[Member, ...], Offer] = field(default_factory=dict)
 
-    def lambda_of(self, policy: Policy) -> float:
+    def mixture_of(self, policy: Policy) -> Mixture:
         """λ of a policy on this bundle's frontier, solved once."""
-        if policy not in self.lambdas:
-            self.lambdas[policy] = solve(policy, self.bundle.frontier).lambda_
-        return self.lambdas[policy]
+        found = self.mixtures.get(policy)
+        if found is None:
+            # Clients may state goals of their own, so there is no end to them.
+            if len(self.mixtures) >= _MAX_POLICIES:
+                self.mixtures.clear()
+            found = self.mixtures[policy] = solve(policy, self.bundle.frontier).mixture
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +89,23 @@ class Decision:
     ----------
     models : pool models, best first; a model that is not in it is excluded
     expected_reward, expected_cost : by pool model, of the first few, for those with a probe and with a known cost
-    reason : ``routed`` or ``safe-default``
+    reason : ``routed``, ``safe-default`` or ``exhausted``
+    terms : where the λ comes from
+    best_single_cost : expected cost of the best single model on this request; None where it is not known
     """
 
     models: tuple[str, ...]
     expected_reward: Mapping[str, float]
     expected_cost: Mapping[str, float]
-    lambda_: float
+    terms: Terms
     reason: str
     bundle_id: str
+    best_single_cost: float | None
+
+    @property
+    def lambda_(self) -> float:
+        """The λ it was decided with."""
+        return self.terms.lambda_
 
 
 class Breaker:
@@ -122,6 +136,7 @@ class RoutedGroup:
     members : shared by all groups, so that a deployment is read once
     embedder : used instead of the one the bundle names; for tests and for programs with an embedder at hand
     reload_s : how often the bundle's folder is looked at; 0 never
+    pacer : keeps budgets on what was really spent; None leaves them to the frontier
 
     Raises
     ------
@@ -129,9 +144,16 @@ class RoutedGroup:
     """
 
     def __init__(
-        self, settings: GroupSettings, members: MemberTable, *, embedder: Embedder | None = None, reload_s: float = 2.0
+        self,
+        settings: GroupSettings,
+        members: MemberTable,
+        *,
+        embedder: Embedder | None = None,
+        reload_s: float = 2.0,
+        pacer: Pacer | None = None,
     ) -> None:
         self.settings = settings
+        self.pacer = pacer
         self._members = members
         self._given_embedder = embedder
         self._reload_s = reload_s
@@ -152,10 +174,15 @@ class RoutedGroup:
         *,
         needed: tuple[bool, ...],
         max_output_tokens: float | None,
+        draw: float = 0.0,
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
         A request without text is ranked by the models' mean rewards.
+
+        Parameters
+        ----------
+        draw : uniform in [0, 1), the same at every pick of one request
 
         Raises
         ------
@@ -163,16 +190,14 @@ class RoutedGroup:
         """
         self._look_for_new_bundle()
         state = self.state
-        lambda_ = state.lambda_of(grant.policy)
-        if grant.bounds is not None:
-            lambda_ = grant.bounds.clamp(lambda_)
+        agreed = self.terms(grant, draw, state)
         offer = self._offer(state, members)
         names, columns = offer.names, offer.columns
         scores = await self._scores(state, prompt, offer.prices, max_output_tokens)
         ranking = rank_among(
             state.bundle,
             scores,
-            lambda_,
+            agreed.lambda_,
             columns,
             len(names) - len(columns),
             safety=self.settings.safety or prompt is None,
@@ -186,10 +211,16 @@ class RoutedGroup:
             models=tuple([names[i] for i in order]) or names,
             expected_reward={name: float(ranking.expected_reward[i]) for name, i in shown},
             expected_cost={name: cost for name, cost in costs.items() if not math.isnan(cost)},
-            lambda_=lambda_,
-            reason="safe-default" if prompt is None or ranking.leaned else "routed",
+            terms=agreed,
+            reason=_reason(agreed, leaned=prompt is None or bool(ranking.leaned)),
             bundle_id=state.bundle.id,
+            best_single_cost=_best_single_cost(state, scores),
         )
+
+    def terms(self, grant: Grant, draw: float, state: State | None = None) -> Terms:
+        """λ of one request, on the bundle in use or on a given one: the only place that is asked for it."""
+        state = state or self.state
+        return terms(self.settings.name, grant, state.bundle.frontier, draw, state.mixture_of, self.pacer)
 
     async def _scores(
         self, state: State, prompt: PromptText | None, prices: PriceTable, max_output_tokens: float | None
@@ -315,6 +346,18 @@ class RoutedGroup:
         metrics.reload(self.settings.name, "ok")
         self.state = state
         return True
+
+
+def _reason(agreed: Terms, *, leaned: bool) -> str:
+    if agreed.exhausted == "cheapest":
+        return "exhausted"
+    return "safe-default" if leaned else "routed"
+
+
+def _best_single_cost(state: State, scores: Scores) -> float | None:
+    column = state.column.get(state.bundle.frontier.document["verdict"].get("best_single"))
+    cost = None if column is None else float(scores.cost[column])
+    return None if cost is None or math.isnan(cost) else cost
 
 
 def _overrides(bundle: Bundle, by_model: Mapping[str, Sequence[Member]]) -> dict[str, Price]:

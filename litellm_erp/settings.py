@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from litellm_erp.budget import GOALS, Policy
+from litellm_erp.budget import POLICY_KEYS, Policy
 from litellm_erp.decision import UNKNOWN_PLACES, UnknownPlace
 from litellm_erp.errors import SettingsError
 from litellm_erp.section import Section, read_yaml
@@ -164,8 +164,8 @@ def team_settings(value: object, *, where: str) -> TeamSettings:
     ------
     SettingsError : names the key
     """
-    entry = Section(value, where, SettingsError, {*GOALS, "allow_override"})
-    goals = {key: number for key, number in entry.value.items() if key in GOALS}
+    entry = Section(value, where, SettingsError, {*POLICY_KEYS, "allow_override"})
+    goals = {key: number for key, number in entry.value.items() if key in POLICY_KEYS}
     return TeamSettings(Policy.from_mapping(goals, where=where), _override(entry))
 
 

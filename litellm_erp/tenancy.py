@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
-from litellm_erp.budget import Policy
+from litellm_erp.budget import MONEY, Policy
 from litellm_erp.errors import SettingsError
 from litellm_erp.settings import GroupSettings, Override, TeamSettings, team_settings
+from litellm_erp.wish import Wish
 
 METADATA_KEY = "erp"
+GROUP_ACCOUNT = "group"
+Source = Literal["settings", "team", "key", "request", "group"]
 _EVERY_MODEL = frozenset({"*", "all-proxy-models", "all-models"})
 _TEAM_MODELS = "all-team-models"
 
@@ -26,6 +29,7 @@ class Tenant:
 
     Attributes
     ----------
+    key_id : LiteLLM's hash of the key
     key_models, team_models : LiteLLM's allow lists; empty means every model
     """
 
@@ -33,6 +37,7 @@ class Tenant:
     team_alias: str | None = None
     team_metadata: Mapping[str, Any] | None = None
     key_metadata: Mapping[str, Any] | None = None
+    key_id: str | None = None
     key_models: tuple[str, ...] = ()
     team_models: tuple[str, ...] = ()
 
@@ -45,6 +50,7 @@ class Tenant:
             team_alias=_text(metadata.get("user_api_key_team_alias")),
             team_metadata=_map(metadata.get("user_api_key_team_metadata")),
             key_metadata=_map(metadata.get("user_api_key_metadata")),
+            key_id=_text(metadata.get("user_api_key_hash")) or _text(metadata.get("user_api_key")),
             key_models=_names(getattr(auth, "models", None)),
             team_models=_names(getattr(auth, "team_models", None)),
         )
@@ -54,46 +60,136 @@ class Tenant:
         """How logs and metrics call the team."""
         return self.team_alias or self.team_id
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the key or the team has an allow list."""
+        return _narrows(self.key_models) or _narrows(self.team_models)
+
+    @property
+    def team_account(self) -> str:
+        """Whose spend it is as a team's; "" without a team."""
+        name = self.team_id or self.team_alias
+        return f"team:{name}" if name else ""
+
+    @property
+    def key_account(self) -> str:
+        """Whose spend it is as a key's; "" where LiteLLM knows no key."""
+        return f"key:{self.key_id}" if self.key_id else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A goal, and whose it is: what is spent under it is counted for its account.
+
+    Attributes
+    ----------
+    account : ``team:<id>``, ``key:<hash>``, ``group``; "" for a single request's own wish, which nobody counts
+    source : ``settings``, ``team``, ``key``, ``request``, ``group``: the level that stated the goal
+    """
+
+    account: str
+    policy: Policy
+    source: Source = "settings"
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a tenant gets: a policy, the bounds a λ was granted within, and whether a wish was refused.
+    """What a tenant gets: a goal, the bounds a λ was granted within, and whether a wish was refused.
 
-    ``problem`` says what was wrong with metadata that had to be ignored; it names no secret and no prompt.
+    Attributes
+    ----------
+    claim : the goal that counts
+    floors : budgets of the levels above it; λ is never below theirs, so nobody loosens a budget that is not their own
+    bounds : of λ; None where the goal is the highest level's own
+    accounts : every account that the request is charged to
+    problem : what was wrong with metadata that had to be ignored; it names no secret and no prompt
     """
 
-    policy: Policy
+    claim: Claim
+    floors: tuple[Claim, ...] = ()
     bounds: Override | None = None
     refused: bool = False
     problem: str | None = None
+    accounts: tuple[str, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """The goal that counts."""
+        return self.claim.policy
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """Every goal that has a say: the budgets above, then the one that counts."""
+        return (*self.floors, self.claim)
 
 
-def grant(group: GroupSettings, tenant: Tenant) -> Grant:
-    """The policy of a tenant in a group.
+def grant(group: GroupSettings, tenant: Tenant, wish: Wish | None = None) -> Grant:
+    """The goal of a tenant in a group.
 
     The admin's settings for the team come first, then the team's own metadata in LiteLLM (which an admin
-    writes), then the key's metadata, where the level above it has ``allow_override``; with none of them, the
-    group's policy.
+    writes), then the key's metadata, then the request's own wish: each only where the level above it has
+    ``allow_override``, and with a λ within that level's bounds. With none of them, the group's policy counts.
+
+    Parameters
+    ----------
+    wish : what the request itself asked for; it is never an error
     """
-    level: TeamSettings | None = None
-    bounds: Override | None = None
+    ladder = _Ladder(_highest(group, tenant))
+    stated, problem = _stated(tenant.team_metadata, "team metadata")
+    if stated is not None:
+        ladder.take(Claim(tenant.team_account, stated.policy, "team"), stated.override, own=ladder.is_default)
+    stated, key_problem = _stated(tenant.key_metadata, "key metadata")
+    if stated is not None:
+        ladder.take(Claim(tenant.key_account, stated.policy, "key"), stated.override)
+    if wish is not None and (wish.policy is None or not ladder.take(Claim("", wish.policy, "request"), Override())):
+        ladder.refused = True
+    return Grant(
+        ladder.claim,
+        tuple(ladder.floors),
+        ladder.bounds,
+        refused=ladder.refused or key_problem is not None,
+        problem=problem or key_problem,
+        accounts=tuple(dict.fromkeys(filter(None, (tenant.team_account, tenant.key_account)))) or (GROUP_ACCOUNT,),
+    )
+
+
+class _Ladder:
+    """From the highest level down: who has had their say so far."""
+
+    def __init__(self, top: tuple[Claim, Override]) -> None:
+        self.claim, self.override = top
+        self.floors: list[Claim] = []
+        self.bounds: Override | None = None
+        self.refused = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody but the group itself has said anything."""
+        return self.claim.source == "group"
+
+    def take(self, claim: Claim, override: Override, *, own: bool = False) -> bool:
+        """Let the next level state its goal, where it may.
+
+        Parameters
+        ----------
+        own : the level needs nobody's leave and nobody's bounds
+        """
+        if not own:
+            if not self.override.allowed:
+                self.refused = self.refused or claim.source != "team"
+                return False
+            self.bounds = self.override if self.bounds is None else _within(self.bounds, self.override)
+            if self.claim.policy.goal in MONEY:
+                self.floors.append(self.claim)
+        self.claim, self.override = claim, override
+        return True
+
+
+def _highest(group: GroupSettings, tenant: Tenant) -> tuple[Claim, Override]:
     for name in (tenant.team_id, tenant.team_alias):
-        if level is None and name is not None:
-            level = group.teams.get(name)
-    problem = None
-    if level is None or level.override.allowed:
-        stated, problem = _stated(tenant.team_metadata, "team metadata")
-        if stated is not None:
-            bounds = None if level is None else level.override
-            level = stated
-    policy = group.policy if level is None else level.policy
-    override = group.override if level is None else level.override
-    wish, key_problem = _stated(tenant.key_metadata, "key metadata")
-    if wish is None:
-        return Grant(policy, bounds, problem=problem or key_problem)
-    if not override.allowed:
-        return Grant(policy, bounds, refused=True, problem=problem)
-    return Grant(wish.policy, _within(bounds, override), problem=problem)
+        if name is not None and (level := group.teams.get(name)) is not None:
+            return Claim(tenant.team_account, level.policy, "settings"), level.override
+    return Claim(GROUP_ACCOUNT, group.policy, "group"), group.override
 
 
 def allowed_members(
@@ -110,7 +206,7 @@ def allowed_members(
         down: else a key would be taken to name none while its models are, and get the others
     aliases : other names of the group
     """
-    if not _narrows(tenant.key_models) and not _narrows(tenant.team_models):
+    if not tenant.is_limited:
         return None
     everyone = list(members)
     groups = (group, *aliases)

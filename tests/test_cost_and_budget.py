@@ -1,9 +1,11 @@
 """Prices, expected costs, and λ from a budget or a quality floor."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from litellm_erp.budget import Frontier, Policy, quality_floor, solve
+from litellm_erp.budget import Frontier, Mixture, Policy, Window, quality_floor, solve
 from litellm_erp.cost import UNKNOWN_PRICE, Price, PriceTable
 from litellm_erp.errors import PricesError, SettingsError
 
@@ -53,25 +55,81 @@ def test_exactly_one_known_goal_is_expected(value):
         Policy.from_mapping(value, where="policy")
 
 
-def test_a_budget_buys_the_highest_reward_that_fits():
-    solution = solve(Policy("budget_usd_per_1k_requests", 5.0), FRONTIER)
-    assert (solution.lambda_, solution.reached) == (1.0, True)
+def budget(usd):
+    return solve(Policy("budget_usd_per_1k_requests", usd), FRONTIER)
 
 
-def test_a_budget_below_the_cheapest_says_so():
-    solution = solve(Policy("budget_usd_per_1k_requests", 0.5), FRONTIER)
-    assert (solution.lambda_, solution.reached) == (4.0, False)
+def test_a_budget_is_met_exactly_by_mixing_two_neighbouring_lambdas():
+    solution = budget(5.0)
+    # From λ = 1 at 4 USD to λ = 0 at 10 USD, a sixth of the way.
+    assert (solution.mixture.low, solution.mixture.high) == (0.0, 1.0)
+    assert solution.mixture.share_high == pytest.approx(5 / 6)
+    assert (solution.cost * 1000, solution.reached) == (pytest.approx(5.0), True)
+
+
+def test_the_share_of_requests_that_get_each_lambda_is_the_mixtures():
+    mixture = budget(5.0).mixture
+    draws = (np.arange(600) + 0.5) / 600
+    assert sum(mixture.at(u) == 1.0 for u in draws) == 500
+
+
+@pytest.mark.parametrize(("usd", "lambda_", "reached"), [(0.5, 4.0, False), (1.0, 4.0, True), (99.0, 0.0, True)])
+def test_beyond_the_ends_of_the_curve_the_end_counts(usd, lambda_, reached):
+    solution = budget(usd)
+    assert (solution.mixture.at(0.3), solution.reached) == (lambda_, reached)
 
 
 def test_more_budget_never_lowers_quality():
-    rewards = [solve(Policy("budget_usd_per_1k_requests", b), FRONTIER).reward for b in np.linspace(0, 20, 50)]
+    rewards = [budget(usd).reward for usd in np.linspace(0, 20, 50)]
     assert (np.diff(rewards) >= 0).all()
+
+
+def test_points_below_the_envelope_are_never_used():
+    dented = replace(FRONTIER, reward_L=np.array([10.0, 3.0, 6.0, 2.0]))
+    assert dented.envelope.tolist() == [3, 2, 0]
+
+
+def test_the_envelope_is_concave_and_above_the_curve():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        cost, reward = rng.random(20), rng.random(20)
+        noisy = replace(FRONTIER, lambda_L=np.arange(20.0), cost_L=cost, reward_L=reward)
+        hull = noisy.envelope
+        assert (np.diff(np.diff(reward[hull]) / np.diff(cost[hull])) <= 0).all()
+        assert (np.interp(cost, cost[hull], reward[hull]) >= reward - 1e-12)[cost >= cost[hull[0]]].all()
 
 
 def test_a_quality_floor_is_measured_between_the_cheapest_and_the_best_single_model():
     assert quality_floor(FRONTIER, 0.5) == pytest.approx(2.0 + 0.5 * 7.5)
     solution = solve(Policy("min_quality", 0.5), FRONTIER)
-    assert (solution.lambda_, solution.reached) == (2.0, True)
+    assert (solution.reward, solution.reached) == (pytest.approx(5.75), True)
+    assert (solution.mixture.low, solution.mixture.high) == (2.0, 4.0)
+
+
+def test_a_floor_above_the_curve_takes_its_best_and_says_so():
+    low = replace(FRONTIER, single_reward_M=np.array([2.0, 12.0]))
+    solution = solve(Policy("min_quality", 1.0), low)
+    assert (solution.mixture.at(0.3), solution.reward, solution.reached) == (0.0, 10.0, False)
+
+
+def test_without_known_costs_a_budget_is_not_reached():
+    unpriced = replace(FRONTIER, cost_L=np.full(4, np.nan), single_cost_M=np.full(2, np.nan))
+    assert not solve(Policy("budget_usd_per_1k_requests", 1.0), unpriced).reached
+    assert not solve(Policy("min_quality", 0.5), unpriced).reached
+
+
+def test_one_lambda_is_for_everybody_and_read_off_the_curve():
+    solution = solve(Policy("lambda", 1.5), FRONTIER)
+    assert (solution.mixture, solution.reward) == (Mixture.of(1.5), pytest.approx(7.5))
+    assert solve(Policy("lambda", 99.0), FRONTIER).cost == 0.001
+
+
+def test_a_window_needs_its_period_and_only_money_has_one():
+    policy = Policy.from_mapping({"budget_usd": 50, "per": "day", "on_exhausted": "reject"}, where="policy")
+    assert policy.window == Window("day", "UTC", "reject", "group")
+    for wrong in ({"budget_usd": 5}, {"budget_usd": 5, "per": "decade"}, {"lambda": 1, "per": "day"}):
+        with pytest.raises(SettingsError, match="policy"):
+            Policy.from_mapping(wrong, where="policy")
 
 
 def test_shrinkage_between_two_points_is_the_more_cautious_one():

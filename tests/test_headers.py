@@ -4,23 +4,28 @@ import json
 
 import pytest
 
+from litellm_erp.budget import Policy
 from litellm_erp.headers import Note, response_headers
 from litellm_erp.routing import Decision
+from litellm_erp.tenancy import Claim, Grant
+from litellm_erp.terms import Terms
 
+CLAIM = Claim("team:a", Policy("lambda", 0.25))
 DECISION = Decision(
     models=("big", "small"),
     expected_reward={"big": 0.75, "small": 0.5},
     expected_cost={"big": 0.002},
-    lambda_=0.25,
+    terms=Terms(0.25, CLAIM),
     reason="routed",
     bundle_id="abc",
+    best_single_cost=0.002,
 )
 
 
-def decided(**options):
+def decided(refused=False, retry=False):
     note = Note()
     note.group = "auto"
-    note.decided(DECISION, **{"retry": False, "refused": False, **options})
+    note.decided(DECISION, Grant(CLAIM, refused=refused), retry=retry)
     return note
 
 

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,25 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import settings as settings_file
 from litellm_erp.checks import Finding, check_router, router_view
-from litellm_erp.deployments import Deployment, Member, MemberTable, needs, ordered
+from litellm_erp.deployments import MemberTable, needs, ordered
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout, ErpError, SettingsError
 from litellm_erp.headers import Note, response_headers
 from litellm_erp.prompt import from_request
+from litellm_erp.proxy.access import Access
 from litellm_erp.routing import Decision, RoutedGroup
 from litellm_erp.settings import Settings
 from litellm_erp.telemetry import Once, log_decision, log_decisions_to_stderr, logger, logs_decisions, metrics
-from litellm_erp.tenancy import Grant, Tenant, allowed_members, grant
+from litellm_erp.tenancy import Tenant, grant
+from litellm_erp.terms import Pacer
+from litellm_erp.wish import read_wish
 
 __all__ = ["ErpRouter", "attach", "erp_router"]
 
 _NOTE_KEY = "litellm_erp"
 _LOOK_EVERY_S = 10.0
 _START_S = 60
+_GOLDEN = (5**0.5 - 1) / 2
 _once = Once()
 # A router enters its own deployments into LiteLLM's map, free of charge and without capabilities where none are
 # stated. What the map really knows is what it held before there was a router, when a proxy imports its callbacks.
@@ -67,6 +71,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.groups: dict[str, RoutedGroup] = {}
         self.members = MemberTable(_model_info)
         self._embedder = embedder
+        self._access = Access(self.members, lambda: self._router or _router_of_process())
+        self._drawn = time.time() % 1.0
+        self.pacer: Pacer | None = None
         self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
         self._settings: Settings | None = None
@@ -80,7 +87,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if settings is None:
             return
         self.groups = {
-            name: RoutedGroup(group, self.members, embedder=self._embedder, reload_s=settings.reload_s)
+            name: RoutedGroup(
+                group, self.members, embedder=self._embedder, reload_s=settings.reload_s, pacer=self.pacer
+            )
             for name, group in settings.groups.items()
         }
         self._settings = settings
@@ -126,8 +135,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             failed = note.failed(metadata)
             tenant = Tenant.from_metadata(metadata)
             members = [self.members.member(deployment) for deployment in offered]
-            allowed = allowed_members(model, self._everyone(model, members), tenant, self._aliases(model))
-            offered, members = _permitted(offered, members, allowed)
+            offered, members = self._access.permitted(model, offered, members, tenant)
             if not offered:
                 note.fell_back("no-permitted-model")
                 return offered
@@ -137,7 +145,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                     return offered
                 # Nobody configured an order, so this one came from a client and would pick a rank of ours.
                 request.pop("_target_order")
-            granted = grant(group.settings, tenant)
+            granted = grant(group.settings, tenant, read_wish(metadata))
             if granted.problem:
                 _once.warn(f"group {model!r}: {granted.problem}; ignored")
             decision = await group.decide(
@@ -146,10 +154,11 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 granted,
                 needed=needs(messages, request),
                 max_output_tokens=_max_output_tokens(request),
+                draw=self._draw(note),
             )
             result = ordered(offered, members, {name: i + 1 for i, name in enumerate(decision.models)}, failed)
-            note.decided(decision, retry=bool(failed), refused=granted.refused)
-            self._record(model, note, decision, tenant, granted, started)
+            note.decided(decision, granted, retry=bool(failed))
+            self._record(model, note, decision, tenant, started)
         except Exception as e:
             note.fell_back(_why(e))
             metrics.decision(model, "", note.reason, time.perf_counter() - started)
@@ -184,23 +193,16 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         options = {**router.get_settings(), "enable_pre_call_checks": router.enable_pre_call_checks}
         return check_router(router_view(router.model_list, options), self._settings, bundles, self.members)
 
-    def _everyone(self, group: str, offered: Sequence[Member]) -> Iterator[tuple[str, Sequence[str]]]:
-        """Name and access groups of every member of a group, those that are cooling down included."""
-        router = self._router or _router_of_process()
-        found = None if router is None else router.get_routing_group(group)
-        names = {group} if found is None else set(found.models)
-        others = [] if router is None else [d for d in router.model_list if d["model_name"] in names]
-        for member in dict.fromkeys((*offered, *map(self.members.member, others))):
-            yield member.model_name, member.access_groups
+    def _draw(self, note: Note) -> float:
+        """The request's number in [0, 1): drawn at its first pick, evenly spread over requests."""
+        if note.draw is None:
+            # Multiples of the golden ratio keep any share to within a request or two of itself; a client cannot
+            # choose its number, as it could if it came from the prompt or from LiteLLM's call id.
+            self._drawn = (self._drawn + _GOLDEN) % 1.0
+            note.draw = self._drawn
+        return note.draw
 
-    def _aliases(self, group: str) -> list[str]:
-        router = self._router or _router_of_process()
-        aliases = {} if router is None else router.model_group_alias or {}
-        return [alias for alias, to in aliases.items() if group == (to.get("model") if isinstance(to, dict) else to)]
-
-    def _record(
-        self, group: str, note: Note, decision: Decision, tenant: Tenant, granted: Grant, started: float
-    ) -> None:
+    def _record(self, group: str, note: Note, decision: Decision, tenant: Tenant, started: float) -> None:
         seconds = time.perf_counter() - started
         metrics.decision(group, note.model, note.reason, seconds)
         if not logs_decisions():
@@ -209,7 +211,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             {
                 "group": group,
                 "team": tenant.label,
-                "policy": {granted.policy.goal: granted.policy.value},
+                "policy": {decision.terms.claim.policy.goal: decision.terms.claim.policy.value},
+                "policy_of": decision.terms.claim.source,
                 "lambda": decision.lambda_,
                 "bundle": decision.bundle_id,
                 "model": note.model,
@@ -280,15 +283,6 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
         logger.warning("%s", finding.text)
     litellm.callbacks.append(callback)
     return callback
-
-
-def _permitted(
-    deployments: list[Deployment], members: list[Member], allowed: frozenset[str] | None
-) -> tuple[list[Deployment], list[Member]]:
-    if allowed is None:
-        return deployments, members
-    kept = [i for i, member in enumerate(members) if member.model_name in allowed]
-    return [deployments[i] for i in kept], [members[i] for i in kept]
 
 
 def _metadata(request: Mapping[str, Any]) -> dict[str, Any]:

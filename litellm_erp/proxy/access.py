@@ -1,0 +1,74 @@
+"""Which members of a group a key and its team may use, worked out once per list of allowed models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from litellm import Router
+
+from litellm_erp.deployments import Deployment, Member, MemberTable
+from litellm_erp.tenancy import Tenant, allowed_members
+
+_KEEP_S = 1.0
+_MAX_LISTS = 1024
+
+
+@dataclass(slots=True)
+class _Group:
+    """What a group's access depends on, and what was found from it."""
+
+    until: float
+    members: frozenset[Member]
+    aliases: tuple[str, ...]
+    allowed: dict[tuple[tuple[str, ...], tuple[str, ...]], frozenset[str] | None] = field(default_factory=dict)
+
+
+class Access:
+    """Allow lists of keys and teams, compared with all members of a group, those that are cooling down included.
+
+    Walking a router's whole model list takes longer than a decision, so what it gave is kept for a second.
+
+    Parameters
+    ----------
+    router : the router there is now, None before there is one
+    """
+
+    def __init__(self, members: MemberTable, router: Callable[[], Router | None]) -> None:
+        self._members = members
+        self._router = router
+        self._groups: dict[str, _Group] = {}
+
+    def permitted(
+        self, group: str, deployments: list[Deployment], members: list[Member], tenant: Tenant
+    ) -> tuple[list[Deployment], list[Member]]:
+        """The deployments on offer that a tenant may use, and their members."""
+        if not tenant.is_limited:
+            return deployments, members
+        known = self._groups.get(group)
+        if known is None or time.monotonic() >= known.until or not known.members.issuperset(members):
+            known = self._groups[group] = self._look(group, members)
+        lists = (tenant.key_models, tenant.team_models)
+        if lists not in known.allowed:
+            if len(known.allowed) >= _MAX_LISTS:
+                known.allowed.clear()
+            everyone = ((member.model_name, member.access_groups) for member in known.members)
+            known.allowed[lists] = allowed_members(group, everyone, tenant, known.aliases)
+        allowed = known.allowed[lists]
+        if allowed is None:
+            return deployments, members
+        kept = [i for i, member in enumerate(members) if member.model_name in allowed]
+        return [deployments[i] for i in kept], [members[i] for i in kept]
+
+    def _look(self, group: str, offered: Sequence[Member]) -> _Group:
+        router = self._router()
+        found = None if router is None else router.get_routing_group(group)
+        names = {group} if found is None else set(found.models)
+        listed = [] if router is None else [d for d in router.model_list if d["model_name"] in names]
+        aliases = {} if router is None else router.model_group_alias or {}
+        return _Group(
+            time.monotonic() + _KEEP_S,
+            frozenset((*offered, *map(self._members.member, listed))),
+            tuple(a for a, to in aliases.items() if group == (to.get("model") if isinstance(to, dict) else to)),
+        )
