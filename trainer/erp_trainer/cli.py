@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 _AS_JSON = "erp_trainer.as_json"
-_EXTRAS = {"datasets": "train", "pyarrow": "train", "rich": "train"}
+_EXTRAS = {"datasets": "train", "pyarrow": "train", "rich": "train", "jinja2": "report", "vl_convert": "report"}
 
 
 class LazyGroup(click.Group):

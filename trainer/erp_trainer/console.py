@@ -28,7 +28,7 @@ def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[st
     as_json : as one JSON object, else as text
     render : payload to text
     """
-    click.echo(json.dumps(_plain(payload), ensure_ascii=False, allow_nan=False) if as_json else render(payload))
+    click.echo(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False) if as_json else render(payload))
 
 
 @contextmanager
@@ -60,11 +60,12 @@ def warn(message: str) -> None:
     click.secho(f"warning: {message}", fg="yellow", err=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numpy numbers and arrays as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,172 @@
+"""The report without a browser: what is in the file, and what must not be."""
+
+import csv
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from erp_trainer.report import files, words
+from erp_trainer.report.assembly import page_of
+from erp_trainer.report.examples import Candidates, pick
+from erp_trainer.report.html import render
+from erp_trainer.report.labels import place
+from erp_trainer.report.palette import PALETTES, themed
+from erp_trainer.report.words import Units
+from tests.payloads import LAMBDAS, MODELS, payload
+
+HOSTILE = "</script><script>alert(1)</script> & <b>\u2028"
+
+
+class Elements(HTMLParser):
+    """Collects the names and attributes of a page's elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.attributes += attrs
+
+
+def candidates(text: str = "a prompt") -> Candidates:
+    """Four prompts and two models; the bundle leaves the best single model on all of them."""
+    recorded = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    expected = np.array([[0.9, 0.5], [0.6, 0.5], [0.7, 0.5], [0.8, 0.5]])
+    costs = np.array([[1e-4, np.nan]] * 4)
+    return Candidates(("a", "b"), [text] * 4, ["x", "x", "y", "y"], expected, recorded, costs, np.zeros(4, int), 1)
+
+
+def test_the_page_loads_nothing():
+    page = Elements(render(page_of(payload(), "run")))
+    assert not {"img", "iframe", "object"} & set(page.names)
+    addresses = [value for name, value in page.attributes if name in ("src", "href", "action", "data") and value]
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+
+
+def test_words_of_the_users_data_stay_words():
+    hostile = payload(models=(HOSTILE, "b"))
+    page = render(page_of(hostile, HOSTILE, pick(candidates(HOSTILE), Units.of(hostile))))
+    assert Elements(page).names.count("script") == 3
+    assert "alert(1)</script> &amp;" not in page
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
+
+
+def test_prompts_are_only_there_where_they_were_given():
+    assert "a very private prompt" not in render(page_of(payload(), "run"))
+    examples = pick(candidates("a very private prompt"), Units.of(payload()))
+    assert "a very private prompt" in render(page_of(payload(), "run", examples))
+
+
+def test_a_long_prompt_is_cut():
+    shown = pick(candidates("word " * 1000), Units.of(payload()))[0]["prompt"]
+    assert len(shown) < 450
+    assert shown.endswith("…")
+
+
+def test_examples_are_won_ones_first_then_lost_ones_and_no_draws():
+    says = [example["says"] for example in pick(candidates(), Units.of(payload()))]
+    assert says == ["+1.000 against always b", "+1.000 against always b", f"{words.MINUS}1.000 against always b"]
+
+
+def test_the_bundles_choice_is_marked_in_every_example():
+    for example in pick(candidates(), Units.of(payload())):
+        assert [model["name"] for model in example["models"] if model["chosen"]] == ["a"]
+
+
+@pytest.mark.parametrize("models", [MODELS[:1], MODELS[:2], tuple(f"model-{m:02}" for m in range(30))])
+@pytest.mark.parametrize("costs", [True, False])
+def test_every_shape_of_pool_has_a_page(models, costs):
+    page = page_of(payload(models=models, costs=costs), "run")
+    assert (page.dial is not None) == costs
+    assert {section.id for section in page.sections} >= {"frontier", "policies", "prediction"}
+
+
+def test_the_slider_has_every_lambda_and_every_share():
+    dial = page_of(payload(), "run").dial
+    assert [point["lambda"] for point in dial.points] == list(LAMBDAS)
+    assert all(math.isclose(sum(part["share"] for part in point["mix"]), 1.0, abs_tol=2e-3) for point in dial.points)
+
+
+def test_a_ceiling_that_is_unknown_is_said_to_be():
+    assert "is unknown at 1 sample per prompt" in render(page_of(payload(samples=1), "run"))
+    assert "over 8 samples" in render(page_of(payload(samples=8), "run"))
+
+
+def test_what_lies_outside_the_chart_is_drawn_at_its_edge_with_its_figure():
+    (oracle,) = [row for row in _frontier()["datasets"]["points"] if row["policy"] == "oracle"]
+    assert oracle["kind"] == "up"
+    assert oracle["label"] == "oracle 0.850"
+    assert oracle["at_reward"] < oracle["reward"] == 0.85
+
+
+def _frontier():
+    return page_of(payload(), "run").charts["frontier"]
+
+
+def test_labels_do_not_cover_each_other():
+    points = [{"cost": 1.0, "reward": 0.5, "label": f"model {m}"} for m in range(6)]
+    sides = [row["side"] for row in place(points, [], (0.0, 2.0), (0.0, 1.0), logarithmic=False)]
+    assert sorted(set(sides)) == ["above", "below", "left", "none", "right"]
+    assert sides.count("none") == 2
+
+
+def test_every_colour_of_every_chart_is_in_both_themes():
+    tokens = set(
+        re.findall(
+            r'"\$(\w+)"', json.dumps([themed(spec, "light") for spec in page_of(payload(), "r").charts.values()])
+        )
+    )
+    assert not {token for token in tokens if token != "schema"}
+    assert PALETTES["light"].keys() == PALETTES["dark"].keys()
+
+
+def test_the_table_has_every_policy_at_every_lambda():
+    rows = list(csv.DictReader(io.StringIO(files.table(payload()))))
+    assert len(rows) == 4 * len(LAMBDAS) + len(MODELS)
+    assert math.isclose(sum(float(rows[0][f"share:{name}"]) for name in MODELS), 1.0)
+
+
+def test_the_formats_are_what_they_say(tmp_path):
+    for suffix in files.FORMATS:
+        files.write(payload(), tmp_path / f"report.{suffix}", title="run")
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"]["kind"] == "helps"
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "report.csv").read_text().startswith("policy,kind,lambda,")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_not_a_number_becomes_null_and_the_page_still_draws(tmp_path):
+    found = payload()
+    found["models"][MODELS[0]] |= {"r2": float("nan"), "r2_ci": None, "calibration": None}
+    files.write(found, tmp_path / "report.html", title="run")
+    files.write(found, tmp_path / "report.json", title="run")
+    assert json.loads((tmp_path / "report.json").read_text())["models"][MODELS[0]]["r2"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.61234, "0.612"), (-0.0001, "0.000"), (123.456, "123.5"), (-2.5, f"{words.MINUS}2.500"), (None, words.NOTHING)],
+)
+def test_numbers_are_written_for_people(value, text):
+    assert words.number(value) == text
+
+
+def test_a_difference_has_its_sign_and_nought_has_none():
+    assert words.signed(0.0123) == "+0.012"
+    assert words.signed(-0.0123) == f"{words.MINUS}0.012"
+    assert words.signed(0.00001) == "0.000"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.29123, "0.291"), (12345.6, "12,346"), (0.0000012, "1.20e−06"), (0, "0")]
+)
+def test_money_keeps_three_digits(value, text):
+    assert words.significant(value) == text

@@ -1,0 +1,1 @@
+"""The evaluation as something people look at: one HTML file, a picture, a table. Source: the ``evaluate`` payload."""

@@ -1,0 +1,102 @@
+"""PURE. The whole page from an evaluation payload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from erp_trainer.report.charts import Spec
+from erp_trainer.report.page import Dial, Part, Section
+from erp_trainer.report.sections.categories import categories
+from erp_trainer.report.sections.frontier import frontier, own_key
+from erp_trainer.report.sections.newcomers import adding, unseen
+from erp_trainer.report.sections.pairs import pairs, win_rates
+from erp_trainer.report.sections.papers import papers
+from erp_trainer.report.sections.policies import policies, tiles, verdict
+from erp_trainer.report.sections.prediction import prediction
+from erp_trainer.report.words import Units
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything the template shows.
+
+    Attributes
+    ----------
+    charts : specifications by name, colours as ``$tokens``
+    cells : rows of the heat maps that a list chooses: {list: {option: {chart: rows}}}
+    """
+
+    title: str
+    verdict: Mapping[str, Any]
+    tiles: Sequence[Mapping[str, str]]
+    sections: Sequence[Section]
+    charts: Mapping[str, Spec]
+    cells: Mapping[str, Any]
+    dial: Dial | None
+    footer: Sequence[str]
+
+
+def page_of(payload: Mapping[str, Any], title: str, examples: Sequence[Mapping[str, Any]] = ()) -> Page:
+    """Lay out a payload; sections it has no figures for are left out.
+
+    Parameters
+    ----------
+    examples : of ``examples.pick``; none where prompts are to stay out of the report
+    """
+    units = Units.of(payload)
+    money, dial = frontier(payload, units)
+    found = [
+        money,
+        policies(payload, units),
+        prediction(payload, units),
+        pairs(payload),
+        win_rates(payload),
+        categories(payload, own_key(payload), units),
+        _examples(examples, payload),
+        adding(payload, units),
+        unseen(payload),
+        papers(payload, units),
+    ]
+    parts = [part for part in found if part is not None]
+    return Page(
+        title=title,
+        verdict=verdict(payload),
+        tiles=tiles(payload, units),
+        sections=[part.section for part in parts],
+        charts={name: spec for part in parts for name, spec in part.charts.items()},
+        cells={name: cells for part in parts for name, cells in part.cells.items()},
+        dial=dial,
+        footer=_footer(payload),
+    )
+
+
+def _examples(examples: Sequence[Mapping[str, Any]], payload: Mapping[str, Any]) -> Part | None:
+    if not examples:
+        return None
+    best = payload["verdict"]["best_single"]
+    section = Section(
+        id="examples",
+        name="Examples",
+        heading="Prompts where the choice matters",
+        lines=(
+            f"First prompts on which the bundle left {best} and earned more, then prompts on which it earned "
+            "less: of each kind those it was surest of. The marked model is the one it chose.",
+        ),
+        examples=examples,
+    )
+    return Part(section)
+
+
+def _footer(payload: Mapping[str, Any]) -> list[str]:
+    counts, intervals = payload["counts"], payload["intervals"]
+    samples = f"{counts['samples']} sample{'' if counts['samples'] == 1 else 's'} per prompt and model"
+    lines = [
+        f"Measured on {counts['test_prompts']:,} held-out prompts, {samples}; trained on {counts['train_prompts']:,}. "
+        f"Nothing was chosen on the held-out prompts. Intervals: {intervals['level']:.0%}, bootstrap over "
+        f"{intervals['resamples']:,} resamples of whole groups of duplicate prompts; differences are paired.",
+    ]
+    if payload["models_left_out"]:
+        lines.append(f"Without test outcomes, and so not measured: {', '.join(payload['models_left_out'])}.")
+    return [*lines, "This file is complete in itself: it loads nothing and sends nothing."]

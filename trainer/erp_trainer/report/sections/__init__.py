@@ -1,0 +1,1 @@
+"""PURE. One module per part of the page: the payload in, a section and its charts out."""

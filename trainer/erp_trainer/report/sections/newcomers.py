@@ -1,0 +1,97 @@
+"""PURE. What adding a model costs, and what unseen tasks cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from erp_trainer.report import charts
+from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
+from erp_trainer.report.palette import N_HUES
+from erp_trainer.report.words import NOTHING, Units, number, signed, signed_span, tone
+
+
+def adding(payload: Mapping[str, Any], units: Units) -> Part | None:
+    """Routed reward gained by adding each model with ever more prompts."""
+    found = payload.get("price_of_adding")
+    if not found:
+        return None
+    rows = [
+        {
+            "model": model["model"],
+            "n": point["prompts"],
+            "reward": point["gain"]["mean"],
+            "low": point["gain"]["low"],
+            "high": point["gain"]["high"],
+        }
+        for model in found["models"]
+        for point in model["points"]
+    ]
+    if not rows:
+        return None
+    gains = {model["model"]: abs(model["points"][-1]["gain"]["mean"]) for model in found["models"] if model["points"]}
+    drawn = sorted(gains, key=lambda model: -gains[model])[:N_HUES]
+    kept = [row for row in rows if row["model"] in drawn]
+    section = Section(
+        id="adding",
+        name="Adding models",
+        heading="What adding a model costs",
+        lines=(
+            "Each model was taken out of the pool and added again, tried on ever more prompts: how much mean "
+            "reward the routed pool then earns beyond the pool without it.",
+        ),
+        charts=("adding",),
+        tables=(_adding_table(found),),
+        notes=(found["text"],),
+    )
+    return Part(section, {"adding": charts.new_model(kept, drawn, units.titles())})
+
+
+def _adding_table(found: Mapping[str, Any]) -> DataTable:
+    counts = sorted({point["prompts"] for model in found["models"] for point in model["points"]})
+    heads = [Head("model added", text=True), Head("pool without it"), *(Head(f"{count:,}") for count in counts)]
+    rows = []
+    for model in found["models"]:
+        gains = {point["prompts"]: point["gain"] for point in model["points"]}
+        cells = [Cell(model["model"]), Cell(number(model["without"]["mean"]))]
+        cells += [Cell(signed(gains[n]["mean"]), tone=tone(gains[n])) if n in gains else Cell(NOTHING) for n in counts]
+        rows.append(TableRow(cells))
+    return DataTable(heads, rows)
+
+
+def unseen(payload: Mapping[str, Any]) -> Part | None:
+    """Each task predicted by policies fitted without it."""
+    found = payload.get("leave_one_task_out")
+    if not found:
+        return None
+    keys = list(found["overall"])
+    labels = [payload["curves"].get(key, {}).get("label", key) for key in keys]
+    heads = [Head("task left out", text=True), Head("prompts"), *(Head(label) for label in labels)]
+    rows = [
+        TableRow(
+            [
+                Cell(task["task"]),
+                Cell(f"{task['prompts']:,}"),
+                *(_gain((task["policies"].get(key) or {}).get("gain")) for key in keys),
+            ]
+        )
+        for task in found["tasks"]
+    ]
+    total = sum(task["prompts"] for task in found["tasks"])
+    rows.append(TableRow([Cell("all"), Cell(f"{total:,}"), *(_gain(found["overall"][key]) for key in keys)], own=True))
+    section = Section(
+        id="unseen",
+        name="Unseen tasks",
+        heading="Tasks it was never trained on",
+        lines=("Reward gained against the best single model of the other tasks, with the task left out of training.",),
+        tables=(DataTable(heads, rows),),
+    )
+    return Part(section)
+
+
+def _gain(interval: Mapping[str, Any] | None) -> Cell:
+    if interval is None:
+        return Cell()
+    return Cell(
+        signed(interval["mean"]), small=f"({signed_span(interval['low'], interval['high'])})", tone=tone(interval)
+    )

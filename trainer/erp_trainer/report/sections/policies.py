@@ -1,0 +1,188 @@
+"""PURE. The verdict, its figures, and the table of all policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from erp_trainer.report import charts
+from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
+from erp_trainer.report.sections.frontier import own_curve
+from erp_trainer.report.words import (
+    NOTHING,
+    Units,
+    mostly,
+    number,
+    percent,
+    signed,
+    signed_span,
+    significant,
+    span,
+    tone,
+)
+
+
+def verdict(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline, what stands below it, and which way it points."""
+    found = payload["verdict"]
+    best = found["best_single"]
+    headline = {
+        "helps": f"Routing beats always using {best}",
+        "unclear": f"Routing is not clearly better than always using {best}",
+        "hurts": f"Use {best}: routing does worse",
+    }[found["kind"]]
+    return {"kind": found["kind"], "headline": headline, "lines": list(found.get("sentences") or [found["text"]])}
+
+
+def tiles(payload: Mapping[str, Any], units: Units) -> list[dict[str, str]]:
+    """The few figures that a reader takes along."""
+    found = payload["verdict"]
+    gain = found["gain"]
+    at = f"λ = {significant(payload['lambda'])}"
+    ends = signed_span(gain["low"], gain["high"])
+    says = f"reward against always {found['best_single']}, at {at} (95%: {ends})"
+    rows = [{"value": signed(gain["mean"]), "label": says}]
+    against = own_curve(payload)["against"]
+    saved = (against.get("best_single") or {}).get("saved_at_equal_reward")
+    if saved and saved["mean"] is not None:
+        rows.append(
+            {"value": _cheaper(saved["mean"]), "label": f"at the reward of {found['best_single']}{_ends(saved)}"}
+        )
+    mixture = (against.get("mixture") or {}).get("area")
+    if mixture:
+        ends = signed_span(mixture["low"], mixture["high"])
+        rows.append(
+            {
+                "value": signed(mixture["mean"]),
+                "label": f"reward over all budgets, against mixing single models at equal cost (95%: {ends})",
+            }
+        )
+    counts = payload["counts"]
+    repeated = f"; {payload['left_out']:,} left out, their text is in train" if payload["left_out"] else ""
+    rows.append(
+        {"value": f"{counts['test_prompts']:,}", "label": f"held-out prompts, {counts['models']} models{repeated}"}
+    )
+    return rows
+
+
+def _cheaper(saved: float) -> str:
+    return f"{percent(saved)} cheaper" if saved >= 0 else f"{percent(-saved)} dearer"
+
+
+def _ends(saved: Mapping[str, Any]) -> str:
+    if saved["low"] is None:
+        return ""
+    reached = saved.get("reached")
+    often = "" if reached is None or reached > 0.995 else f", reached in {percent(reached)} of resamples"
+    return f" (95%: {percent(saved['low'])} to {percent(saved['high'])}{often})"
+
+
+def policies(payload: Mapping[str, Any], units: Units) -> Part:
+    """All policies at the λ asked for, and what each gains over all budgets."""
+    tables = [_rows(payload, units)]
+    over = _over_budgets(payload)
+    if over.rows:
+        tables.append(over)
+    best = payload["verdict"]["best_single"]
+    rows = [
+        {
+            "policy": policy.get("label") or name,
+            "own": policy["kind"] == "bundle",
+            "reward": policy["reward"],
+            "low": policy["reward_ci"][0],
+            "high": policy["reward_ci"][1],
+        }
+        for name, policy in payload["policies"].items()
+        if policy["lambda"] in (None, payload["lambda"])
+    ]
+    section = Section(
+        id="policies",
+        name="Policies",
+        heading=f"All policies at λ = {significant(payload['lambda'])}",
+        lines=(
+            f"Mean reward on the held-out prompts, and the paired difference from always using {best}. Coloured "
+            "differences are those whose 95% interval keeps to one side of nought.",
+        ),
+        charts=("policies",),
+        tables=tables,
+        notes=(_oracle(payload), *_over_note(over)),
+    )
+    chart = charts.policies(rows, payload["models"][best]["mean_reward"], units.titles())
+    return Part(section, {"policies": chart})
+
+
+def _rows(payload: Mapping[str, Any], units: Units) -> DataTable:
+    heads = [
+        Head("policy", text=True),
+        Head("mean reward"),
+        Head("95% interval"),
+        Head("against best single"),
+        Head(units.cost_short),
+        Head("regret"),
+        Head("chosen most", text=True),
+    ]
+    ordered = sorted(payload["policies"].items(), key=lambda item: -item[1]["reward"])
+    return DataTable(heads, [_row(name, policy, units) for name, policy in ordered])
+
+
+def _row(name: str, policy: Mapping[str, Any], units: Units) -> TableRow:
+    gain = policy["against_best_single"]
+    cells = [
+        Cell(name),
+        Cell(number(policy["reward"])),
+        Cell(span(*policy["reward_ci"])),
+        _difference(gain),
+        Cell(units.money(policy["cost_usd"])),
+        Cell(number(policy["regret"])),
+        Cell("" if policy["kind"] == "single" else mostly(policy["share"])),
+    ]
+    return TableRow(cells, own=policy["kind"] == "bundle")
+
+
+def _difference(interval: Mapping[str, Any] | None) -> Cell:
+    if interval is None:
+        return Cell()
+    ends = signed_span(interval["low"], interval["high"])
+    return Cell(signed(interval["mean"]), small=f"({ends})", tone=tone(interval))
+
+
+def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
+    heads = [
+        Head("over all budgets", text=True),
+        Head("mean reward"),
+        Head("against the mixture"),
+        Head("reward at equal cost to the best single"),
+        Head("cheaper at its reward"),
+    ]
+    rows = []
+    for curve in payload["curves"].values():
+        if curve["area"] is None or curve["kind"] in ("single", "bound"):
+            continue
+        single, mixture = curve["against"].get("best_single") or {}, curve["against"].get("mixture") or {}
+        saved = single.get("saved_at_equal_reward")
+        cells = [
+            Cell(curve["label"]),
+            Cell(number(curve["area"]["mean"]), small=f"({span(curve['area']['low'], curve['area']['high'])})"),
+            _difference(mixture.get("area")),
+            _difference(single.get("gained_at_equal_cost")),
+            Cell(percent(saved["mean"]), small=_ends(saved).strip()) if saved else Cell(NOTHING),
+        ]
+        rows.append(TableRow(cells, own=curve["kind"] == "bundle"))
+    return DataTable(heads, rows)
+
+
+def _over_note(over: DataTable) -> Sequence[str]:
+    if not over.rows:
+        return ()
+    return (
+        "Over all budgets: mean reward with the budget spread evenly from the cheapest to the dearest single "
+        "model. The mixture of single models tosses a coin between two of them, to hit the same cost without "
+        "looking at the prompt.",
+    )
+
+
+def _oracle(payload: Mapping[str, Any]) -> str:
+    found = payload["oracle"]
+    return (
+        f"Regret is measured against the oracle ({found['kind']}, {number(found['reward']['mean'])}). {found['text']}"
+    )
