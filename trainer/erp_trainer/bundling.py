@@ -109,6 +109,7 @@ def table_of(
         log_likelihood_PM=outcomes.log_likelihood_PM,
         self_check_PM=outcomes.self_check_PM,
         samples_PMK=outcomes.samples_PMK,
+        noise_PM=outcomes.reward_std_PM**2 / np.maximum(outcomes.n_samples_PM, 1),
     )
 
 

@@ -16,6 +16,7 @@ N_RESAMPLES = 2000
 N_RESAMPLES_AT_SCALE = 1000
 _MANY_CLUSTERS = 20_000
 _CHUNK = 4096
+_CELLS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,36 @@ class Resamples:
         if not missing.any():
             return self.ratios(values_PS, np.ones((len(values_PS), 1)))
         return self.ratios(np.where(missing, 0.0, values_PS), (~missing).astype(np.float64))
+
+    def among(self, rows: np.ndarray) -> Resamples:
+        """The same resamples of some prompts only, for figures about a category or a pair of models.
+
+        Parameters
+        ----------
+        rows : shape (P,), bool, or indices; figures are then given for these prompts, in this order
+        """
+        used, cluster = np.unique(self.cluster_P[rows], return_inverse=True)
+        if len(used) == self.weights_RG.shape[1]:
+            return Resamples(self.weights_RG, cluster)
+        return Resamples(self.weights_RG[:, used], cluster)
+
+    def binned_means(self, values_P: np.ndarray, starts: np.ndarray) -> Estimates:
+        """Means of consecutive bins of prompts, as many figures as bins.
+
+        Parameters
+        ----------
+        values_P : shape (P,), finite
+        starts : the first prompt of each bin, ascending from 0
+        """
+        resampled = np.empty((len(self.weights_RG), len(starts)))
+        step = max(1, _CELLS // max(1, len(values_P)))
+        for row in range(0, len(resampled), step):
+            weights = self.weights_RG[row : row + step][:, self.cluster_P].astype(np.float32)
+            below = np.add.reduceat(weights, starts, axis=1)
+            above = np.add.reduceat(weights * values_P.astype(np.float32), starts, axis=1)
+            resampled[row : row + step] = _divide(above, below)
+        sizes = np.diff(np.append(starts, len(values_P)))
+        return Estimates(np.add.reduceat(values_P, starts) / sizes, resampled)
 
     def mean(self, values_P: np.ndarray) -> Interval:
         """Interval of one mean, over the prompts where it is not NaN; for a paired comparison pass differences."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates, Interval, Resamples
+from erp_trainer.evaluation.bootstrap import Estimates, Resamples
 from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.policies import Outcome
 from erp_trainer.evaluation.table import Table
 
 
@@ -26,6 +27,7 @@ class Curve:
     ----------
     lambdas : L, ascending; a single None where the policy does not look at cost
     reward, cost, regret : Estimates of L figures; cost is NaN where any price is unknown
+    gain : Estimates of L figures, reward less the best single model's on the same prompts
     share_LM : shape (L, M)
     prompts : how many test prompts could be counted
     """
@@ -35,6 +37,7 @@ class Curve:
     reward: Estimates
     cost: Estimates
     regret: Estimates
+    gain: Estimates
     share_LM: np.ndarray
     prompts: int
 
@@ -70,19 +73,37 @@ class Line:
         return cls(np.take_along_axis(cost, order, axis=1), np.take_along_axis(reward, order, axis=1))
 
     def reward_at(self, cost_R: np.ndarray) -> np.ndarray:
-        """Reward at one cost per row, shape (1 + R,)."""
-        rows = zip(cost_R, self.cost_RL, self.reward_RL, strict=True)
-        return np.array([np.interp(at, cost, reward) for at, cost, reward in rows])
+        """Reward at one cost per row, shape (1 + R,); beyond either end, that end's."""
+        at = (self.cost_RL <= cost_R[:, None]).sum(axis=1)
+        left, right = np.clip(at - 1, 0, None), np.clip(at, None, self.cost_RL.shape[1] - 1)
+        start, end = _pick(self.cost_RL, left), _pick(self.cost_RL, right)
+        along = np.divide(cost_R - start, end - start, out=np.zeros(len(cost_R)), where=end > start)
+        low, high = _pick(self.reward_RL, left), _pick(self.reward_RL, right)
+        return np.asarray(low + np.clip(along, 0.0, 1.0) * (high - low))
 
     def cost_of(self, reward_R: np.ndarray) -> np.ndarray:
         """The lowest cost at which a line earns so much, per row, shape (1 + R,); NaN where it never does."""
-        return np.array([_first_reach(*row) for row in zip(reward_R, self.cost_RL, self.reward_RL, strict=True)])
+        enough = self.reward_RL >= reward_R[:, None]
+        right = enough.argmax(axis=1)
+        left = np.clip(right - 1, 0, None)
+        low, high = _pick(self.reward_RL, left), _pick(self.reward_RL, right)
+        along = np.divide(reward_R - low, high - low, out=np.ones(len(reward_R)), where=high > low)
+        start, end = _pick(self.cost_RL, left), _pick(self.cost_RL, right)
+        # The first point is reached without coming from anywhere.
+        found = np.where(right == 0, end, start + along * (end - start))
+        return np.where(enough.any(axis=1), found, np.nan)
 
     def area(self, low: float, high: float) -> np.ndarray:
         """Mean reward over budgets spread evenly from ``low`` to ``high``, per row, shape (1 + R,)."""
-        return np.array(
-            [_area(cost, reward, low, high) for cost, reward in zip(self.cost_RL, self.reward_RL, strict=True)]
-        )
+        cost, reward = self.cost_RL, self.reward_RL
+        run = np.diff(cost, axis=1)
+        slope = np.divide(np.diff(reward, axis=1), run, out=np.zeros_like(run), where=run > 0)
+        inside = np.clip(cost, low, high)
+        start, end = inside[:, :-1], inside[:, 1:]
+        middle = reward[:, :-1] + ((start + end) / 2 - cost[:, :-1]) * slope
+        total = (middle * (end - start)).sum(axis=1)
+        total += (inside[:, 0] - low) * reward[:, 0] + (high - inside[:, -1]) * reward[:, -1]
+        return np.asarray(total / (high - low))
 
 
 def trace(
@@ -91,12 +112,14 @@ def trace(
     lambdas: Sequence[float],
     resamples: Resamples,
     oracle_P: np.ndarray,
+    baseline_P: np.ndarray,
 ) -> Curve:
     """Measure one policy at every λ.
 
     Parameters
     ----------
     oracle_P : shape (P,), what regret is measured against; NaN where that is not known
+    baseline_P : shape (P,), what the best single model earned; NaN where it has no outcome
     """
     grid: tuple[float | None, ...] = tuple(lambdas) if contender.by_lambda else (None,)
     outcomes = [contender.outcome(table, lambda_ or 0.0) for lambda_ in grid]
@@ -111,13 +134,19 @@ def trace(
         reward=resamples.means(reward_PL),
         cost=resamples.means(cost_PL),
         regret=resamples.means(oracle_P[:, None] - reward_PL),
+        gain=resamples.means(reward_PL - baseline_P[:, None]),
         share_LM=np.stack([outcome.share_M for outcome in outcomes]),
         prompts=int(present_PL[:, 0].sum()),
     )
 
 
-def oracle(table: Table) -> tuple[np.ndarray, str]:
-    """What the best model of each prompt earns, shape (P,), and how that was found.
+def oracle_kind(table: Table) -> str:
+    """``split-sample`` where some prompt has two samples of every model on record, else ``ex-post``."""
+    return "ex-post" if _split_rows(table) is None else "split-sample"
+
+
+def oracle(table: Table, lambda_: float) -> Outcome:
+    """What the best model of each prompt earns.
 
     ``split-sample``: the model is chosen on one half of the samples and scored on the other, both ways, because the
     largest of noisy means is too large; NaN at prompts where a model has no two samples. ``ex-post``: the largest
@@ -125,21 +154,32 @@ def oracle(table: Table) -> tuple[np.ndarray, str]:
 
     Source: ours, for arXiv 2603.20217, eq. 5.
     """
+    penalty = lambda_ * table.cost_scale * np.nan_to_num(table.realised_cost_PM)
+    split = _split_rows(table)
+    if split is None:
+        choice = table.choose(table.rewards_PM - penalty, 0.0)
+        share = np.bincount(choice, minlength=len(table.models)) / len(choice)
+        return Outcome(lambda_, table.reward_of(choice), table.cost_of(choice), share)
+    rows, first, second = split
+    reward, cost = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    reward[rows], cost[rows] = 0.0, 0.0
+    share = np.zeros(len(table.models))
+    for chosen_on, scored_on in ((first, second), (second, first)):
+        choice = table.choose(chosen_on - penalty, 0.0)
+        reward[rows] += scored_on[rows, choice[rows]] / 2
+        cost[rows] += table.cost_of(choice)[rows] / 2
+        share += np.bincount(choice[rows], minlength=len(share)) / (2 * rows.sum())
+    return Outcome(lambda_, reward, cost, share)
+
+
+def _split_rows(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Prompts at which every model with an outcome has both halves, and the halves' mean rewards."""
     halves = table.halves()
-    if halves is not None:
-        first, second = halves
-        whole = (np.isnan(first) == np.isnan(table.rewards_PM)) & (np.isnan(second) == np.isnan(table.rewards_PM))
-        rows = whole.all(axis=1)
-        if rows.any():
-            found = np.full(len(table), np.nan)
-            found[rows] = (_scored(first[rows], second[rows]) + _scored(second[rows], first[rows])) / 2
-            return found, "split-sample"
-    return np.nanmax(table.rewards_PM, axis=1), "ex-post"
-
-
-def _scored(chosen_on: np.ndarray, scored_on: np.ndarray) -> np.ndarray:
-    best = np.nanargmax(chosen_on, axis=1)[:, None]
-    return np.take_along_axis(scored_on, best, axis=1)[:, 0]
+    if halves is None:
+        return None
+    missing = np.isnan(table.rewards_PM)
+    rows = ((np.isnan(halves[0]) == missing) & (np.isnan(halves[1]) == missing)).all(axis=1)
+    return (rows, *halves) if rows.any() else None
 
 
 def pareto(curves: Sequence[Curve]) -> list[np.ndarray]:
@@ -188,23 +228,5 @@ def _rows(estimates: Estimates) -> np.ndarray:
     return np.vstack([estimates.value_S[None], estimates.resampled_RS])
 
 
-def as_interval(value_R: np.ndarray) -> Interval:
-    """Row 0 with the interval of the other rows."""
-    return Estimates(value_R[:1], value_R[1:, None]).intervals()[0]
-
-
-def _first_reach(reward: float, cost_L: np.ndarray, reward_L: np.ndarray) -> float:
-    enough = np.flatnonzero(reward_L >= reward)
-    if not enough.size:
-        return float("nan")
-    first = int(enough[0])
-    if first == 0 or reward_L[first] == reward_L[first - 1]:
-        return float(cost_L[first])
-    along = (reward - reward_L[first - 1]) / (reward_L[first] - reward_L[first - 1])
-    return float(cost_L[first - 1] + along * (cost_L[first] - cost_L[first - 1]))
-
-
-def _area(cost_L: np.ndarray, reward_L: np.ndarray, low: float, high: float) -> float:
-    at = np.concatenate([[low], cost_L[(cost_L > low) & (cost_L < high)], [high]])
-    reward = np.interp(at, cost_L, reward_L)
-    return float(((reward[1:] + reward[:-1]) / 2 * np.diff(at)).sum() / (high - low))
+def _pick(values_RL: np.ndarray, at_R: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values_RL, at_R[:, None], axis=1)[:, 0]

@@ -1,39 +1,133 @@
-"""A bundle measured on a run's test prompts, beside every baseline."""
+"""A bundle measured on a run's test prompts, beside every baseline and rival: from files to the payload."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from erp_trainer.bundling import table_of
 from erp_trainer.embed import embed_run
-from erp_trainer.evaluation.bootstrap import interval
-from erp_trainer.evaluation.policies import category_best, chosen, oracle, single, summarise, uniform
+from erp_trainer.evaluation import payload as payloads
+from erp_trainer.evaluation.bootstrap import Resamples
+from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.contenders import baselines, routed
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import r_squared
+from erp_trainer.outcomes import Outcomes
 from erp_trainer.store import Run
 from litellm_erp.bundle import Bundle
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import RunError
 from litellm_erp.scoring import Scores, rank_among, score
 
+# A long table is measured at every other λ of the bundle's frontier.
+_MANY_PROMPTS = 20_000
 
-def evaluate(
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure.
+
+    Attributes
+    ----------
+    lambdas : where policies are listed, the first being the λ asked; empty takes 0 and points down the frontier
+    rivals : compare with the other policies, fitted on the same train split
+    leave_one_task_out, price_of_adding : measure these too, which fits many times
+    seed : of resamples and folds
+    """
+
+    lambdas: tuple[float, ...] = ()
+    rivals: bool = True
+    leave_one_task_out: bool = False
+    price_of_adding: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The arrays behind a payload.
+
+    Attributes
+    ----------
+    test, train : tables of the pool models that have test outcomes
+    prompt_ids, prompts : of the test rows
+    scores : the bundle's predictions on the test rows, for all of its models
+    measured : shape (M,), int; which of the bundle's models ``test`` has, in its order
+    lambdas : where policies are listed; the first is the λ asked
+    grid : λ of the curves, ascending, with all of ``lambdas`` and 0
+    contenders : the bundle first
+    left_out : test prompts whose text occurs in train
+    samples : median number of samples behind a test outcome
+    """
+
+    bundle: Bundle
+    options: Options
+    test: Table
+    train: Table
+    prompt_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    scores: Scores
+    measured: np.ndarray
+    lambdas: tuple[float, ...]
+    grid: tuple[float, ...]
+    left_out: int
+    samples: int
+
+    def choice(self, lambda_: float, *, safety: bool = True) -> np.ndarray:
+        """The bundle's first choice per test prompt among the models recorded there, shape (P,)."""
+        return self._choose(self.test, lambda_, safety=safety)
+
+    def _choose(self, table: Table, lambda_: float, *, safety: bool = True) -> np.ndarray:
+        reward = self.scores.expected_reward.copy()
+        reward[:, self.measured] = np.where(np.isnan(table.rewards_PM), np.nan, reward[:, self.measured])
+        recorded = replace(self.scores, expected_reward=reward)
+        return rank_among(self.bundle, recorded, lambda_, self.measured, 0, safety=safety).order[:, 0]
+
+    @property
+    def predicted_PM(self) -> np.ndarray:
+        """What the bundle expects each measured model to earn, before safety, shape (P, M)."""
+        return self.scores.expected_reward[:, self.measured]
+
+    @property
+    def std_error_PM(self) -> np.ndarray:
+        """Standard error of those predictions against an observed mean, shape (P, M)."""
+        return self.bundle.uncertainty.std_error(self.scores.leverage)[:, self.measured]
+
+    @cached_property
+    def contenders(self) -> tuple[Contender, ...]:
+        """The bundle, then its rivals, the baselines and the single models."""
+        name = self.bundle.manifest.policy
+        found = [routed(name, name, self._choose, self.predicted_PM)]
+        if self.bundle.manifest.safety:
+            found.append(routed(f"{name}-no-safety", f"{name} --no-safety", self._unsafe, self.predicted_PM))
+        return (*found, *baselines(self.test, self.train, self._choose))
+
+    def _unsafe(self, table: Table, lambda_: float) -> np.ndarray:
+        return self._choose(table, lambda_, safety=False)
+
+    @cached_property
+    def resamples(self) -> Resamples:
+        """The resamples that all intervals share."""
+        return Resamples.draw(self.test.groups_P, seed=self.options.seed)
+
+    def payload(self) -> dict[str, Any]:
+        """The whole result; docs/evaluation.md lists its keys."""
+        return payloads.of(self)
+
+
+def evaluation_of(
     run: Run,
     bundle: Bundle,
     embedder: Embedder,
-    lambdas: Sequence[float] = (),
+    options: Options = Options(),
     advance: Callable[[int], None] = lambda steps: None,
-) -> dict[str, Any]:
-    """Policies, models and a verdict on the test split; the bundle is not changed.
+) -> Evaluation:
+    """Everything that is measured, before it is measured; the bundle is not changed.
 
     Test prompts whose text also occurs in train are left out and counted.
-
-    Parameters
-    ----------
-    lambdas : where ERP is measured; empty takes 0 and three points down the bundle's frontier
 
     Raises
     ------
@@ -46,9 +140,10 @@ def evaluate(
     everything = table_of(outcomes, embedded, run.prices(), bundle.manifest.expected_output_tokens)
     everything = everything.columns([outcomes.models.index(name) for name in bundle.models])
     splits = np.array(outcomes.splits)
-    train = everything.rows(splits == "train")
+    answered = ~np.isnan(everything.rewards_PM).all(axis=1)
+    train = everything.rows((splits == "train") & answered)
     seen = np.isin(everything.groups_P, train.groups_P)
-    held_out = (splits == "test") & ~seen
+    held_out = (splits == "test") & ~seen & answered
     if not held_out.any():
         raise RunError(f"{run.path}: no test prompt that is not in train too; import outcomes with a test split")
     test = everything.rows(held_out)
@@ -56,14 +151,33 @@ def evaluate(
     measured = np.flatnonzero(~np.isnan(test.rewards_PM).all(axis=0))
     test, train = test.columns(measured.tolist()), train.columns(measured.tolist())
     scores = score(bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices())
-    return {
-        "test_prompts": len(test),
-        "left_out": int(((splits == "test") & seen).sum()),
-        "models_left_out": sorted(set(bundle.models) - set(test.models)),
-        "policies": _policies(test, train, bundle, scores, measured, lambdas or default_lambdas(bundle)),
-        "models": _models(test, bundle, scores, measured),
-        "verdict": _verdict(test, train, bundle, scores, measured),
-    }
+    lambdas = tuple(options.lambdas) or tuple(default_lambdas(bundle))
+    rows = np.flatnonzero(held_out).tolist()
+    return Evaluation(
+        bundle=bundle,
+        options=options,
+        test=test,
+        train=train,
+        prompt_ids=tuple(outcomes.prompt_ids[row] for row in rows),
+        prompts=tuple(outcomes.prompts[row] for row in rows),
+        scores=scores,
+        measured=measured,
+        lambdas=lambdas,
+        grid=_grid(bundle, lambdas, len(test)),
+        left_out=int(((splits == "test") & seen).sum()),
+        samples=_samples(outcomes, held_out),
+    )
+
+
+def evaluate(
+    run: Run,
+    bundle: Bundle,
+    embedder: Embedder,
+    lambdas: Sequence[float] = (),
+    advance: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Any]:
+    """The payload of ``evaluation_of`` with its options as they are."""
+    return evaluation_of(run, bundle, embedder, Options(lambdas=tuple(lambdas)), advance).payload()
 
 
 def default_lambdas(bundle: Bundle) -> list[float]:
@@ -77,57 +191,11 @@ def default_lambdas(bundle: Bundle) -> list[float]:
     return sorted({0.0, *found})
 
 
-def _policies(
-    test: Table, train: Table, bundle: Bundle, scores: Scores, measured: np.ndarray, lambdas: Sequence[float]
-) -> dict[str, dict[str, Any]]:
-    best = int(np.argmax(train.mean_reward_M))
-    baseline = single(test, best)
-    found = {"best single model": baseline}
-    for lambda_ in lambdas:
-        for name, safety in (("erp", True), ("erp --no-safety", False)):
-            choice = _choice(test, bundle, scores, measured, lambda_, safety=safety)
-            found[f"{name} λ={lambda_:.4g}"] = chosen(test, choice, lambda_)
-        found[f"per-category best λ={lambda_:.4g}"] = category_best(test, train, lambda_)
-    found |= {f"single: {name}": single(test, m) for m, name in enumerate(test.models)}
-    found |= {"random": uniform(test), "oracle": oracle(test)}
-    return {name: summarise(test, outcome, baseline) for name, outcome in found.items()}
+def _grid(bundle: Bundle, lambdas: Sequence[float], prompts: int) -> tuple[float, ...]:
+    step = 1 if prompts <= _MANY_PROMPTS else 2
+    return tuple(sorted({0.0, *lambdas, *bundle.frontier.lambda_L[::step].tolist()}))
 
 
-def _choice(
-    test: Table, bundle: Bundle, scores: Scores, measured: np.ndarray, lambda_: float, *, safety: bool = True
-) -> np.ndarray:
-    """First choice per prompt among the models that were recorded on it, shape (P,)."""
-    reward = scores.expected_reward.copy()
-    reward[:, measured] = np.where(np.isnan(test.rewards_PM), np.nan, reward[:, measured])
-    recorded = Scores(reward, scores.cost, scores.leverage)
-    return rank_among(bundle, recorded, lambda_, measured, 0, safety=safety).order[:, 0]
-
-
-def _models(test: Table, bundle: Bundle, scores: Scores, measured: np.ndarray) -> dict[str, dict[str, Any]]:
-    predicted = scores.expected_reward[:, measured]
-    r2 = r_squared(predicted, test.rewards_PM)
-    errors = (test.rewards_PM - predicted) / bundle.uncertainty.std_error(scores.leverage)[:, measured]
-    return {
-        name: {
-            "r2": float(r2[m]),
-            "mean_reward": float(np.nanmean(test.rewards_PM[:, m])),
-            "standardised_error": float(np.sqrt(np.nanmean(errors[:, m] ** 2))),
-        }
-        for m, name in enumerate(test.models)
-    }
-
-
-def _verdict(test: Table, train: Table, bundle: Bundle, scores: Scores, measured: np.ndarray) -> dict[str, Any]:
-    best = int(np.argmax(train.mean_reward_M))
-    choice = _choice(test, bundle, scores, measured, 0.0)
-    gain = np.nan_to_num(test.reward_of(choice) - test.rewards_PM[:, best])
-    found = interval(gain, test.groups_P)
-    name = test.models[best]
-    numbers = f"{found.mean:+.4g} (95% interval {found.low:+.4g} to {found.high:+.4g}, {len(test)} test prompts)"
-    if found.low > 0:
-        text = f"Routing helps at λ = 0: {numbers} against always using {name}."
-    elif found.high < 0:
-        text = f"Routing hurts at λ = 0: {numbers} against always using {name}. Use {name}."
-    else:
-        text = f"Routing is not clearly better at λ = 0: {numbers} against always using {name}."
-    return {"best_single": name, "gain": found.to_json(), "helps": found.low > 0, "text": text}
+def _samples(outcomes: Outcomes, rows: np.ndarray) -> int:
+    counts = outcomes.n_samples_PM[rows]
+    return int(np.median(counts[counts > 0]))

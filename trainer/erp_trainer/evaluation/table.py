@@ -30,6 +30,7 @@ class Table:
     self_check_PM : shape (P, M), in [0, 1], how far a model's own check accepts its response; None where not recorded
     samples_PMK : shape (P, M, K), float32, the single rewards that ``rewards_PM`` are the means of, NaN where there are
         fewer; None where they are not on record
+    noise_PM : shape (P, M), variance of each recorded mean reward around the expected one, s² / K; NaN where unknown
     """
 
     models: tuple[str, ...]
@@ -44,6 +45,7 @@ class Table:
     log_likelihood_PM: np.ndarray | None = None
     self_check_PM: np.ndarray | None = None
     samples_PMK: np.ndarray | None = None
+    noise_PM: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rewards_PM)
@@ -122,6 +124,7 @@ class Table:
             log_likelihood_PM=_taken(self.log_likelihood_PM, mask_P),
             self_check_PM=_taken(self.self_check_PM, mask_P),
             samples_PMK=_taken(self.samples_PMK, mask_P),
+            noise_PM=_taken(self.noise_PM, mask_P),
         )
 
     def columns(self, models: Sequence[int]) -> Table:
@@ -135,6 +138,7 @@ class Table:
             log_likelihood_PM=_taken(self.log_likelihood_PM, np.s_[:, models]),
             self_check_PM=_taken(self.self_check_PM, np.s_[:, models]),
             samples_PMK=_taken(self.samples_PMK, np.s_[:, models]),
+            noise_PM=_taken(self.noise_PM, np.s_[:, models]),
         )
 
 

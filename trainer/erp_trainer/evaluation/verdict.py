@@ -1,0 +1,87 @@
+"""PURE. What an evaluation comes to, in sentences that need no other page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from erp_trainer.evaluation.bootstrap import Interval
+
+
+def verdict(
+    *,
+    best_single: str,
+    best_reward: float,
+    gain: Interval,
+    lambda_: float,
+    prompts: int,
+    comparison: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    unit: str,
+) -> dict[str, Any]:
+    """Whether routing helps at the λ asked, and what it saves.
+
+    Parameters
+    ----------
+    best_single : the model that is best on train
+    gain : of the bundle at this λ against it, paired
+    comparison : the bundle's entry of ``economics.compare``
+    cost : ``bundle``, ``best_single`` (per request, NaN unknown), ``scale``, ``label``
+    unit : of the reward
+    """
+    kind = "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "unclear"
+    saving = comparison["against"].get("best_single", {}).get("saved_at_equal_reward")
+    saves = saving is not None and saving["low"] is not None and saving["low"] > 0
+    numbers = (
+        f"{gain.mean:+.4g} mean {unit} (95% interval {gain.low:+.4g} to {gain.high:+.4g}, {prompts} test prompts) "
+        f"against always using {best_single}, the best single model on train, which earns {best_reward:.4g}"
+    )
+    opening = {
+        "helps": f"Routing helps at λ = {lambda_:.4g}: {numbers}.",
+        "hurts": f"Routing earns less at λ = {lambda_:.4g}: {numbers}.",
+        "unclear": f"Routing is not clearly better at λ = {lambda_:.4g}: {numbers}.",
+    }[kind]
+    sentences = [opening, *_on_cost(cost), *_on_saving(saving, best_single), *_on_budgets(comparison, unit)]
+    if kind != "helps" and not saves:
+        sentences.append(f"As far as {prompts} prompts can tell, {best_single} alone is as good.")
+    return {
+        "kind": kind,
+        "helps": kind == "helps",
+        "best_single": best_single,
+        "lambda": lambda_,
+        "gain": gain.to_json(),
+        "saved_at_equal_reward": saving,
+        "text": " ".join(sentences),
+        "sentences": sentences,
+    }
+
+
+def _on_budgets(comparison: Mapping[str, Any], unit: str) -> list[str]:
+    area = comparison["against"].get("mixture", {}).get("area")
+    if area is None:
+        return []
+    spread = f"95% interval {area['low']:+.4g} to {area['high']:+.4g}"
+    return [f"Over all budgets it earns {area['mean']:+.4g} mean {unit} ({spread}) against mixing single models."]
+
+
+def _on_cost(cost: Mapping[str, Any]) -> list[str]:
+    ours, other = cost["bundle"] * cost["scale"], cost["best_single"] * cost["scale"]
+    if math.isnan(ours) or math.isnan(other):
+        return []
+    change = ""
+    if other and abs(ours / other - 1) >= 0.005:
+        change = f", {abs(1 - ours / other):.0%} {'less' if ours < other else 'more'}"
+    return [f"It costs {ours:.4g} {cost['label']} instead of {other:.4g}{change}."]
+
+
+def _on_saving(saving: Mapping[str, Any] | None, best_single: str) -> list[str]:
+    if saving is None or saving["mean"] is None:
+        return []
+    if saving["mean"] <= 0.005:
+        return [f"To earn what {best_single} earns it must spend as much."]
+    if saving["low"] is None:
+        sure = f"in {1 - saving['reached']:.0%} of resamples it never earns that much"
+    else:
+        sure = f"95% interval {saving['low']:.0%} to {saving['high']:.0%}"
+    return [f"At a λ at which it earns what {best_single} earns, it costs {saving['mean']:.0%} less ({sure})."]
