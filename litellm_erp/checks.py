@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from litellm_erp.budget import Policy, solve
+from litellm_erp.budget import MONEY, Policy, solve
 from litellm_erp.bundle import Bundle
 from litellm_erp.cost import Price, PriceTable
 from litellm_erp.deployments import Deployment, Member, MemberTable, pool_price
 from litellm_erp.settings import GroupSettings, Settings
+from litellm_erp.teams import reachable
 
 Level = Literal["error", "warning", "info"]
 
@@ -190,15 +191,25 @@ def _check_policies(group: GroupSettings, bundle: Bundle) -> list[Finding]:
     policies |= {f"teams.{name}": team.policy for name, team in group.teams.items()}
     found = []
     for where, policy in policies.items():
-        solution = solve(policy, bundle.frontier)
-        if not solution.reached:
-            found.append(
-                Finding(
-                    "warning",
-                    f"{where}: {policy.goal} {policy.value:g} cannot be reached; the nearest is "
-                    f"{solution.cost * 1000:.4g} USD per 1,000 requests at mean reward {solution.reward:.4g}",
-                )
+        if policy.goal in MONEY and bundle.manifest.cost_kind != "usd":
+            text = (
+                f"{where}: {policy.goal} is in USD, and the bundle's costs are relative; state a lambda or min_quality"
             )
+            found.append(Finding("error", text))
+        elif remedy := reachable(policy, bundle.frontier):
+            found.append(Finding("warning", f"{where}: {remedy}"))
+    return found + _check_overrides(group, bundle)
+
+
+def _check_overrides(group: GroupSettings, bundle: Bundle) -> list[Finding]:
+    """Bounds that shut out the team's own goal: nobody below can ask for what the team itself has."""
+    found = []
+    for name, team in group.teams.items():
+        mixture = solve(team.policy, bundle.frontier).mixture
+        low, high = team.override.low, team.override.high
+        if team.override.allowed and not (mixture.low <= high and mixture.high >= low):
+            own = f"teams.{name}: its own λ, {mixture.low:.4g} to {mixture.high:.4g}, lies outside its allow_override"
+            found.append(Finding("info", f"{own}, {low:g} to {high:g}; no key or request of it can ask for the same"))
     return found
 
 

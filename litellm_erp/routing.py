@@ -175,6 +175,7 @@ class RoutedGroup:
         needed: tuple[bool, ...],
         max_output_tokens: float | None,
         draw: float = 0.0,
+        shown: int = _SHOWN,
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
@@ -183,6 +184,7 @@ class RoutedGroup:
         Parameters
         ----------
         draw : uniform in [0, 1), the same at every pick of one request
+        shown : how many of the models have their expected reward and cost in the answer
 
         Raises
         ------
@@ -205,11 +207,11 @@ class RoutedGroup:
             unknown=self.settings.unknown,
         )
         order = ranking.order[: int(ranking.n_ranked)].tolist()
-        shown = [(names[i], i) for i in order[:_SHOWN] if i < len(columns)]
-        costs = {name: float(scores.cost[columns[i]]) for name, i in shown}
+        told = [(names[i], i) for i in order[:shown] if i < len(columns)]
+        costs = {name: float(scores.cost[columns[i]]) for name, i in told}
         return Decision(
             models=tuple([names[i] for i in order]) or names,
-            expected_reward={name: float(ranking.expected_reward[i]) for name, i in shown},
+            expected_reward={name: float(ranking.expected_reward[i]) for name, i in told},
             expected_cost={name: cost for name, cost in costs.items() if not math.isnan(cost)},
             terms=agreed,
             reason=_reason(agreed, leaned=prompt is None or bool(ranking.leaned)),

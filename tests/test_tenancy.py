@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from litellm_erp import settings as settings_file
-from litellm_erp.tenancy import Tenant, allowed_members, grant
+from litellm_erp.budget import Policy
+from litellm_erp.tenancy import Claim, Tenant, allowed_members, grant
+from litellm_erp.wish import Wish, read_wish
 
 MEMBERS = (("small", ()), ("mid", ("cheap",)), ("big", ()))
 
@@ -60,6 +62,25 @@ def test_a_key_without_a_team_needs_the_groups_leave():
     assert not grant(group(allow_override=True), Tenant(key_metadata={"erp": {"lambda": 0}})).refused
 
 
+def test_a_budget_above_stays_a_floor_under_what_is_asked_for_below():
+    settings = group(teams={"t1": {"budget_usd_per_1k_requests": 1, "allow_override": True}})
+    granted = grant(settings, tenant(key={"lambda": 0}, key_id="k"))
+    assert [(c.account, c.policy.goal) for c in granted.claims] == [
+        ("team:t1", "budget_usd_per_1k_requests"),
+        ("key:k", "lambda"),
+    ]
+    assert granted.accounts == ("team:t1", "key:k")
+
+
+def test_a_request_needs_the_leave_of_the_level_above_and_has_no_account():
+    settings = group(teams={"t1": {"lambda": 1, "allow_override": [0, 2]}})
+    wish = Wish(Policy("lambda", 9.0))
+    granted = grant(settings, tenant(), wish)
+    assert (granted.claim, granted.bounds.high) == (Claim("", wish.policy, "request"), 2)
+    refused = grant(settings, tenant(key={"lambda": 1}), wish)
+    assert (refused.claim.source, refused.refused) == ("key", True)
+
+
 @pytest.mark.parametrize("garbage", ["x", 3, [], {"lambda": "x"}, {"lambda": float("nan")}, {"a": {}}, {"lambda": -1}])
 def test_metadata_that_makes_no_sense_is_ignored_with_a_reason(garbage):
     granted = grant(group(), tenant(team=garbage))
@@ -96,3 +117,20 @@ def test_access_groups_and_wildcards_name_models_too():
 def test_odd_metadata_reads_as_nothing():
     odd = {"user_api_key_team_id": 3, "user_api_key_metadata": "x", "user_api_key_auth": SimpleNamespace(models=7)}
     assert Tenant.from_metadata(odd) == Tenant()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "lambda_"),
+    [
+        ({"headers": {"x-erp-lambda": " 0.5 "}, "erp": {"lambda": 9}}, 0.5),
+        ({"requester_metadata": {"erp": {"lambda": 2}}, "erp": {"lambda": 9}}, 2),
+        ({"erp": {"lambda": 3}}, 3),
+        ({"requester_metadata": {"erp": '{"lambda": 4}'}}, 4),
+    ],
+)
+def test_a_wish_is_read_from_the_header_then_the_body(metadata, lambda_):
+    assert read_wish(metadata).policy == Policy("lambda", lambda_)
+
+
+def test_a_request_that_asks_for_nothing_has_no_wish():
+    assert read_wish({"headers": {"accept": "*/*"}, "requester_metadata": None, "erp": None}) is None

@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from litellm_erp.deployments import MemberTable, needs, ordered
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout, ErpError, SettingsError
 from litellm_erp.headers import Note, response_headers
+from litellm_erp.ledger import Ledger
 from litellm_erp.prompt import from_request
+from litellm_erp.proxy import api
 from litellm_erp.proxy.access import Access
 from litellm_erp.routing import Decision, RoutedGroup
 from litellm_erp.settings import Settings
@@ -42,6 +45,7 @@ __all__ = ["ErpRouter", "attach", "erp_router"]
 _NOTE_KEY = "litellm_erp"
 _LOOK_EVERY_S = 10.0
 _START_S = 60
+_MAX_TEAMS = 10_000
 _GOLDEN = (5**0.5 - 1) / 2
 _once = Once()
 # A router enters its own deployments into LiteLLM's map, free of charge and without capabilities where none are
@@ -74,6 +78,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._access = Access(self.members, lambda: self._router or _router_of_process())
         self._drawn = time.time() % 1.0
         self.pacer: Pacer | None = None
+        self.ledger = Ledger()
+        self._seen: dict[str, Tenant] = {}
         self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
         self._settings: Settings | None = None
@@ -134,6 +140,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             note = _note(metadata, model)
             failed = note.failed(metadata)
             tenant = Tenant.from_metadata(metadata)
+            self._remember(tenant)
             members = [self.members.member(deployment) for deployment in offered]
             offered, members = self._access.permitted(model, offered, members, tenant)
             if not offered:
@@ -185,6 +192,23 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return response_headers(note, note.model, "none" if level == "none" else "reason")
         return response_headers(note, None if served is None else served.pool_model, level)
 
+    def tenants(self) -> list[Tenant]:
+        """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""
+        named = {
+            t.team_id: t for g in self.groups.values() for t in (Tenant(team_id=name) for name in g.settings.teams)
+        }
+        seen = list(self._seen.values())
+        known = {name for tenant in seen for name in (tenant.team_id, tenant.team_alias)}
+        return [tenant for name, tenant in named.items() if name not in known] + seen
+
+    def offer(self, group: str, tenant: Tenant) -> tuple[list[Any], list[Any]]:
+        """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
+        router = self._router or _router_of_process()
+        found = None if router is None else router.get_routing_group(group)
+        names = {group} if found is None else set(found.models)
+        listed = [] if router is None else [d for d in router.model_list if d["model_name"] in names]
+        return self._access.permitted(group, listed, [self.members.member(d) for d in listed], tenant)
+
     def check(self, router: Router) -> list[Finding]:
         """What in a router keeps the configured groups from being routed as their owner thinks."""
         if self._settings is None:
@@ -192,6 +216,14 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         bundles = {name: group.state.bundle for name, group in self.groups.items()}
         options = {**router.get_settings(), "enable_pre_call_checks": router.enable_pre_call_checks}
         return check_router(router_view(router.model_list, options), self._settings, bundles, self.members)
+
+    def _remember(self, tenant: Tenant) -> None:
+        """Keep what is known of a team, without its key, for whoever asks for all teams."""
+        account, known = tenant.team_account, self._seen.get(tenant.team_account)
+        if known is not None and known.team_metadata == tenant.team_metadata:
+            return
+        if account and (known is not None or len(self._seen) < _MAX_TEAMS):
+            self._seen[account] = replace(tenant, key_id=None, key_metadata=None, key_models=())
 
     def _draw(self, note: Note) -> float:
         """The request's number in [0, 1): drawn at its first pick, evenly spread over requests."""
@@ -361,7 +393,10 @@ def _settings_of_process() -> Settings | None:
 
 def _start() -> ErpRouter:
     try:
-        return ErpRouter()
+        plugin = ErpRouter()
+        if _proxy_server() is not None:
+            api.mount(plugin)
+        return plugin
     except ErpError as e:
         if _proxy_server() is None:
             raise

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("erp_trainer.commands.evaluate", "Measure a bundle on a run's test prompts."),
     "add-model": ("erp_trainer.commands.add_model", "Add one model to a bundle; no other probe changes."),
     "remove-model": ("erp_trainer.commands.remove_model", "Take one model out of a bundle; no other probe changes."),
+    "calibrate": ("erp_trainer.commands.calibrate", "Find the λ of a budget or a quality floor."),
     "doctor": ("erp_trainer.commands.doctor", "Check whether a proxy config would route."),
     "inspect": ("erp_trainer.commands.inspect", "Show what is in a bundle."),
 }

@@ -17,6 +17,7 @@ from litellm_erp.deployments import MemberTable
 from litellm_erp.embedding import embedder_from_spec
 from litellm_erp.errors import ErpError, SettingsError
 from litellm_erp.settings import Settings
+from litellm_erp.teams import mixture_json
 
 CALLBACK = "litellm_erp.proxy.erp_router"
 
@@ -143,9 +144,9 @@ def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]
     return {
         name: {
             "bundle": bundle.id,
-            "lambda": solve(settings.groups[name].policy, bundle.frontier).lambda_,
+            "lambda": mixture_json(solve(settings.groups[name].policy, bundle.frontier).mixture),
             "teams": {
-                team: solve(entry.policy, bundle.frontier).lambda_
+                team: mixture_json(solve(entry.policy, bundle.frontier).mixture)
                 for team, entry in settings.groups[name].teams.items()
             },
             "verdict": bundle.frontier.document["verdict"]["text"],

@@ -14,13 +14,20 @@ def read_proxy_config(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    SettingsError : a file that cannot be read, is not YAML, or is not a map
+    SettingsError : a file that cannot be read, is not YAML, is not a map, or includes itself
     """
+    return _read(path, ())
+
+
+def _read(path: Path, included_by: tuple[Path, ...]) -> dict[str, Any]:
+    if (own := path.resolve()) in included_by:
+        chain = " → ".join(file.name for file in (*included_by[included_by.index(own) :], own))
+        raise SettingsError(f"{path}: includes itself ({chain}); LiteLLM would never end reading it. Drop one include")
     document = read_yaml(path, SettingsError)
     if not isinstance(document, dict):
         raise SettingsError(f"{path}: found {type(document).__name__}; expected a LiteLLM proxy config")
     for included in document.get("include") or ():
-        for key, value in read_proxy_config(path.parent / str(included)).items():
+        for key, value in _read(path.parent / str(included), (*included_by, own)).items():
             if isinstance(value, list):
                 document[key] = [*document.get(key, []), *value]
             else:

@@ -38,10 +38,12 @@ def command(ctx: click.Context, config: Path, as_json: bool) -> None:
 
 
 def _render(payload: Mapping[str, Any]) -> str:
+    from litellm_erp.teams import mixture_text
+
     lines = [f"{payload['config']}"]
     for name, group in payload["groups"].items():
-        lines.append(f"  group {name}: bundle {group['bundle']}, λ = {group['lambda']:g}")
-        lines += [f"    team {team}: λ = {lambda_:g}" for team, lambda_ in group["teams"].items()]
+        lines.append(f"  group {name}: bundle {group['bundle']}, {mixture_text(group['lambda'])}")
+        lines += [f"    team {team}: {mixture_text(lambda_)}" for team, lambda_ in group["teams"].items()]
         lines.append(f"    {group['verdict']}")
     for finding in payload["findings"]:
         label = click.style(f"{finding['level']:>7}", fg=_COLOURS[finding["level"]])

@@ -14,16 +14,78 @@ if TYPE_CHECKING:
     from litellm_erp.bundle import Bundle
 
 
-@click.command("inspect", short_help="Show what is in a bundle.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("inspect", short_help="Show what is in a bundle, or what each team would get.")
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--teams", type=click.Path(path_type=Path), help="A proxy config: the λ each of its teams would get, and why."
+)
 @json_option
-def command(bundle: Path, as_json: bool) -> None:
-    """Validate BUNDLE and show its models, its frontier and its verdict."""
+def command(bundle: Path | None, teams: Path | None, as_json: bool) -> None:
+    """Validate BUNDLE and show its models, its frontier and its verdict; or show the teams of a proxy config."""
+    if (bundle is None) == (teams is None):
+        raise click.UsageError("state a BUNDLE, or --teams CONFIG")
+    if teams is not None:
+        emit(teams_payload(teams), as_json, render_teams)
+        return
     from litellm_erp.bundle import load, verify_embedder_files
 
-    loaded = load(bundle)
+    loaded = load(Path(str(bundle)))
     verify_embedder_files(loaded)
     emit(bundle_payload(loaded), as_json, render_bundle)
+
+
+def teams_payload(config: Path) -> dict[str, Any]:
+    """For every group of a proxy config: its teams, and whoever has nothing set.
+
+    Raises
+    ------
+    ErpError : bad settings or a bad bundle
+    """
+    from erp_trainer.proxy_config import read_proxy_config
+    from litellm_erp.bundle import load
+    from litellm_erp.errors import SettingsError
+    from litellm_erp.settings import parse
+    from litellm_erp.teams import team_view
+    from litellm_erp.tenancy import Tenant
+
+    value = read_proxy_config(config).get("erp_settings")
+    if value is None:
+        raise SettingsError(f"{config}: no erp_settings; expected a proxy config that has them")
+    groups = {}
+    for name, group in parse(value, config).groups.items():
+        loaded = load(group.bundle)
+        tenants = [Tenant(team_id=team) for team in group.teams] + [Tenant()]
+        views = [team_view(group, loaded.frontier, tenant, cost_scale=loaded.cost_scale) for tenant in tenants]
+        groups[name] = {"bundle": loaded.id, "teams": views}
+    return {"config": str(config), "groups": groups}
+
+
+def render_teams(payload: Mapping[str, Any]) -> str:
+    """Two lines for each team."""
+    from litellm_erp.teams import mixture_text
+
+    lines = []
+    for name, group in payload["groups"].items():
+        lines.append(f"group {name}, bundle {group['bundle']}")
+        for view in group["teams"]:
+            expected = view["expected"]
+            cost = expected.get("usd_per_1k_requests", expected.get("cost_per_1k"))
+            goal = ", ".join(f"{key}: {value}" for key, value in view["goal"].items())
+            lines += [
+                f"  {view['team'] or 'everybody else'}: {mixture_text(view['lambda'])}   ({goal})",
+                f"    {view['why']}; expected reward {expected['reward']:.4f} at "
+                f"{'unknown cost' if cost is None else f'{cost:.4g} per 1,000 requests'}"
+                + ("" if expected["reached"] else "; the goal cannot be reached"),
+                f"    keys and requests: {_leave(view['allow_override'])}",
+            ]
+    return "\n".join(lines)
+
+
+def _leave(allowed: bool | list[float | None]) -> str:
+    if not isinstance(allowed, list):
+        return "may not state their own"
+    low, high = allowed
+    return f"may state their own, within λ from {low:g}" + ("" if high is None else f" to {high:g}")
 
 
 def bundle_payload(bundle: Bundle) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""``erp-train calibrate BUNDLE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from erp_trainer.console import emit, json_option
+
+
+@click.command("calibrate", short_help="Find the λ of a budget or a quality floor.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--budget", type=float, help="USD per 1,000 requests: the best reward that it buys.")
+@click.option(
+    "--min-quality", type=float, help="Share of the way from the cheapest model to the best: its lowest cost."
+)
+@click.option("--lambda", "lambda_", type=float, help="What one λ gives.")
+@json_option
+def command(
+    bundle: Path, budget: float | None, min_quality: float | None, lambda_: float | None, as_json: bool
+) -> None:
+    """Solve one goal on the frontier of BUNDLE, as the proxy does when it loads it.
+
+    Prints the λ (or the two, and the share of requests that gets each), the expected reward and cost, the model mix and
+    the curve. Everything is out of fold on the training prompts.
+    """
+    from erp_trainer.calibration import calibrate, render
+    from litellm_erp.budget import Policy
+    from litellm_erp.bundle import load
+
+    options = {"budget_usd_per_1k_requests": budget, "min_quality": min_quality, "lambda": lambda_}
+    stated = {goal: value for goal, value in options.items() if value is not None}
+    if len(stated) != 1:
+        raise click.UsageError("state exactly one of --budget, --min-quality and --lambda")
+    emit(calibrate(load(bundle), Policy.from_mapping(stated, where="calibrate")), as_json, render)
