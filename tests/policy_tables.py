@@ -1,0 +1,38 @@
+"""Small tables for tests of policies: rewards that follow the first dimensions of the embeddings."""
+
+import numpy as np
+
+from erp_trainer.evaluation.table import Table
+
+
+def table_of(rewards_PM, *, costs_M=None, embeddings_PD=None, categories=None, seed=0, **more) -> Table:
+    """A table of given rewards; embeddings are random unit vectors where not given, costs 0.001, 0.002, …"""
+    rewards = np.asarray(rewards_PM, dtype=np.float64)
+    prompts, models = rewards.shape
+    if embeddings_PD is None:
+        embeddings_PD = unit(np.random.default_rng(seed).normal(size=(prompts, 6)))
+    costs = np.broadcast_to(np.arange(1, models + 1) / 1000 if costs_M is None else costs_M, rewards.shape)
+    return Table(
+        models=tuple("abcdefgh"[:models]),
+        embeddings_PD=np.asarray(embeddings_PD, dtype=np.float32),
+        rewards_PM=rewards,
+        expected_cost_PM=costs.astype(np.float64),
+        realised_cost_PM=costs.astype(np.float64),
+        groups_P=np.arange(prompts),
+        categories_P=np.array([""] * prompts if categories is None else categories),
+        **more,
+    )
+
+
+def planted(prompts=300, models=3, noise=0.1, seed=0) -> Table:
+    """Model m is best where embedding dimension m is large; categories say which one that is."""
+    rng = np.random.default_rng(seed)
+    best = rng.integers(0, models, prompts)
+    embeddings = unit(0.3 * rng.normal(size=(prompts, models + 3)) + 1.5 * np.eye(models + 3)[best])
+    rewards = 0.3 + 0.5 * np.eye(models)[best] + noise * rng.normal(size=(prompts, models))
+    return table_of(rewards, embeddings_PD=embeddings, categories=[f"task {b}" for b in best])
+
+
+def unit(vectors):
+    """Rows scaled to length 1."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,0 +1,148 @@
+"""PURE. Cascades: ask models from cheap to dear until an answer is accepted, and pay for every one that was asked.
+
+``frugalgpt`` accepts an answer whose recorded reward reaches a threshold, and keeps the best of those it has seen. The
+reward model judges at serving time too, whose cost is not counted. Where the recorded reward is a test of correctness
+instead of a reward model, such a cascade knows the truth, and is a bound and not a policy.
+
+``automix`` accepts by the model's own check of its answer, the outcomes' ``self_check``, and keeps the last answer.
+
+The chain (at most three models) and its thresholds are chosen on train, at each λ, by mean utility.
+
+Source: Chen et al. (2023), FrugalGPT, arXiv 2305.05176, with the reward model as the scorer; Madaan et al. (2023),
+AutoMix, arXiv 2310.12963, the threshold variant, over more than two models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Literal
+
+import numpy as np
+
+from erp_trainer.evaluation.policies import Outcome
+from erp_trainer.evaluation.table import Table
+from litellm_erp.errors import FitError
+
+Signal = Literal["reward", "self_check"]
+MAX_CANDIDATES = 8
+_QUANTILES = np.linspace(0.05, 0.95, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Models to ask in turn, and the signal from which the answer of each but the last is accepted.
+
+    ``reward`` and ``cost`` are its means on train.
+    """
+
+    models: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    reward: float = 0.0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedCascade:
+    """Chains with their mean reward and cost on train, one of which is taken at each λ."""
+
+    name: str
+    signal: Signal
+    chains: tuple[Chain, ...]
+
+    def chain(self, table: Table, lambda_: float) -> Chain:
+        """The chain with the highest mean utility on train; of equal ones the shortest."""
+        utility = [chain.reward - lambda_ * table.cost_scale * chain.cost for chain in self.chains]
+        return self.chains[int(np.argmax(utility))]
+
+    def outcome(self, test: Table, lambda_: float) -> Outcome:
+        """What the cascade earns and what all of its calls cost; ``share_M`` says whose answer is kept."""
+        return run_chain(test, self.signal, self.chain(test, lambda_), lambda_)
+
+
+def fit_cascade(train: Table, signal: Signal) -> FittedCascade:
+    """Measure all chains of up to three models, with thresholds on a grid of quantiles, on train.
+
+    Models stand in a chain by rising mean cost. Of more than eight, the eight with the highest mean reward are taken,
+    and the cheapest. Here a missing outcome counts as its model's mean, and an unknown cost as none.
+
+    Raises
+    ------
+    FitError : the outcomes hold no such signal
+    """
+    values = signal_of(train, signal)
+    if values is None:
+        raise FitError("no self_check in the outcomes; import outcomes with that column, in [0, 1] per answer")
+    cost_M = np.nan_to_num(train.mean_cost_M)
+    best = np.argsort(-train.mean_reward_M, kind="stable")[:MAX_CANDIDATES].tolist()
+    by_cost = sorted({*best, int(np.argmin(cost_M))}, key=lambda m: (cost_M[m], train.models[m]))
+    missing = np.isnan(train.rewards_PM)
+    reward = np.where(missing, train.mean_reward_M, train.rewards_PM)
+    cost = np.where(missing, cost_M, np.nan_to_num(train.realised_cost_PM))
+    accept = np.where(missing | np.isnan(values), -np.inf, values)
+    chains: list[Chain] = []
+    for length in (1, 2, 3):
+        for models in combinations(by_cost, length):
+            chains += _measured(models, reward[:, models], cost[:, models], accept[:, models], signal)
+    return FittedCascade("frugalgpt" if signal == "reward" else "automix", signal, tuple(chains))
+
+
+def signal_of(table: Table, signal: Signal) -> np.ndarray | None:
+    """What answers are accepted by, shape (P, M); None where it is not on record."""
+    return table.rewards_PM if signal == "reward" else table.self_check_PM
+
+
+def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None = None) -> Outcome:
+    """Ask the models of a chain on every prompt.
+
+    A model without an outcome of a prompt is passed over; a prompt that no model of the chain answered earns NaN.
+    """
+    kept, cost = _run(table, signal, chain)
+    reward = np.where(kept >= 0, table.reward_of(np.maximum(kept, 0)), np.nan)
+    share = np.bincount(kept[kept >= 0], minlength=len(table.models)) / max(1, int((kept >= 0).sum()))
+    return Outcome(lambda_, reward, np.where(kept >= 0, cost, np.nan), share)
+
+
+def _measured(
+    models: tuple[int, ...], reward_PL: np.ndarray, cost_PL: np.ndarray, accept_PL: np.ndarray, signal: Signal
+) -> list[Chain]:
+    """One chain with every combination of thresholds: mean reward and cost, as products of who stops where."""
+    kept_PL = np.maximum.accumulate(reward_PL, axis=1) if signal == "reward" else reward_PL
+    paid_PL = np.cumsum(cost_PL, axis=1)
+    if len(models) == 1:
+        return [Chain(models, (), float(kept_PL.mean()), float(paid_PL.mean()))]
+    grids = [np.unique(np.quantile(accept, _QUANTILES)) for accept in accept_PL[:, :-1].T]
+    stops = [(accept[:, None] >= grid).astype(np.float64) for accept, grid in zip(accept_PL.T, grids, strict=False)]
+
+    def means(values_PL: np.ndarray) -> np.ndarray:
+        goes = 1.0 - stops[0]
+        at_first = (stops[0] * values_PL[:, :1]).mean(axis=0)
+        if len(stops) == 1:
+            return at_first + (goes * values_PL[:, 1:2]).mean(axis=0)
+        rest = stops[1] * values_PL[:, 1:2] + (1.0 - stops[1]) * values_PL[:, 2:3]
+        return (at_first[:, None] + goes.T @ rest / len(values_PL)).ravel()
+
+    return [
+        Chain(models, thresholds, float(reward), float(cost))
+        for thresholds, reward, cost in zip(
+            product(*map(np.ndarray.tolist, grids)), means(kept_PL), means(paid_PL), strict=True
+        )
+    ]
+
+
+def _run(table: Table, signal: Signal, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
+    """Model kept (−1 none) and summed cost of every prompt, each shape (P,)."""
+    values = signal_of(table, signal)
+    if values is None:
+        raise FitError("no self_check in these outcomes; import outcomes with that column, in [0, 1] per answer")
+    kept, cost = np.full(len(table), -1), np.zeros(len(table))
+    best, going = np.full(len(table), -np.inf), np.ones(len(table), dtype=bool)
+    for place, m in enumerate(chain.models):
+        asked = going & ~np.isnan(table.rewards_PM[:, m])
+        value = np.nan_to_num(values[:, m], nan=-np.inf)
+        cost[asked] += table.realised_cost_PM[asked, m]
+        better = asked & ((value >= best) | (kept < 0)) if signal == "reward" else asked
+        kept[better], best[better] = m, value[better]
+        if place < len(chain.thresholds):
+            going &= ~(asked & (value >= chain.thresholds[place]))
+    return kept, cost

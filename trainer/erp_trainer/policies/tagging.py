@@ -1,0 +1,86 @@
+"""PURE. Tags of prompts, as policies need them: those of the outcomes, else categories, else clusters of embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from erp_trainer.evaluation.table import Table
+
+_PROMPTS_PER_CLUSTER = 100
+_MAX_CLUSTERS = 32
+_CLUSTERING_ROWS = 20_000
+_MAX_ROUNDS = 25
+
+
+def tag_means(table: Table, seed: int) -> np.ndarray:
+    """Mean over each prompt's tags of the models' mean rewards on prompts with that tag.
+
+    Prompts without a tag get the models' overall means; a model that a tag has no outcome of gets its overall mean.
+
+    Returns
+    -------
+    shape (P, M), in reward units
+
+    Source: Lu et al. (2023), arXiv 2311.08692, tag-based label enhancement.
+    """
+    if table.tags_P is not None and any(table.tags_P):
+        names = {name: index for index, name in enumerate(sorted({tag for tags in table.tags_P for tag in tags}))}
+        prompts = np.repeat(np.arange(len(table)), [len(tags) for tags in table.tags_P])
+        codes = np.array([names[tag] for tags in table.tags_P for tag in tags], dtype=np.int64)
+    else:
+        prompts, codes = np.arange(len(table)), tasks(table, seed)[1]
+    means_TM = group_means(table.rewards_PM[prompts], codes, table.mean_reward_M)
+    counts = np.bincount(prompts, minlength=len(table))
+    mean_PM = np.empty((len(table), len(table.models)))
+    for m in range(len(table.models)):
+        mean_PM[:, m] = np.bincount(prompts, weights=means_TM[codes, m], minlength=len(table)) / np.maximum(counts, 1)
+    return np.where(counts[:, None] > 0, mean_PM, table.mean_reward_M)
+
+
+def group_means(values_NM: np.ndarray, codes_N: np.ndarray, fallback_M: np.ndarray) -> np.ndarray:
+    """Mean of each column within each group, shape (T, M), NaN cells left out; the fallback where a group has none."""
+    n_groups, n_columns = int(codes_N.max(initial=-1)) + 1, values_NM.shape[1]
+    means = np.empty((n_groups, n_columns))
+    for m in range(n_columns):
+        column = values_NM[:, m]
+        rows = ~np.isnan(column)
+        counts = np.bincount(codes_N[rows], minlength=n_groups)
+        sums = np.bincount(codes_N[rows], weights=column[rows], minlength=n_groups)
+        means[:, m] = np.where(counts > 0, sums / np.maximum(counts, 1), fallback_M[m])
+    return means
+
+
+def tasks(table: Table, seed: int) -> tuple[list[str], np.ndarray]:
+    """Names of the tasks and each prompt's, shape (P,), int: its category, or a cluster where there are under two."""
+    names, codes = np.unique(table.categories_P, return_inverse=True)
+    if len(names) >= 2:
+        return [str(name) for name in names], codes
+    codes = cluster(table.embeddings_PD, seed)
+    return [f"cluster {index}" for index in range(int(codes.max()) + 1)], codes
+
+
+def cluster(embeddings_PD: np.ndarray, seed: int) -> np.ndarray:
+    """k-means clusters of embeddings, shape (P,), int, numbered from 0 without gaps.
+
+    There is one for each hundred prompts, at least 2 and at most 32; large tables are clustered on part of their rows.
+
+    Source: Lloyd (1982), started from seeded rows.
+    """
+    rng = np.random.default_rng(seed)
+    sample = embeddings_PD
+    if len(sample) > _CLUSTERING_ROWS:
+        sample = sample[rng.permutation(len(sample))[:_CLUSTERING_ROWS]]
+    count = int(np.clip(len(embeddings_PD) // _PROMPTS_PER_CLUSTER, 2, _MAX_CLUSTERS))
+    centres = sample[rng.permutation(len(sample))[:count]].astype(np.float64)
+    for _ in range(_MAX_ROUNDS):
+        codes = _nearest(sample, centres)
+        held = np.unique(codes)
+        moved = np.stack([sample[codes == index].mean(axis=0) for index in held])
+        if moved.shape == centres.shape and np.allclose(moved, centres, atol=1e-6):
+            break
+        centres = moved
+    return np.unique(_nearest(embeddings_PD, centres), return_inverse=True)[1]
+
+
+def _nearest(embeddings_PD: np.ndarray, centres_TD: np.ndarray) -> np.ndarray:
+    return np.argmax(embeddings_PD @ centres_TD.T - 0.5 * (centres_TD**2).sum(axis=1), axis=1)
