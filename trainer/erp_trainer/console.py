@@ -61,6 +61,7 @@ def warn(message: str) -> None:
 
 
 def plain(value: Any) -> Any:
+    """A result as JSON has it: numpy numbers and arrays as plain ones, and what is not finite as None."""
     """A value as JSON has it: numpy numbers and arrays as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}

@@ -33,10 +33,17 @@ def render(payload: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None, digits: int = 4, *, sign: bool = False) -> str:
-    """A figure of so many decimals, or ``-`` where it is not known."""
+    """A figure of so many decimals, fewer from 10 on, or ``-`` where it is not known."""
     if value is None or not np.isfinite(value):
         return "-"
+    digits = max(0, digits - int(np.log10(max(abs(value), 1.0))))
+    value = round(value, digits) or 0.0  # no minus before a nought
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+def _r2(value: float | None) -> str:
+    # Far below 0 only says that these rewards are not those that were fitted.
+    return "< -99" if value is not None and value < -99 else number(value)
 
 
 def spread(interval: Mapping[str, Any] | None) -> str:
@@ -120,12 +127,12 @@ def _areas(payload: Mapping[str, Any]) -> Iterator[str]:
     if not rows:
         return
     yield "Mean reward over all budgets from the cheapest to the dearest model"
-    yield f"{'policy':<{_NAME}} {'reward':>8}  {'against the mixture of single models':<36} against per-category best"
+    yield f"{'policy':<{_NAME}} {'reward':>8}  {'against mixing single models':<30} against per-category best"
     for row in rows:
         against = {which: row["against"].get(which, {}).get("area") for which in ("mixture", "category_best")}
         yield (
             f"{name(row['label']):<{_NAME}} {number(row['area']['mean']):>8}  "
-            f"{spread(against['mixture']):<36} {spread(against['category_best'])}"
+            f"{spread(against['mixture']):<30} {spread(against['category_best'])}"
         )
 
 
@@ -138,7 +145,7 @@ def _models(payload: Mapping[str, Any]) -> Iterator[str]:
         ceiling = "unknown" if row["ceiling"] is None or not np.isfinite(row["ceiling"]) else number(row["ceiling"])
         low, high = row["r2_ci"]
         yield (
-            f"{name(model):<{_NAME}} {number(row['r2']):>8} {f'{number(low)} to {number(high)}':>17} {ceiling:>8} "
+            f"{name(model):<{_NAME}} {_r2(row['r2']):>8} {f'{_r2(low)} to {_r2(high)}':>17} {ceiling:>8} "
             f"{number(row['calibration']['slope'], 2):>7} {row['error_calibration']['within_95']:>10.0%} "
             f"{number(row['mean_reward']):>12}"
         )
