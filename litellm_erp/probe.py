@@ -61,7 +61,7 @@ class Uncertainty:
     Attributes
     ----------
     mean_D : shape (D,), float32, mean training embedding
-    whiten_DR : shape (D, R), float32, eigenbasis of S over the square roots of its eigenvalues plus β
+    whiten_DR : shape (D, R), float32, a square root of (S + βI)⁻¹: it times its transpose is that inverse
     base : float, 1/n
     noise_M : shape (M,), variance at leverage 0, in squared reward units
     slope_M : shape (M,), variance per unit of leverage; both fitted out of fold

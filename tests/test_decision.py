@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from litellm_erp.decision import lean, name_order, rank
+from litellm_erp.decision import first_choices, lean, name_order, rank
 
 NAMES = ("big", "mid", "small")
 TIES = name_order(NAMES)
@@ -125,3 +125,16 @@ def test_leaning_moves_between_mean_and_prediction(reward, mean, trust):
 def test_many_prompts_at_once_are_ranked_as_one_by_one(reward, cost, lambda_):
     together = rank(reward, cost, lambda_, tie_order_M=TIES).order
     assert together.tolist() == [order(row, cost, lambda_) for row in reward]
+
+
+grids = arrays(np.float64, (6, 3), elements=st.sampled_from([0.0, 0.5, 1.0, 2.0, np.nan]))
+
+
+@given(grids, grids, st.sampled_from([0.0, 0.001, 1.0]), st.floats(0, 1), st.booleans())
+def test_first_choices_are_the_heads_of_the_rankings(reward, cost, lambda_, trust, safe):
+    options = {"tie_order_M": TIES, "mean_reward_M": np.array([0.5, 0.5, 1.0]) if safe else None}
+    trusts = [np.full((6, 1), trust), np.zeros((6, 1))]
+    found = first_choices(reward, cost, lambda_, trusts, **options)
+    for row, given_trust in zip(found, trusts, strict=True):
+        ranked = rank(reward, cost, lambda_, trust=given_trust, **options)
+        np.testing.assert_array_equal(row, ranked.order[:, 0])

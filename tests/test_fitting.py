@@ -85,9 +85,31 @@ def test_too_few_prompts_and_too_few_outcomes_are_refused():
         cross_fit(unit_rows(50, 3), y, assign_folds(np.arange(50), 0), ("lonely",))
 
 
+def test_choosing_at_many_degrees_of_trust_at_once_is_choosing_at_each():
+    rewards = RNG.normal(size=(500, 4))
+    rewards[::7, 1] = np.nan
+    found, predicted = table(rewards, unit_rows(500, 3), np.arange(4.0)), RNG.normal(size=(500, 4))
+    trusts, mean = [np.full((500, 1), s) for s in (1.0, 0.7, 0.4, 0.0)], found.mean_reward_M
+    together = found.choose_each(predicted, 0.0001, trusts, mean_reward_M=mean)
+    for choice, trust in zip(together, trusts, strict=True):
+        np.testing.assert_array_equal(choice, found.choose(predicted, 0.0001, mean_reward_M=mean, trust=trust))
+    assert (together[0] != together[-1]).any()
+
+
+def test_both_ways_to_solve_give_the_same_probes_and_leverage():
+    moments = Moments.of(unit_rows(300, 70), RNG.normal(size=(300, 2)))
+    first, later = RidgeSolver(moments), RidgeSolver(moments)
+    later.solve(1.0)
+    later.solve(2.0)
+    np.testing.assert_allclose(first.solve(5.0)[0], later.solve(5.0)[0], atol=1e-12)
+    x = RNG.normal(size=70)
+    assert ((x @ first.whitener(5.0)) ** 2).sum() == pytest.approx(((x @ later.whitener(5.0)) ** 2).sum())
+
+
 def test_the_one_standard_error_rule_takes_the_most_cautious_candidate_that_is_not_clearly_worse():
-    noise = RNG.normal(size=200)
-    scores = np.stack([noise, noise - 0.001 * RNG.normal(size=200), noise - 1.0])
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=200)
+    scores = np.stack([noise, noise - 0.001 * rng.choice([-1.0, 1.01], size=200), noise - 1.0])
     assert one_standard_error(scores, np.arange(200)) == 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from erp_trainer.embed import EmbeddedPrompts, embed_run
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import CrossFit, assign_folds, cross_fit
+from erp_trainer.fitting import CrossFit, assign_folds, cross_fit, mean_squared_error
 from erp_trainer.moments import Moments
 from erp_trainer.outcomes import Outcomes
 from erp_trainer.policies.erp import BETAS, FittedERP, Preset, fit_erp
@@ -135,10 +135,9 @@ def fit_token_head(
     if counts.min() < max(1, len(table) // 2 if least is None else least):
         return None
     fitted: CrossFit = cross_fit(table.embeddings_PD, recorded, assign_folds(table.groups_P, seed), table.models)
-    predictions = {beta: fitted.out_of_fold(beta) for beta in BETAS}
-    beta = min(BETAS, key=lambda b: float(np.nanmean((predictions[b] - recorded) ** 2)))
+    beta = min(BETAS, key=lambda b: mean_squared_error(fitted.out_of_fold(b), recorded))
     weights, intercept = fitted.probes(beta)
-    return TokenHead(weights, intercept, np.maximum(predictions[beta], 1.0))
+    return TokenHead(weights, intercept, np.maximum(fitted.out_of_fold(beta), 1.0))
 
 
 def with_expected_tokens(

@@ -6,7 +6,7 @@ A pool whose models saw different prompts is fitted in groups of models that saw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,12 +81,13 @@ class CrossFit:
         """
         predicted = np.empty((len(self.embeddings_PD), self.n_models), dtype=np.float32)
         for fold in range(len(self.fold_solvers[0])):
-            rows = self.folds_P == fold
+            rows = np.flatnonzero(self.folds_P == fold)
+            embeddings = self.embeddings_PD[rows]
             for block, solvers in zip(self.blocks, self.fold_solvers, strict=True):
                 weights, intercept = solvers[fold].solve(beta)
-                predicted[np.ix_(rows, block.columns)] = (
-                    self.embeddings_PD[rows] @ weights.astype(np.float32) + intercept
-                )
+                found = embeddings @ weights.astype(np.float32)
+                found += intercept.astype(np.float32)
+                predicted[rows if len(block.columns) == self.n_models else np.ix_(rows, block.columns)] = found
         return predicted
 
     def out_of_fold_leverage(self, beta: float) -> np.ndarray:
@@ -95,9 +96,10 @@ class CrossFit:
         leverage = np.empty(len(self.embeddings_PD))
         for fold, solver in enumerate(self.fold_solvers[largest]):
             rows = self.folds_P == fold
-            whitened = (self.embeddings_PD[rows] - solver.mean_D) @ solver.whitener(beta)
             trained_on = max(1.0, float((self.blocks[largest].rows_P & ~rows).sum()))
-            leverage[rows] = 1.0 / trained_on + (whitened**2).sum(axis=1)
+            centred = self.embeddings_PD[rows] - solver.mean_D.astype(np.float32)
+            whitened = centred @ solver.whitener(beta).astype(np.float32)
+            leverage[rows] = 1.0 / trained_on + np.einsum("pd,pd->p", whitened, whitened)
         return leverage
 
     def probes(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
@@ -218,9 +220,36 @@ def variance_line(residuals_PM: np.ndarray, leverage_P: np.ndarray) -> tuple[np.
 
 def r_squared(predicted_PM: np.ndarray, targets_PM: np.ndarray) -> np.ndarray:
     """R² per model over its present rows, shape (M,); NaN where the targets do not vary."""
-    present = ~np.isnan(targets_PM)
-    mean = np.nanmean(np.where(present, targets_PM, np.nan), axis=0)
-    residual = np.where(present, predicted_PM - targets_PM, 0.0)
-    total = np.where(present, targets_PM - mean, 0.0)
+    count, mean = _present_means(targets_PM)
+    residual, total = np.zeros(len(count)), np.zeros(len(count))
+    for rows in _row_chunks(targets_PM):
+        present = ~np.isnan(targets_PM[rows])
+        residual += np.square(np.where(present, predicted_PM[rows] - targets_PM[rows], 0.0)).sum(axis=0)
+        total += np.square(np.where(present, targets_PM[rows] - mean, 0.0)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((total**2).sum(axis=0) > 0, 1 - (residual**2).sum(axis=0) / (total**2).sum(axis=0), np.nan)
+        return np.where(total > 0, 1 - residual / total, np.nan)
+
+
+def mean_squared_error(predicted_PM: np.ndarray, targets_PM: np.ndarray) -> float:
+    """Mean squared error over all present cells."""
+    total, count = 0.0, 0
+    for rows in _row_chunks(targets_PM):
+        error = np.nan_to_num(predicted_PM[rows] - targets_PM[rows])
+        total += float(np.square(error, dtype=np.float64).sum())
+        count += np.count_nonzero(~np.isnan(targets_PM[rows]))
+    return total / count
+
+
+def _present_means(targets_PM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many rows of each column are present, and their mean (0 where there is none)."""
+    count, total = np.zeros(targets_PM.shape[1]), np.zeros(targets_PM.shape[1])
+    for rows in _row_chunks(targets_PM):
+        count += (~np.isnan(targets_PM[rows])).sum(axis=0)
+        total += np.nan_to_num(targets_PM[rows]).sum(axis=0, dtype=np.float64)
+    return count, total / np.maximum(count, 1)
+
+
+def _row_chunks(array_PM: np.ndarray) -> Iterator[slice]:
+    # Small enough for a core's cache, so that temporaries are never of the size of the table.
+    step = max(1, 65_536 // array_PM.shape[1])
+    return (slice(start, start + step) for start in range(0, len(array_PM), step))

@@ -12,6 +12,7 @@ import numpy as np
 
 # Rows are taken in blocks so that a float64 copy of a float32 matrix is never as large as the matrix.
 _BLOCK = 8192
+_SMALL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,19 @@ class Moments:
 
     @classmethod
     def of(cls, embeddings_PD: np.ndarray, targets_PM: np.ndarray) -> Moments:
-        """Moments of P rows without missing targets; embeddings of any float type, targets finite."""
+        """Moments of P rows without missing targets; both of any float type, targets finite."""
         dimension, n_models = embeddings_PD.shape[1], targets_PM.shape[1]
         gram, xty = np.zeros((dimension, dimension)), np.zeros((dimension, n_models))
-        sum_x = np.zeros(dimension)
+        sum_x, sum_y, sum_yy = np.zeros(dimension), np.zeros(n_models), np.zeros(n_models)
         for start in range(0, len(embeddings_PD), _BLOCK):
             x = embeddings_PD[start : start + _BLOCK].astype(np.float64)
+            y = targets_PM[start : start + _BLOCK].astype(np.float64)
             gram += x.T @ x
-            xty += x.T @ targets_PM[start : start + _BLOCK]
+            xty += x.T @ y
             sum_x += x.sum(axis=0)
-        return cls(float(len(embeddings_PD)), sum_x, gram, targets_PM.sum(axis=0), (targets_PM**2).sum(axis=0), xty)
+            sum_y += y.sum(axis=0)
+            sum_yy += (y**2).sum(axis=0)
+        return cls(float(len(embeddings_PD)), sum_x, gram, sum_y, sum_yy, xty)
 
     def __add__(self, other: Moments) -> Moments:
         return self._combined(other, 1.0)
@@ -66,28 +70,67 @@ class Moments:
 
 
 class RidgeSolver:
-    """Ridge solutions for any β from one eigendecomposition of the centred scatter.
+    """Ridge solutions from the centred scatter S of some rows.
 
     Minimises Σᵢ (θᵀxᵢ + b − yᵢ)² + β‖θ‖² with b unpenalised: scikit-learn's ``alpha``.
+
+    The first penalty is solved through a Cholesky factor; from the second on an eigendecomposition, which costs
+    five times as much, makes each further one a diagonal scaling.
     """
 
     def __init__(self, moments: Moments) -> None:
         self.mean_D = moments.sum_D / moments.weight
         self.mean_y_M = moments.sum_y_M / moments.weight
-        scatter = moments.gram_DD - moments.weight * np.outer(self.mean_D, self.mean_D)
-        eigenvalues, self.basis_DD = np.linalg.eigh(scatter)
-        self.eigenvalue_D = np.maximum(eigenvalues, 0.0)
-        centred = moments.xty_DM - np.outer(self.mean_D, moments.sum_y_M)
-        self._rotated_DM = self.basis_DD.T @ centred
+        self._scatter_DD = moments.gram_DD - moments.weight * np.outer(self.mean_D, self.mean_D)
+        self._centred_DM = moments.xty_DM - np.outer(self.mean_D, moments.sum_y_M)
+        self._first: tuple[float, np.ndarray] | None = None
+        self._eigen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def solve(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
         """Weights, shape (D, M), and intercepts, shape (M,), at a penalty β > 0.
 
         Source: arXiv 2603.20217, eq. 3, in the sum form.
         """
-        weights = self.basis_DD @ (self._rotated_DM / (self.eigenvalue_D + beta)[:, None])
+        if self._is_first(beta):
+            whitener = self._first_whitener(beta)
+            weights = whitener @ (whitener.T @ self._centred_DM)
+        else:
+            eigenvalue_D, basis_DD, rotated_DM = self._decomposed()
+            weights = basis_DD @ (rotated_DM / (eigenvalue_D + beta)[:, None])
         return weights, self.mean_y_M - self.mean_D @ weights
 
     def whitener(self, beta: float) -> np.ndarray:
-        """Shape (D, D): the matrix whose squared products with a centred embedding sum to its leverage."""
-        return self.basis_DD / np.sqrt(self.eigenvalue_D + beta)
+        """Shape (D, D): W with W Wᵀ = (S + βI)⁻¹, so that ‖xᵀW‖² is the leverage of a centred embedding x."""
+        if self._is_first(beta):
+            return self._first_whitener(beta)
+        eigenvalue_D, basis_DD, _ = self._decomposed()
+        return basis_DD / np.sqrt(eigenvalue_D + beta)
+
+    def _is_first(self, beta: float) -> bool:
+        return self._eigen is None and (self._first is None or self._first[0] == beta)
+
+    def _first_whitener(self, beta: float) -> np.ndarray:
+        if self._first is None:
+            lower = np.linalg.cholesky(self._scatter_DD + beta * np.eye(len(self._scatter_DD)))
+            self._first = beta, _inverse_of_lower(lower).T
+        return self._first[1]
+
+    def _decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self._eigen is None:
+            eigenvalues, basis = np.linalg.eigh(self._scatter_DD)
+            self._eigen = np.maximum(eigenvalues, 0.0), basis, basis.T @ self._centred_DM
+            self._first = None
+        return self._eigen
+
+
+def _inverse_of_lower(lower_DD: np.ndarray) -> np.ndarray:
+    """Inverse of a lower triangular matrix by halves, so that nearly all of it is matrix products."""
+    size = len(lower_DD)
+    if size <= _SMALL:
+        return np.tril(np.linalg.inv(lower_DD))
+    half = size // 2
+    first, last = _inverse_of_lower(lower_DD[:half, :half]), _inverse_of_lower(lower_DD[half:, half:])
+    inverse = np.zeros_like(lower_DD)
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[half:, :half] = -last @ (lower_DD[half:, :half] @ first)
+    return inverse

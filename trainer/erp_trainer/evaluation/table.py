@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from litellm_erp.decision import REQUESTS_PER_LAMBDA_UNIT, name_order, rank
+from litellm_erp.decision import REQUESTS_PER_LAMBDA_UNIT, first_choices, name_order
+
+# Cells of a table that are looked at together: float64 copies of them stay within a core's cache.
+_CELLS = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
-    """P prompts, M models, D embedding dimensions.
+    """P prompts, M models, D embedding dimensions. What is computed over all rows never copies the whole table.
 
     Attributes
     ----------
@@ -50,22 +54,33 @@ class Table:
     def __len__(self) -> int:
         return len(self.rewards_PM)
 
-    @property
+    @cached_property
     def tie_order_M(self) -> np.ndarray:
         """How ties between models are broken, shape (M,)."""
         return name_order(self.models)
 
-    @property
+    @cached_property
     def mean_reward_M(self) -> np.ndarray:
         """Mean reward of always choosing each model, shape (M,), over the prompts it has outcomes for."""
-        return np.nanmean(self.rewards_PM, axis=0)
+        return self._mean_where_present(self.rewards_PM)
 
-    @property
+    @cached_property
     def mean_cost_M(self) -> np.ndarray:
         """Mean realised cost of always choosing each model, shape (M,); NaN where its price is unknown."""
-        present = ~np.isnan(self.rewards_PM)
-        cost = np.where(present, self.realised_cost_PM, 0.0)
-        return cost.sum(axis=0) / present.sum(axis=0)
+        return self._mean_where_present(self.realised_cost_PM)
+
+    def _mean_where_present(self, values_PM: np.ndarray) -> np.ndarray:
+        total, count = np.zeros(len(self.models)), np.zeros(len(self.models))
+        for rows in self._chunks():
+            present = ~np.isnan(self.rewards_PM[rows])
+            total += np.where(present, values_PM[rows], 0.0).sum(axis=0, dtype=np.float64)
+            count += present.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return total / count
+
+    def _chunks(self) -> Iterator[slice]:
+        step = max(1, _CELLS // len(self.models))
+        return (slice(start, start + step) for start in range(0, len(self), step))
 
     def choose(
         self,
@@ -76,18 +91,47 @@ class Table:
         trust: float | np.ndarray = 1.0,
         expected_cost_PM: np.ndarray | None = None,
     ) -> np.ndarray:
-        """First choice per prompt among the models it has outcomes for, shape (P,), by ``decision.rank``."""
-        cost = self.expected_cost_PM if expected_cost_PM is None else expected_cost_PM
-        ranking = rank(
-            np.where(np.isnan(self.rewards_PM), np.nan, predicted_PM),
-            cost,
-            lambda_,
-            tie_order_M=self.tie_order_M,
-            mean_reward_M=mean_reward_M,
-            trust=trust,
-            cost_scale=self.cost_scale,
+        """First choice per prompt among the models it has outcomes for, shape (P,), by ``decision``."""
+        return self.choose_each(
+            predicted_PM, lambda_, (trust,), mean_reward_M=mean_reward_M, expected_cost_PM=expected_cost_PM
+        )[0]
+
+    def choose_each(
+        self,
+        predicted_PM: np.ndarray,
+        lambda_: float,
+        trusts: Sequence[float | np.ndarray],
+        *,
+        mean_reward_M: np.ndarray | None = None,
+        expected_cost_PM: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """:meth:`choose` at T degrees of trust in one pass, shape (T, P).
+
+        Parameters
+        ----------
+        trusts : scalars, or shape (P, 1), all between the first and the last
+        """
+        cost = np.broadcast_to(
+            self.expected_cost_PM if expected_cost_PM is None else expected_cost_PM, self.rewards_PM.shape
         )
-        return ranking.order[:, 0]
+        trust_TP = [np.broadcast_to(trust, (len(self), 1)) for trust in trusts]
+        choices = np.empty((len(trusts), len(self)), dtype=np.int64)
+
+        def choose(prompts: np.ndarray, degrees: slice) -> np.ndarray:
+            predicted = np.where(np.isnan(self.rewards_PM[prompts]), np.nan, predicted_PM[prompts])
+            return first_choices(predicted, cost[prompts], lambda_, [trust[prompts] for trust in trust_TP[degrees]],
+                                 tie_order_M=self.tie_order_M, mean_reward_M=mean_reward_M,
+                                 cost_scale=self.cost_scale)  # fmt: skip
+
+        for rows in self._chunks():
+            prompts = np.arange(len(self))[rows]
+            # Utility is linear in trust: whoever is first at both ends is first between them.
+            ends = choose(prompts, slice(None, None, max(1, len(trusts) - 1)))
+            choices[:, prompts], choices[-1, prompts] = ends[0], ends[-1]
+            contested = prompts[ends[0] != ends[-1]]
+            if len(trusts) > 2 and contested.size:
+                choices[1:-1, contested] = choose(contested, slice(1, -1))
+        return choices
 
     def reward_of(self, choice_P: np.ndarray) -> np.ndarray:
         """Recorded reward of the chosen models, shape (P,)."""

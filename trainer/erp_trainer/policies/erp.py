@@ -135,11 +135,8 @@ def choose_shrinkage(
 
     The candidates run from believing the probes to the best single model at this λ.
     """
-    mean = table.mean_reward_M
-    choices = [
-        table.choose(predicted_PM, lambda_, mean_reward_M=mean, trust=shrinkage * trust_P[:, None])
-        for shrinkage in SHRINKAGES
-    ]
+    trusts = [shrinkage * trust_P[:, None] for shrinkage in SHRINKAGES]
+    choices = table.choose_each(predicted_PM, lambda_, trusts, mean_reward_M=table.mean_reward_M)
     scores = np.stack([table.utility_of(choice, lambda_) for choice in choices])
     best = one_standard_error(scores, table.groups_P)
     return SHRINKAGES[best], choices[best]
@@ -189,7 +186,7 @@ def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, saf
             name: {"reward": float(single_reward[m]), "cost_usd": _json_number(single_cost[m])}
             for m, name in enumerate(table.models)
         },
-        "oracle_reward": float(np.nanmax(table.rewards_PM, axis=1).mean()),
+        "oracle_reward": float(np.fmax.reduce(table.rewards_PM, axis=1).mean()),
         "verdict": verdict(table, at_zero, points),
     }
 
