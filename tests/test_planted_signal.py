@@ -146,11 +146,11 @@ def test_a_budget_and_a_quality_floor_become_a_lambda(proxy, stub, key):
     assert Counter(served(answers))["big"] < 10
 
 
-@pytest.mark.parametrize("owner", ["team", "key"])
-def test_garbage_in_metadata_is_as_if_it_were_not_there(proxy, stub, owner):
+@pytest.mark.parametrize(("owner", "reason"), [("team", "routed"), ("key", "routed;override-ignored")])
+def test_garbage_in_metadata_is_as_if_it_were_not_there(proxy, stub, owner, reason):
     answers = [ask(proxy, prompts(1)[0][1], key=f"sk-{owner}-{name}") for name in GARBAGE]
     assert set(served(answers)) == {"small"}
-    assert {(answer.erp["lambda"], answer.erp["reason"]) for answer in answers} == {("0", "routed")}
+    assert {(answer.erp["lambda"], answer.erp["reason"]) for answer in answers} == {("0", reason)}
 
 
 @pytest.mark.parametrize("route", ["chat", "responses", "messages", "completions"])

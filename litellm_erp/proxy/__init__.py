@@ -391,11 +391,19 @@ def _settings_of_process() -> Settings | None:
     return found
 
 
+def _mount(plugin: ErpRouter) -> None:
+    try:
+        api.mount(plugin)
+    except Exception as e:
+        # Routing needs none of these routes.
+        logger.warning("no /erp routes on this version of LiteLLM: %s: %s", type(e).__name__, e)
+
+
 def _start() -> ErpRouter:
     try:
         plugin = ErpRouter()
         if _proxy_server() is not None:
-            api.mount(plugin)
+            _mount(plugin)
         return plugin
     except ErpError as e:
         if _proxy_server() is None:
