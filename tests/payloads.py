@@ -162,8 +162,7 @@ def _pairs(models: tuple[str, ...], rng: np.random.Generator) -> dict[str, Any]:
     return {
         "models": list(models),
         "auroc": _square(models, rng),
-        "auroc_logistic": _square(models, rng),
-        "auroc_other": {},
+        "auroc_other": {"pairwise": _square(models, rng)},
         "draws": _square(models, rng),
         "ties": _square(models, rng),
         "rows": [],
@@ -194,7 +193,8 @@ def _category(models: tuple[str, ...], rewards: dict[str, float]) -> dict[str, A
         },
         "best_on_train": models[-1],
         "best_on_test": models[0],
-        "policies": {"erp": {"reward": 0.62, "reward_ci": [0.55, 0.69], "share": {models[-1]: 0.8, models[0]: 0.2}}},
+        "policies": {"erp": {"reward": 0.62, "reward_ci": [0.55, 0.69]}},
+        "share": {models[-1]: 0.8, models[0]: 0.2},
         "gain": interval(0.02),
     }
 

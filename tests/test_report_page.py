@@ -14,7 +14,7 @@ from erp_trainer.report import files, words
 from erp_trainer.report.assembly import page_of
 from erp_trainer.report.examples import Candidates, pick
 from erp_trainer.report.html import render
-from erp_trainer.report.labels import place
+from erp_trainer.report.labels import place, stacked
 from erp_trainer.report.palette import PALETTES, themed
 from erp_trainer.report.words import Units
 from tests.payloads import LAMBDAS, MODELS, payload
@@ -118,6 +118,11 @@ def test_labels_do_not_cover_each_other():
     assert sides.count("none") == 2
 
 
+def test_neighbours_at_the_edge_stand_below_each_other():
+    rows = [{"at_cost": cost, "label": "a model of some length"} for cost in (1.0, 1.01, 9.0)]
+    assert stacked(rows, (0.0, 10.0), logarithmic=False) == [0, 1, 0]
+
+
 def test_every_colour_of_every_chart_is_in_both_themes():
     tokens = set(
         re.findall(
@@ -149,6 +154,15 @@ def test_not_a_number_becomes_null_and_the_page_still_draws(tmp_path):
     files.write(found, tmp_path / "report.html", title="run")
     files.write(found, tmp_path / "report.json", title="run")
     assert json.loads((tmp_path / "report.json").read_text())["models"][MODELS[0]]["r2"] is None
+
+
+def test_names_lose_their_middle_and_stay_apart():
+    names = ["llama-3.3-nemotron-super-49b-v1", "org/mistral-7b-instruct-v0.3", "small", "x" * 40 + "1", "x" * 40 + "2"]
+    short = words.shortened(names)
+    assert short["llama-3.3-nemotron-super-49b-v1"] == "llama-3.3…49b-v1"
+    assert short["org/mistral-7b-instruct-v0.3"] == "mistral-7b…v0.3"
+    assert short["small"] == "small"
+    assert len(set(short.values())) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("erp_trainer.commands.fit", "Fit one probe per model and write a bundle."),
     "predict": ("erp_trainer.commands.predict", "Rank the pool models for every prompt of a file."),
     "evaluate": ("erp_trainer.commands.evaluate", "Measure a bundle on a run's test prompts."),
+    "report": ("erp_trainer.commands.report", "Draw that as one HTML file, a picture or a table."),
     "add-model": ("erp_trainer.commands.add_model", "Add one model to a bundle; no other probe changes."),
     "remove-model": ("erp_trainer.commands.remove_model", "Take one model out of a bundle; no other probe changes."),
     "calibrate": ("erp_trainer.commands.calibrate", "Find the λ of a budget or a quality floor."),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from erp_trainer.report.words import NOTHING, Units, number, signed
+from litellm_erp.prompt import from_value
+
+if TYPE_CHECKING:
+    from erp_trainer.evaluation.report import Evaluation
 
 # As much of a prompt as is shown, in characters.
 MOST_TEXT = 420
@@ -35,6 +39,20 @@ class Candidates:
     cost_PM: np.ndarray
     choice_P: np.ndarray
     baseline: int
+
+
+def candidates_of(ev: Evaluation, lambda_: float) -> Candidates:
+    """The measured prompts of an evaluation, with the bundle's choices at one λ."""
+    return Candidates(
+        models=ev.test.models,
+        prompts=[from_value(prompt).text for prompt in ev.prompts],
+        categories=ev.test.categories_P.tolist(),
+        expected_PM=ev.predicted_PM,
+        recorded_PM=ev.test.rewards_PM,
+        cost_PM=ev.test.realised_cost_PM,
+        choice_P=ev.choice(lambda_),
+        baseline=int(np.nanargmax(ev.train.mean_reward_M)),
+    )
 
 
 def pick(found: Candidates, units: Units, *, won: int = 4, lost: int = 2) -> list[dict[str, Any]]:

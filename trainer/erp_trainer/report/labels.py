@@ -42,12 +42,16 @@ def place(
     for row in points:
         x, y = pixel(row)
         boxes = {side: _box(x + dx, y + dy, align, row["label"]) for side, (align, dx, dy) in _SIDES.items()}
-        inside = {side: box for side, box in boxes.items() if box[0] >= 0 and box[2] <= WIDTH and box[1] >= -8}
+        inside = {side: box for side, box in boxes.items() if _within(box)}
         # Rather over a dot than over another name.
         side = _free(inside, names + dots) or _free(inside, names) or "none"
         names += [inside[side]] if side in inside else []
         placed.append({**row, "side": side})
     return placed
+
+
+def _within(box: _Box) -> bool:
+    return box[0] >= 0 and box[2] <= WIDTH and box[1] >= -_LINE / 2 and box[3] <= HEIGHT + 2
 
 
 def _free(boxes: Mapping[str, _Box], taken: Sequence[_Box]) -> str | None:
@@ -62,3 +66,18 @@ def _box(x: float, y: float, align: str, label: str) -> _Box:
 
 def _overlap(one: _Box, other: _Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def stacked(rows: Sequence[dict[str, Any]], x_domain: tuple[float, float], *, logarithmic: bool) -> list[int]:
+    """How many lines each point of one edge moves inwards, so that names of neighbours stand below each other."""
+    scale = math.log if logarithmic else float
+    width = (scale(x_domain[1]) - scale(x_domain[0])) or 1.0
+    ends: list[float] = []
+    levels = [0] * len(rows)
+    for place in sorted(range(len(rows)), key=lambda i: rows[i]["at_cost"]):
+        x = WIDTH * (scale(rows[place]["at_cost"]) - scale(x_domain[0])) / width
+        level = next((level for level, end in enumerate(ends) if end < x), len(ends))
+        ends += [0.0] * (level + 1 - len(ends))
+        ends[level] = x + _CHARACTER * len(rows[place]["label"]) + 24
+        levels[place] = level
+    return levels

@@ -37,10 +37,12 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table of the page."""
+    """A table of the page, with what stands above and below it."""
 
     heads: Sequence[Head]
     rows: Sequence[TableRow]
+    title: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Section:
     ----------
     id, name, heading : its anchor, its name in the list of sections, its title
     lines, notes : paragraphs before and after what it shows
-    charts, small_charts, pair : names of charts below each other, in a grid, side by side
+    charts, small_charts : names of charts below each other, and in a grid
+    pair, second_pair : names of charts side by side; ``choices`` changes the first
     caption, mix_caption : below the two charts of the frontier
     """
 
@@ -73,6 +76,7 @@ class Section:
     charts: Sequence[str] = ()
     small_charts: Sequence[str] = ()
     pair: Sequence[str] = ()
+    second_pair: Sequence[str] = ()
     choices: Choices | None = None
     examples: Sequence[Mapping[str, Any]] = ()
     caption: str = ""

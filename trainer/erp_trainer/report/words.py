@@ -109,12 +109,47 @@ def tone(interval: Mapping[str, Any] | None) -> str:
     return "up" if interval["low"] > 0 else "down" if interval["high"] < 0 else ""
 
 
-def mostly(share: Mapping[str, float], most: int = 2) -> str:
-    """The models chosen most, with their shares."""
+def mostly(share: Mapping[str, float], names: Mapping[str, str], most: int = 2) -> str:
+    """The models chosen most, with their shares.
+
+    Parameters
+    ----------
+    names : how each model is written
+    """
     first = sorted(share.items(), key=lambda item: -item[1])[:most]
-    return ", ".join(f"{name} {percent(part)}" for name, part in first if part > 0)
+    return ", ".join(f"{names[name]} {percent(part)}" for name, part in first if part > 0)
 
 
 def listed(names: Sequence[str]) -> str:
     """Names in a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def shortened(names: Sequence[str], most: int = 22) -> dict[str, str]:
+    """Names that fit beside a chart, each still its own: long ones lose their middle."""
+    found: dict[str, str] = {}
+    for name in names:
+        last = name.rsplit("/", 1)[-1]
+        plain = last.removesuffix("-instruct").removesuffix("-it") if len(last) > most else last
+        candidates = (_without_middle(plain, most), plain, last, name)
+        found[name] = next((text for text in candidates if text not in found.values()), name)
+    return found
+
+
+def _without_middle(name: str, most: int) -> str:
+    """A name cut between its words where that fits, else anywhere."""
+    if len(name) <= most:
+        return name
+    words = name.split("-")
+    sizes = [(left, right) for left in range(1, len(words)) for right in range(1, len(words) - left)]
+    # Both ends say something, the front rather more.
+    for left, right in sorted(sizes, key=lambda size: (min(size), size[0]), reverse=True):
+        cut = f"{'-'.join(words[:left])}…{'-'.join(words[-right:])}"
+        if len(cut) <= most:
+            return cut
+    return f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"
+
+
+def bare(label: str) -> str:
+    """A policy's label; a single model by its own name."""
+    return label.removeprefix("single: ")

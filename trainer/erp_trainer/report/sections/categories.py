@@ -7,7 +7,7 @@ from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
-from erp_trainer.report.words import Units, mostly, number, signed, signed_span, tone
+from erp_trainer.report.words import Units, mostly, number, shortened, signed, signed_span, tone
 
 
 def categories(payload: Mapping[str, Any], own: str, units: Units) -> Part | None:
@@ -32,7 +32,7 @@ def categories(payload: Mapping[str, Any], own: str, units: Units) -> Part | Non
             "Few prompts make wide intervals: see the table.",
         ),
         charts=("categories",),
-        tables=(_table(found, own, best),),
+        tables=(_table(found, own),),
     )
     return Part(section, {"categories": charts.categories(rows, series, units.titles())})
 
@@ -42,7 +42,7 @@ def _rows(name: str, part: Mapping[str, Any], own: str, best: str, series: Seque
     measured = (
         (series[1], best, part["models"].get(best)),
         (series[2], part["best_on_train"], part["models"].get(part["best_on_train"] or "")),
-        (series[0], mostly(bundle["share"], 1), bundle),
+        (series[0], mostly(part["share"], {name: name for name in part["share"]}, 1), bundle),
     )
     return [
         {
@@ -59,20 +59,21 @@ def _rows(name: str, part: Mapping[str, Any], own: str, best: str, series: Seque
     ]
 
 
-def _table(found: Mapping[str, Mapping[str, Any]], own: str, best: str) -> DataTable:
+def _table(found: Mapping[str, Mapping[str, Any]], own: str) -> DataTable:
     heads = [
         Head("category", text=True),
         Head("prompts"),
         Head("bundle"),
-        Head(f"against always {best}"),
+        Head("against best single"),
         Head("bundle chooses", text=True),
         Head("best on train", text=True),
         Head("best on test", text=True),
     ]
-    return DataTable(heads, [_row(name, part, own) for name, part in found.items()])
+    names = shortened(sorted({model for part in found.values() for model in part["models"]}))
+    return DataTable(heads, [_row(name, part, own, names) for name, part in found.items()])
 
 
-def _row(name: str, part: Mapping[str, Any], own: str) -> TableRow:
+def _row(name: str, part: Mapping[str, Any], own: str, names: Mapping[str, str]) -> TableRow:
     bundle, gain = part["policies"][own], part["gain"]
     difference = Cell()
     if gain is not None:
@@ -84,15 +85,15 @@ def _row(name: str, part: Mapping[str, Any], own: str) -> TableRow:
             Cell(f"{part['test_prompts']:,}"),
             Cell(number(bundle["reward"])),
             difference,
-            Cell(mostly(bundle["share"])),
-            _model(part, "best_on_train"),
-            _model(part, "best_on_test"),
+            Cell(mostly(part["share"], names)),
+            _model(part, "best_on_train", names),
+            _model(part, "best_on_test", names),
         ]
     )
 
 
-def _model(part: Mapping[str, Any], key: str) -> Cell:
+def _model(part: Mapping[str, Any], key: str, names: Mapping[str, str]) -> Cell:
     name = part[key]
     if name is None:
         return Cell("not in train" if key == "best_on_train" else "–")
-    return Cell(name, small=number((part["models"].get(name) or {}).get("reward")))
+    return Cell(names[name], small=number((part["models"].get(name) or {}).get("reward")))

@@ -8,11 +8,13 @@ from typing import Any
 from erp_trainer.report import charts, labels
 from erp_trainer.report.page import Dial, Part, Section
 from erp_trainer.report.palette import N_HUES, hue
-from erp_trainer.report.words import Units, number, signed, signed_span, significant, span
+from erp_trainer.report.words import Units, bare, number, signed, signed_span, significant, span
 
 # A cost axis that spans more than this many times its smallest value is logarithmic.
 _LOG_FROM = 25.0
 OTHER = "other models"
+# The height of a line of text, as a share of the chart's.
+_LINE = 0.036
 
 
 def frontier(payload: Mapping[str, Any], units: Units) -> tuple[Part, Dial | None]:
@@ -62,6 +64,7 @@ def picture(payload: Mapping[str, Any], units: Units) -> charts.Spec:
     curve_rows = [
         {
             "policy": curve["label"],
+            "place": place,
             "lambda": point["lambda"],
             "cost": units.shown(point["cost_usd"]),
             "reward": point["reward"],
@@ -69,9 +72,13 @@ def picture(payload: Mapping[str, Any], units: Units) -> charts.Spec:
             "high": point["reward_ci"][1],
         }
         for curve, of_curve in shown
-        for point in of_curve
+        for place, point in enumerate(of_curve)
     ]
     point_rows = [_point_row(curve, units, cost_domain, reward_domain) for curve in points]
+    for kind, inwards in (("down", 1), ("up", -1)):
+        edge = [row for row in point_rows if row["kind"] == kind]
+        for row, level in zip(edge, labels.stacked(edge, cost_domain, logarithmic=logarithmic), strict=True):
+            row["at_reward"] += inwards * level * _LINE * (reward_domain[1] - reward_domain[0])
     inside = [row for row in curve_rows if reward_domain[0] <= row["reward"] <= reward_domain[1]]
     edges = [{**row, "cost": row["at_cost"], "reward": row["at_reward"]} for row in point_rows]
     sides = labels.place(edges, inside, cost_domain, reward_domain, logarithmic=logarithmic)
@@ -129,7 +136,7 @@ def _point_row(
     edge = 0.025 * (reward_domain[1] - reward_domain[0])
     cost, reward = units.shown(point["cost_usd"]) or 0.0, point["reward"]
     kind = curve["kind"] if curve["kind"] == "single" else "baseline"
-    label = curve["label"].removeprefix("single: ")
+    label = bare(curve["label"])
     if reward > reward_domain[1] or reward < reward_domain[0]:
         kind, label = ("up" if reward > reward_domain[1] else "down"), f"{label} {number(reward)}"
     if cost > cost_domain[1]:
@@ -230,8 +237,9 @@ def _share(point: Mapping[str, Any], model: str) -> float:
 def _without_cost(payload: Mapping[str, Any], units: Units) -> Part:
     rows = [
         {
-            "policy": policy["label"],
+            "policy": bare(policy["label"]),
             "own": policy["kind"] == "bundle",
+            "single": policy["kind"] == "single",
             "reward": policy["reward"],
             "low": policy["reward_ci"][0],
             "high": policy["reward_ci"][1],

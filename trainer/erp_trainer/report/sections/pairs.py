@@ -7,11 +7,20 @@ from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Choices, Part, Section
+from erp_trainer.report.words import shortened
 
 # A square of more models than this is unreadable at any width.
 _MOST_MODELS = 24
-_AUROC = (0.3, 0.5, 0.7)
+_AUROC = (0.1, 0.5, 0.9)
 _RATE = (0.0, 0.5, 1.0)
+
+_AUROC_TEXT = (
+    "AUROC of the predicted probability that the model of a column beats the model of a row: 1 is always right, 0.5 is "
+    "guessing. Draws are left out, and pairs without both wins and losses stay empty."
+)
+_PAIRWISE_TEXT = " The pairwise policy is a logistic regression trained for each pair."
+
+_Matrix = Sequence[Sequence[float | None]]
 
 
 def pairs(payload: Mapping[str, Any]) -> Part | None:
@@ -20,18 +29,15 @@ def pairs(payload: Mapping[str, Any]) -> Part | None:
     if not found or len(found["models"]) < 2:
         return None
     models = _order(payload, found["models"])
-    drawn = {"auroc": _map(found, "auroc", models, "AUROC, this bundle", _AUROC)}
-    if found.get("auroc_logistic"):
-        drawn["auroc-logistic"] = _map(found, "auroc_logistic", models, "AUROC, logistic regression per pair", _AUROC)
+    drawn = {"auroc": _map(found["models"], found["auroc"], models, "AUROC, this bundle", _AUROC)}
+    for key, matrix in found["auroc_other"].items():
+        label = (payload["curves"].get(key) or {"label": key})["label"]
+        drawn[f"auroc-{key}"] = _map(found["models"], matrix, models, f"AUROC, {label}", _AUROC)
     section = Section(
         id="pairs",
         name="Pairs",
         heading="Which of two models will win",
-        lines=(
-            "AUROC of the predicted probability that the model of a column beats the model of a row: 1 is always "
-            "right, 0.5 is guessing. Draws are left out. The logistic regression was trained for each pair, on "
-            "the same prompts.",
-        ),
+        lines=(_AUROC_TEXT + (_PAIRWISE_TEXT if len(drawn) > 1 else ""),),
         pair=tuple(drawn),
         notes=_cut(found["models"], models),
     )
@@ -47,18 +53,19 @@ def _cut(models: Sequence[str], shown: Sequence[str]) -> tuple[str, ...]:
     return (f"The {len(shown)} best of {len(models)} models are drawn.",) if len(shown) < len(models) else ()
 
 
-def _map(found: Mapping[str, Any], key: str, models: Sequence[str], title: str, domain: Sequence[float]) -> charts.Spec:
-    cells = _cells(found["models"], found[key], models)
-    return charts.heat_map(cells, (models, models), title, ("winner", "loser"), domain)
+def _map(
+    names: Sequence[str], matrix: _Matrix, models: Sequence[str], title: str, domain: Sequence[float]
+) -> charts.Spec:
+    cells = _cells(names, matrix, models)
+    short = list(shortened(models).values())
+    return charts.heat_map(cells, (short, short), title, ("winner", "loser"), domain)
 
 
-def _cells(
-    names: Sequence[str], matrix: Sequence[Sequence[float | None]], models: Sequence[str]
-) -> list[dict[str, Any]]:
+def _cells(names: Sequence[str], matrix: _Matrix, models: Sequence[str]) -> list[dict[str, Any]]:
     """Entry [i][j] is about model j beating model i."""
-    at = {name: place for place, name in enumerate(names)}
+    at, short = {name: place for place, name in enumerate(names)}, shortened(models)
     return [
-        {"row": row, "column": column, "value": matrix[at[row]][at[column]]}
+        {"row": short[row], "column": short[column], "value": matrix[at[row]][at[column]]}
         for row in models
         for column in models
         if matrix[at[row]][at[column]] is not None
@@ -85,18 +92,41 @@ def win_rates(payload: Mapping[str, Any]) -> Part | None:
         }
         first = next(iter(cells.values()))
         axes = ("winner", "loser")
-        squares = (models, models)
+        short = list(shortened(models).values())
+        squares = (short, short)
         drawn["wins-predicted"] = charts.heat_map(first["wins-predicted"], squares, "Predicted win rate", axes, _RATE)
         drawn["wins-true"] = charts.heat_map(first["wins-true"], squares, "Recorded win rate", axes, _RATE)
         options = [{"value": name, "text": f"{name or 'all prompts'} ({found['prompts'][name]:,})"} for name in cells]
         choices = Choices("Category", "wins", options)
+    squares_drawn = tuple(drawn)
+    drawn["best-predicted"] = _best(found, "predicted", models, "Predicted to be the best of the pool")
+    drawn["best-true"] = _best(found, "true", models, "Recorded as the best of the pool")
     section = Section(
         id="wins",
         name="Win rates",
         heading="Who wins where",
         lines=("How often the model of a column beats the model of a row; a draw counts half.",),
-        pair=tuple(drawn),
+        pair=squares_drawn,
+        second_pair=("best-predicted", "best-true"),
         choices=choices,
-        notes=_cut(found["models"], models),
+        notes=(
+            "Best of the pool: the share of a category's prompts on which a model has the highest reward; models "
+            "that share the highest share the prompt. The router names one model where rewards hardly differ, so "
+            "its column is fuller.",
+            *_cut(found["models"], models),
+        ),
     )
     return Part(section, drawn, {"wins": cells} if cells else {})
+
+
+def _best(found: Mapping[str, Any], key: str, models: Sequence[str], title: str) -> charts.Spec:
+    """How often each model is the best of the pool, by category."""
+    at, short = {name: place for place, name in enumerate(found["models"])}, shortened(models)
+    rows = [
+        {"row": name or "all prompts", "column": short[model], "value": shares[at[model]], "n": found["prompts"][name]}
+        for name, shares in found[key].items()
+        for model in models
+        if shares[at[model]] is not None
+    ]
+    names = [name or "all prompts" for name in found[key]]
+    return charts.heat_map(rows, (names, list(short.values())), title, ("model", "category"), (0.0, 0.0, 1.0))

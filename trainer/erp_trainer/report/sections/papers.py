@@ -1,51 +1,42 @@
-"""PURE. The measures by which the papers compare routers: per task, entropy, APGR, Proposition 4.1."""
+"""PURE. The measures by which the papers compare routers: per task, APGR, entropy, Proposition 4.1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
 from erp_trainer.report.words import Units, number, percent, span
 
 
 def papers(payload: Mapping[str, Any], units: Units) -> Part | None:
-    """Tables of what the payload has of these."""
-    tables, notes = [], []
-    if payload.get("tasks"):
-        tables.append(_tasks(payload["tasks"], units))
-        notes.append(
-            "Per task: one model for each task, by the policy's mean score on its prompts; accuracy is that "
-            "model's mean reward, and correlations are of scores with true mean rewards (arXiv 2309.15789). "
-            "Routed: a model per prompt; ranked first is the share of tasks on which no policy earns more (arXiv "
-            "2311.08692)."
-        )
+    """Tables and charts of what the payload has of these."""
+    tables: list[DataTable] = []
+    drawn: dict[str, charts.Spec] = {}
     if payload.get("routellm"):
         tables.append(_routellm(payload["routellm"]))
-        notes.append(
-            "RouteLLM's protocol: APGR is the area under the share of the gap between the weak and the strong "
-            "model that is recovered as more prompts go to the strong one; 0.5 is random. CPT is the share of "
-            "strong calls that recovers so much of it."
-        )
-    if payload.get("proposition"):
-        overall = payload["proposition"]["overall"]
-        notes.append(
-            f"Proposition 4.1 bounds from below how often the model with the higher expected reward wins: "
-            f"{percent(overall['bound'], 1)} on average, where it won {percent(overall['won'], 1)}; the bound held on "
-            f"{percent(overall['held'], 1)} of {overall['instances']:,} pairs."
-        )
+        drawn["apgr"] = _recovered(payload["routellm"])
+    if payload.get("tasks"):
+        tables += [_by_task(payload["tasks"], units), _ranked(payload["tasks"])]
     if payload.get("entropy") and payload["entropy"]["bins"]:
-        tables.append(_entropy(payload["entropy"]))
+        drawn["entropy"] = _entropy(payload["entropy"])
+    notes = [_proposition(payload["proposition"]["overall"])] if payload.get("proposition") else []
+    if "entropy" in drawn:
         notes.append(
-            f"Entropy: prompts by how evenly the rewards speak for the models. {payload['entropy']['quality']}"
+            "Entropy: prompts by how evenly their rewards speak for the models, from 0 (one model stands out) to "
+            f"1 (all earn the same). Quality of a ranking: {payload['entropy']['quality']} (arXiv 2311.08692, "
+            "figure 3)."
         )
-    if not tables and not notes:
+    if not tables and not drawn and not notes:
         return None
-    section = Section("papers", "Papers' measures", "The papers' own measures", tables=tables, notes=notes)
-    return Part(section)
+    section = Section(
+        "papers", "Papers' measures", "The papers' own measures", tables=tables, charts=tuple(drawn), notes=notes
+    )
+    return Part(section, drawn)
 
 
-def _tasks(found: Mapping[str, Any], units: Units) -> DataTable:
+def _by_task(found: Mapping[str, Any], units: Units) -> DataTable:
     heads = [
         Head("policy", text=True),
         Head("accuracy"),
@@ -55,9 +46,6 @@ def _tasks(found: Mapping[str, Any], units: Units) -> DataTable:
         Head("best-on-average chosen"),
         Head(units.cost_short),
         Head("rank"),
-        Head("routed reward"),
-        Head("ranked first"),
-        Head("mean rank"),
     ]
     rows = [
         TableRow(
@@ -70,14 +58,34 @@ def _tasks(found: Mapping[str, Any], units: Units) -> DataTable:
                 Cell(percent(row["share_best_on_average"])),
                 Cell(units.money(row["mean_cost_usd"])),
                 Cell(number(row["rank"], 1)),
-                Cell(number(row["routed_reward"])),
-                Cell(percent(row["ranked_first"])),
-                Cell(number(row["mean_task_rank"], 1)),
             ]
         )
         for row in found["rows"]
+        if row.get("accuracy") is not None
     ]
-    return DataTable(heads, rows)
+    note = (
+        "The model with the policy's highest mean score on a task's prompts answers the whole task. Accuracy is "
+        "its mean reward; correlations are of the scores with the models' true mean rewards (arXiv 2309.15789)."
+    )
+    return DataTable(heads, rows, title="One model for each task", note=note)
+
+
+def _ranked(found: Mapping[str, Any]) -> DataTable:
+    heads = [Head("policy", text=True), Head("mean reward of a task"), Head("tasks ranked first"), Head("mean rank")]
+    rows = [
+        TableRow(
+            [
+                Cell(row["label"]),
+                Cell(number(row["routed_reward"])),
+                Cell(percent(row.get("ranked_first"))),
+                Cell(number(row.get("mean_task_rank"), 2)),
+            ]
+        )
+        for row in found["rows"]
+        if row.get("routed_reward") is not None
+    ]
+    note = "A model for each prompt; tasks count alike (arXiv 2311.08692)."
+    return DataTable(heads, rows, title="Policies by task", note=note)
 
 
 def _routellm(found: Mapping[str, Any]) -> DataTable:
@@ -95,24 +103,48 @@ def _routellm(found: Mapping[str, Any]) -> DataTable:
         cells = [Cell(row.get("label") or row["policy"]), Cell(row["category"] or "all")]
         cells += [Cell(number(apgr["mean"])), Cell(span(apgr["low"], apgr["high"]))]
         rows.append(TableRow([*cells, *(Cell(percent(row["cpt"].get(mark))) for mark in marks)]))
-    return DataTable(heads, rows)
+    note = (
+        "APGR: the area under the share of the gap between the weak and the strong model that is recovered as "
+        "more prompts go to the strong one; 0.5 is random. CPT: the share of strong calls that recovers so much of it."
+    )
+    title = f"RouteLLM's protocol: {found['weak']} and {found['strong']}"
+    return DataTable(heads, rows, title=title, note=note)
 
 
-def _entropy(found: Mapping[str, Any]) -> DataTable:
-    heads = [Head("entropy", text=True), Head("prompts"), Head("reward ranking"), Head("this bundle")]
+def _recovered(found: Mapping[str, Any]) -> charts.Spec:
+    whole = [row for row in found["rows"] if row["category"] == ""]
     rows = [
-        TableRow(
-            [
-                Cell(_ends(entry["entropy"])),
-                Cell(f"{entry['prompts']:,}"),
-                Cell(number(entry["ranking"])),
-                Cell(number(entry["router"])),
-            ]
-        )
-        for entry in found["bins"]
+        {"series": row.get("label") or row["policy"], "x": point["share_strong"], "y": point["pgr"]}
+        for row in whole
+        for point in row["points"]
+        if point["pgr"] is not None
     ]
-    return DataTable(heads, rows)
+    series = [row.get("label") or row["policy"] for row in whole]
+    x = ("Share of prompts sent to the strong model", ".0%", (0.0, 1.0))
+    y = ("Share of the gap recovered", ".0%")
+    return charts.lines(rows, series, x, y, title="Performance gap recovered")
 
 
-def _ends(value: Any) -> str:
-    return span(value[0], value[1], 2) if isinstance(value, list | tuple) else number(value, 2)
+def _entropy(found: Mapping[str, Any]) -> charts.Spec:
+    names = {"router": "this bundle", "ranking": "reward ranking"}
+    rows = [
+        {"series": label, "x": _middle(part["entropy"]), "y": part[key]}
+        for key, label in names.items()
+        for part in found["bins"]
+        if part[key] is not None
+    ]
+    series = [label for label in names.values() if any(row["series"] == label for row in rows)]
+    x = ("Entropy of the rewards of a prompt", "~g", None)
+    return charts.lines(rows, series, x, ("Quality of the ranking", "~g"), title="Ranking quality by reward entropy")
+
+
+def _middle(value: Any) -> float:
+    return sum(value) / len(value) if isinstance(value, list | tuple) else float(value)
+
+
+def _proposition(overall: Mapping[str, Any]) -> str:
+    return (
+        "Proposition 4.1 bounds from below how often the model with the higher expected reward wins: "
+        f"{percent(overall['bound'], 1)} on average, where it won {percent(overall['won'], 1)}; the bound held on "
+        f"{percent(overall['held'], 1)} of {overall['instances']:,} pairs."
+    )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
-from erp_trainer.report.sections.frontier import own_curve
+from erp_trainer.report.sections.frontier import own_curve, own_key
 from erp_trainer.report.words import (
+    MINUS,
     NOTHING,
     Units,
+    bare,
     mostly,
     number,
     percent,
+    shortened,
     signed,
     signed_span,
     significant,
@@ -31,7 +35,12 @@ def verdict(payload: Mapping[str, Any]) -> dict[str, Any]:
         "unclear": f"Routing is not clearly better than always using {best}",
         "hurts": f"Use {best}: routing does worse",
     }[found["kind"]]
-    return {"kind": found["kind"], "headline": headline, "lines": list(found.get("sentences") or [found["text"]])}
+    return {"kind": found["kind"], "headline": headline, "lines": [_minus(found["text"])]}
+
+
+def _minus(text: str) -> str:
+    """Hyphens before digits as minus signs."""
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
 
 
 def tiles(payload: Mapping[str, Any], units: Units) -> list[dict[str, str]]:
@@ -46,7 +55,7 @@ def tiles(payload: Mapping[str, Any], units: Units) -> list[dict[str, str]]:
     saved = (against.get("best_single") or {}).get("saved_at_equal_reward")
     if saved and saved["mean"] is not None:
         rows.append(
-            {"value": _cheaper(saved["mean"]), "label": f"at the reward of {found['best_single']}{_ends(saved)}"}
+            {"value": _cheaper(saved["mean"]), "label": f"at the reward of {found['best_single']} ({_ends(saved)})"}
         )
     mixture = (against.get("mixture") or {}).get("area")
     if mixture:
@@ -70,11 +79,13 @@ def _cheaper(saved: float) -> str:
 
 
 def _ends(saved: Mapping[str, Any]) -> str:
-    if saved["low"] is None:
-        return ""
+    """The interval of a saving; an end is unknown where so many resamples never reach the reward."""
     reached = saved.get("reached")
-    often = "" if reached is None or reached > 0.995 else f", reached in {percent(reached)} of resamples"
-    return f" (95%: {percent(saved['low'])} to {percent(saved['high'])}{often})"
+    often = "" if reached is None or reached > 0.995 else f"; reached in {percent(reached)} of resamples"
+    if saved["high"] is None:
+        return often.removeprefix("; ")
+    low = "none" if saved["low"] is None else percent(saved["low"])
+    return f"95%: {low} to {percent(saved['high'])}{often}"
 
 
 def policies(payload: Mapping[str, Any], units: Units) -> Part:
@@ -86,14 +97,14 @@ def policies(payload: Mapping[str, Any], units: Units) -> Part:
     best = payload["verdict"]["best_single"]
     rows = [
         {
-            "policy": policy.get("label") or name,
+            "policy": bare(policy["label"]),
             "own": policy["kind"] == "bundle",
+            "single": policy["kind"] == "single",
             "reward": policy["reward"],
             "low": policy["reward_ci"][0],
             "high": policy["reward_ci"][1],
         }
-        for name, policy in payload["policies"].items()
-        if policy["lambda"] in (None, payload["lambda"])
+        for policy in _asked(payload).values()
     ]
     section = Section(
         id="policies",
@@ -105,10 +116,15 @@ def policies(payload: Mapping[str, Any], units: Units) -> Part:
         ),
         charts=("policies",),
         tables=tables,
-        notes=(_oracle(payload), *_over_note(over)),
     )
     chart = charts.policies(rows, payload["models"][best]["mean_reward"], units.titles())
     return Part(section, {"policies": chart})
+
+
+def _asked(payload: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Every policy once, at the λ asked for or without one."""
+    found = [policy for policy in payload["policies"].values() if policy["lambda"] in (None, payload["lambda"])]
+    return {policy["curve"]: policy for policy in found}
 
 
 def _rows(payload: Mapping[str, Any], units: Units) -> DataTable:
@@ -121,11 +137,20 @@ def _rows(payload: Mapping[str, Any], units: Units) -> DataTable:
         Head("regret"),
         Head("chosen most", text=True),
     ]
-    ordered = sorted(payload["policies"].items(), key=lambda item: -item[1]["reward"])
-    return DataTable(heads, [_row(name, policy, units) for name, policy in ordered])
+    own = own_key(payload)
+    ordered = sorted(_asked(payload).values(), key=lambda policy: -policy["reward"])
+    names = shortened(list(payload["models"]))
+    rows = [_row(bare(policy["label"]), policy, own, units, names) for policy in ordered]
+    others = [policy for policy in payload["policies"].values() if policy["curve"] == own]
+    rows += [
+        _row(f"{policy['label']} at λ = {significant(policy['lambda'])}", policy, own, units, names)
+        for policy in others
+        if policy["lambda"] not in (None, payload["lambda"])
+    ]
+    return DataTable(heads, rows, note=_oracle(payload))
 
 
-def _row(name: str, policy: Mapping[str, Any], units: Units) -> TableRow:
+def _row(name: str, policy: Mapping[str, Any], own: str, units: Units, names: Mapping[str, str]) -> TableRow:
     gain = policy["against_best_single"]
     cells = [
         Cell(name),
@@ -134,9 +159,9 @@ def _row(name: str, policy: Mapping[str, Any], units: Units) -> TableRow:
         _difference(gain),
         Cell(units.money(policy["cost_usd"])),
         Cell(number(policy["regret"])),
-        Cell("" if policy["kind"] == "single" else mostly(policy["share"])),
+        Cell("" if policy["kind"] == "single" else mostly(policy["share"], names)),
     ]
-    return TableRow(cells, own=policy["kind"] == "bundle")
+    return TableRow(cells, own=policy["curve"] == own)
 
 
 def _difference(interval: Mapping[str, Any] | None) -> Cell:
@@ -148,7 +173,7 @@ def _difference(interval: Mapping[str, Any] | None) -> Cell:
 
 def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
     heads = [
-        Head("over all budgets", text=True),
+        Head("policy", text=True),
         Head("mean reward"),
         Head("against the mixture"),
         Head("reward at equal cost to the best single"),
@@ -165,24 +190,18 @@ def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
             Cell(number(curve["area"]["mean"]), small=f"({span(curve['area']['low'], curve['area']['high'])})"),
             _difference(mixture.get("area")),
             _difference(single.get("gained_at_equal_cost")),
-            Cell(percent(saved["mean"]), small=_ends(saved).strip()) if saved else Cell(NOTHING),
+            Cell(percent(saved["mean"]), small=_ends(saved)) if saved else Cell(NOTHING),
         ]
         rows.append(TableRow(cells, own=curve["kind"] == "bundle"))
-    return DataTable(heads, rows)
+    return DataTable(heads, rows, title="Over all budgets", note=_OVER_NOTE)
 
 
-def _over_note(over: DataTable) -> Sequence[str]:
-    if not over.rows:
-        return ()
-    return (
-        "Over all budgets: mean reward with the budget spread evenly from the cheapest to the dearest single "
-        "model. The mixture of single models tosses a coin between two of them, to hit the same cost without "
-        "looking at the prompt.",
-    )
+_OVER_NOTE = (
+    "Mean reward with the budget spread evenly from the cheapest to the dearest single model. The mixture of "
+    "single models tosses a coin between two of them, to hit the same cost without looking at the prompt."
+)
 
 
 def _oracle(payload: Mapping[str, Any]) -> str:
     found = payload["oracle"]
-    return (
-        f"Regret is measured against the oracle ({found['kind']}, {number(found['reward']['mean'])}). {found['text']}"
-    )
+    return f"Regret is measured against the oracle, which earns {number(found['reward']['mean'])}: {found['text']}."

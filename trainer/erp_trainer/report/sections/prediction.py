@@ -7,7 +7,7 @@ from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
-from erp_trainer.report.words import NOTHING, Units, number, span
+from erp_trainer.report.words import NOTHING, Units, number, shortened, span
 
 # More small charts than this are a wall, not a figure; the table has all models.
 _MOST_CHARTS = 12
@@ -33,7 +33,11 @@ def prediction(payload: Mapping[str, Any], units: Units) -> Part:
     categories = _categories(models)
     if rows and len(categories) > 1:
         found["r2"] = charts.heat_map(
-            rows, (list(models), categories), "R² within a category", ("category", "model"), (-0.3, 0.0, 0.3)
+            rows,
+            (list(shortened(list(models)).values()), categories),
+            "R² within a category",
+            ("category", "model"),
+            (-0.3, 0.0, 0.3),
         )
     section = Section(
         id="prediction",
@@ -108,8 +112,9 @@ def _within(model: Mapping[str, Any]) -> float | None:
 
 
 def _by_category(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    short = shortened(list(models))
     return [
-        {"row": name, "column": category, "value": part["r2"], "n": part["prompts"]}
+        {"row": short[name], "column": category, "value": part["r2"], "n": part["prompts"]}
         for name, model in models.items()
         for category, part in (model.get("r2_by_category") or {}).items()
         if part["r2"] is not None
@@ -132,5 +137,6 @@ def _notes(payload: Mapping[str, Any]) -> list[str]:
     return [
         ceiling,
         "R² below nought: worse than the model's mean. Within categories it is taken against each category's own mean, "
-        "so that knowing the category alone earns nothing. Error / stated error is 1 where standard errors are right.",
+        "so that knowing the category alone earns nothing, and averaged over their prompts. Error / stated error "
+        "is 1 where standard errors are right.",
     ]

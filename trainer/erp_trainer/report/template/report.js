@@ -17,12 +17,19 @@ function themed(spec, palette) {
   );
 }
 
-// Where there is no room for them, labels go and legends stand in one column.
+// Where there is no room for them, labels go, names are cut shorter, and legends stand in one column.
 function fitted(spec) {
   if (!narrow.matches) return spec;
-  const layer = spec.layer?.filter((part) => !(part.name ?? "").startsWith("label"));
-  const legend = { ...spec.config.legend, columns: 1, labelLimit: 280 };
-  return { ...spec, ...(layer && { layer }), config: { ...spec.config, legend } };
+  if (Array.isArray(spec)) return spec.filter((part) => !(part?.name ?? "").startsWith?.("label")).map(fitted);
+  if (spec === null || typeof spec !== "object") return spec;
+  return Object.fromEntries(
+    Object.entries(spec).map(([key, value]) => {
+      if (key === "datasets") return [key, value];
+      if (key === "columns") return [key, 1];
+      if (key === "labelLimit") return [key, spec.orient === "bottom" ? 290 : Math.min(value, 125)];
+      return [key, fitted(value)];
+    }),
+  );
 }
 
 async function draw(element) {

@@ -1,0 +1,47 @@
+"""`erp-train report`, from a run and a bundle to files."""
+
+import json
+
+import pytest
+
+from tests.test_cli_fit import run
+
+
+@pytest.fixture(scope="module")
+def reported(planted_bundle, tmp_path_factory):
+    """One evaluation in all four formats."""
+    folder = tmp_path_factory.mktemp("reported")
+    outs = [argument for suffix in ("html", "json", "csv", "png") for argument in ("--out", folder / f"r.{suffix}")]
+    result = run(
+        "report", planted_bundle.parent / "run", "--bundle", planted_bundle, *outs, "--title", "My pool", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    return folder, json.loads(result.stdout)
+
+
+def test_one_evaluation_writes_every_format(reported):
+    folder, said = reported
+    assert [path.rsplit("/", 1)[1] for path in said["files"]] == ["r.html", "r.json", "r.csv", "r.png"]
+    payload = json.loads((folder / "r.json").read_text(encoding="utf-8"))
+    assert payload["verdict"]["text"] == said["verdict"]["text"]
+    assert (folder / "r.csv").read_text(encoding="utf-8").count("\nsingle:") == len(payload["models"])
+    assert (folder / "r.png").stat().st_size > 10_000
+
+
+def test_the_page_has_the_verdict_first_and_the_examples_later(reported):
+    page = (reported[0] / "r.html").read_text(encoding="utf-8")
+    places = [page.index(text) for text in ("My pool", "<h1>", 'id="frontier"', 'id="policies"', 'class="example"')]
+    assert places == sorted(places)
+
+
+def test_prompts_can_be_left_out(planted_bundle, tmp_path):
+    out = tmp_path / "report"
+    arguments = ("--bundle", planted_bundle, "--out", out, "--format", "html", "--no-prompts")
+    assert run("report", planted_bundle.parent / "run", *arguments).exit_code == 0
+    assert 'class="example"' not in out.read_text(encoding="utf-8")
+
+
+def test_an_unknown_format_is_refused_before_any_work(planted_bundle, tmp_path):
+    result = run("report", tmp_path / "no run", "--bundle", planted_bundle, "--out", tmp_path / "report.pdf")
+    assert result.exit_code == 2
+    assert "expected .html, .json, .csv, .png" in result.output

@@ -1,0 +1,91 @@
+"""``erp-train report RUN --bundle BUNDLE --out report.html``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from erp_trainer.console import emit, json_option, progress
+
+FORMATS = ("html", "json", "csv", "png")
+
+
+@click.command("report", short_help="Draw that as one HTML file, a picture or a table.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
+@click.option(
+    "--out",
+    "outs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    default=("report.html",),
+    show_default=True,
+    help="The file to write, its format by its suffix: .html, .json, .csv, .png. Repeatable: one evaluation for all.",
+)
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="The format, where the suffix does not say it.")
+@click.option("--title", help="What the page is headed with; by default the run folder's name.")
+@click.option("--prompts/--no-prompts", default=True, help="Whether the page quotes prompts, cut to 420 characters.")
+@click.option("--lambda", "lambdas", type=click.FloatRange(min=0), multiple=True, help="Where to measure; repeatable.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of resamples and folds.")
+@click.option("--embedder-url", help="Where an endpoint embedder is now.")
+@click.option("--trust-remote-code", is_flag=True, help="Run code from the embedder's repository.")
+@json_option
+def command(
+    run: Path,
+    bundle: Path,
+    outs: tuple[Path, ...],
+    format_: str | None,
+    title: str | None,
+    prompts: bool,
+    lambdas: tuple[float, ...],
+    seed: int,
+    embedder_url: str | None,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate BUNDLE on the test split of RUN and draw the result.
+
+    The HTML file is complete in itself, for a browser or a mail: the verdict, reward against cost with a slider for λ
+    or a budget, predicted against recorded reward, models and categories, example prompts. The PNG is its first chart,
+    the CSV has every policy at every λ, the JSON is what `erp-train evaluate --json` prints.
+    """
+    formats = [format_ or _format_of(path) for path in outs]
+
+    from erp_trainer.evaluation.report import Options, evaluation_of
+    from erp_trainer.prediction import bundle_embedder
+    from erp_trainer.report.examples import candidates_of, pick
+    from erp_trainer.report.files import write
+    from erp_trainer.report.words import Units
+    from erp_trainer.store import open_run
+    from litellm_erp.bundle import load
+
+    opened, loaded = open_run(run), load(bundle)
+    embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
+    try:
+        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
+            found = evaluation_of(opened, loaded, embedder, Options(lambdas=lambdas, seed=seed), advance)
+    finally:
+        embedder.close()
+    payload = found.payload()
+    examples = pick(candidates_of(found, found.lambdas[0]), Units.of(payload)) if prompts else []
+    for path, kind in zip(outs, formats, strict=True):
+        write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)
+    emit({"files": [str(path) for path in outs], "verdict": payload["verdict"]}, as_json, _render)
+
+
+def _format_of(path: Path) -> str:
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise click.BadParameter(
+            f"{path}: cannot tell the format from {path.suffix or 'no suffix'!r}; expected "
+            f"{', '.join('.' + name for name in FORMATS)}, or say --format",
+            param_hint="--out",
+        )
+    return suffix
+
+
+def _render(result: Mapping[str, Any]) -> str:
+    return "\n".join([*result["files"], "", result["verdict"]["text"]])
