@@ -123,6 +123,26 @@ def test_neighbours_at_the_edge_stand_below_each_other():
     assert stacked(rows, (0.0, 10.0), logarithmic=False) == [0, 1, 0]
 
 
+def test_on_a_logarithmic_axis_lines_stay_straight_in_cost():
+    models = tuple(f"model-{m}" for m in range(9))
+    crowded = payload(models=models)
+    for name in models[:-1]:
+        crowded["curves"][f"single:{name}"]["points"][0]["cost_usd"] = 1e-6
+    chart = page_of(crowded, "run").charts["frontier"]
+    rows = [row for row in chart["datasets"]["curves"] if row["policy"] == "ERP" and 0 <= row["place"] <= 1]
+    assert len(rows) > 10
+    slopes = {round((row["reward"] - rows[0]["reward"]) / (row["cost"] - rows[0]["cost"]), 9) for row in rows[1:]}
+    assert len(slopes) == 1
+
+
+def test_a_long_table_is_folded():
+    found = payload()
+    found["categories"] = {f"category {c}": found["categories"]["code"] for c in range(58)}
+    page = render(page_of(found, "run"))
+    assert "<summary>38 more</summary>" in page
+    assert page.count('<td class="text ">category ') == 58
+
+
 def test_every_colour_of_every_chart_is_in_both_themes():
     tokens = set(
         re.findall(

@@ -37,12 +37,13 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table of the page, with what stands above and below it."""
+    """A table of the page, with what stands above and below it; rows past the first ``shown`` are folded away."""
 
     heads: Sequence[Head]
     rows: Sequence[TableRow]
     title: str = ""
     note: str = ""
+    shown: int = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,10 @@ def significant(value: float, digits: int = 3) -> str:
 
 def percent(value: float | None, digits: int = 0) -> str:
     """A share."""
-    return NOTHING if value is None else f"{100 * value:.{digits}f}%".replace("-", MINUS)
+    if value is None:
+        return NOTHING
+    text = f"{100 * value:.{digits}f}%"
+    return text.replace("-", MINUS) if float(text[:-1]) != 0 else text.replace("-", "")
 
 
 def span(low: float | None, high: float | None, digits: int = 3) -> str:

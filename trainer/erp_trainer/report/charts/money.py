@@ -22,7 +22,7 @@ def frontier(
 
     Parameters
     ----------
-    curves : {policy, place, lambda, cost, reward, low, high}; lines join points by ``place``
+    curves : {policy, place, dot, lambda, cost, reward, low, high}; lines join them by ``place``, dots stand on some
     points : {policy, kind, cost, reward, at_cost, at_reward, low, high, label, side}: ``at_…`` is where the point
         stands, which for one outside the domains is their edge; ``kind`` is its shape, ``side`` that of its label
     styles : {policy, colour, weight} of every line, the bundle's own first; ``weight`` is own, rival or quiet
@@ -75,6 +75,7 @@ def frontier(
     }
     dots = {
         **data,
+        "transform": [{"filter": "datum.dot"}],
         "mark": {"type": "circle", "size": 26, "opacity": 1, "clip": True},
         "encoding": {
             "x": x,

@@ -9,6 +9,9 @@ from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
 from erp_trainer.report.words import Units, mostly, number, shortened, signed, signed_span, tone
 
+# Categories past these are in tables only.
+MOST_DRAWN = 20
+
 
 def categories(payload: Mapping[str, Any], own: str, units: Units) -> Part | None:
     """Winners per category as a chart and a table.
@@ -22,7 +25,9 @@ def categories(payload: Mapping[str, Any], own: str, units: Units) -> Part | Non
         return None
     best = payload["verdict"]["best_single"]
     series = (payload["curves"][own]["label"], f"always {best}", "the category's best model on train")
-    rows = [row for name, part in found.items() for row in _rows(name, part, own, best, series)]
+    found = dict(sorted(found.items(), key=lambda item: -item[1]["test_prompts"]))
+    drawn = list(found.items())[:MOST_DRAWN]
+    rows = [row for name, part in drawn for row in _rows(name, part, own, best, series)]
     section = Section(
         id="categories",
         name="Categories",
@@ -70,7 +75,7 @@ def _table(found: Mapping[str, Mapping[str, Any]], own: str) -> DataTable:
         Head("best on test", text=True),
     ]
     names = shortened(sorted({model for part in found.values() for model in part["models"]}))
-    return DataTable(heads, [_row(name, part, own, names) for name, part in found.items()])
+    return DataTable(heads, [_row(name, part, own, names) for name, part in found.items()], shown=MOST_DRAWN)
 
 
 def _row(name: str, part: Mapping[str, Any], own: str, names: Mapping[str, str]) -> TableRow:

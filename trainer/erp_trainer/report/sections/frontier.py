@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from erp_trainer.report import charts, labels
@@ -10,8 +12,12 @@ from erp_trainer.report.page import Dial, Part, Section
 from erp_trainer.report.palette import N_HUES, hue
 from erp_trainer.report.words import Units, bare, number, signed, signed_span, significant, span
 
-# A cost axis that spans more than this many times its smallest value is logarithmic.
-_LOG_FROM = 25.0
+# The cost axis is logarithmic where it spans so many times its smallest value, and most single models would else stand
+# in its first so-and-so-manieth part.
+_LOG_SPAN, _LOG_CROWD = 25.0, 12.0
+# A line between two points of a curve is what mixing them earns, straight in cost; on a logarithmic axis it is drawn by
+# so many pieces.
+_PIECES = 12
 OTHER = "other models"
 # The height of a line of text, as a share of the chart's.
 _LINE = 0.036
@@ -59,27 +65,14 @@ def own_curve(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 def picture(payload: Mapping[str, Any], units: Units) -> charts.Spec:
     """The frontier alone."""
     lines, points = _split(payload)
-    shown = [(curve, curve["points"]) for curve in lines]
     cost_domain, reward_domain, logarithmic = _domains(payload, units)
-    curve_rows = [
-        {
-            "policy": curve["label"],
-            "place": place,
-            "lambda": point["lambda"],
-            "cost": units.shown(point["cost_usd"]),
-            "reward": point["reward"],
-            "low": point["reward_ci"][0],
-            "high": point["reward_ci"][1],
-        }
-        for curve, of_curve in shown
-        for place, point in enumerate(of_curve)
-    ]
+    curve_rows = [row for curve in lines for row in _curve_rows(curve, units, logarithmic=logarithmic)]
     point_rows = [_point_row(curve, units, cost_domain, reward_domain) for curve in points]
     for kind, inwards in (("down", 1), ("up", -1)):
         edge = [row for row in point_rows if row["kind"] == kind]
         for row, level in zip(edge, labels.stacked(edge, cost_domain, logarithmic=logarithmic), strict=True):
             row["at_reward"] += inwards * level * _LINE * (reward_domain[1] - reward_domain[0])
-    inside = [row for row in curve_rows if reward_domain[0] <= row["reward"] <= reward_domain[1]]
+    inside = [row for row in curve_rows if row["dot"] and reward_domain[0] <= row["reward"] <= reward_domain[1]]
     edges = [{**row, "cost": row["at_cost"], "reward": row["at_reward"]} for row in point_rows]
     sides = labels.place(edges, inside, cost_domain, reward_domain, logarithmic=logarithmic)
     for row, placed in zip(point_rows, sides, strict=True):
@@ -87,6 +80,31 @@ def picture(payload: Mapping[str, Any], units: Units) -> charts.Spec:
     return charts.frontier(
         curve_rows, point_rows, _styles(lines), units.titles(), (cost_domain, reward_domain), logarithmic=logarithmic
     )
+
+
+def _curve_rows(curve: Mapping[str, Any], units: Units, *, logarithmic: bool) -> Iterable[dict[str, Any]]:
+    """The points of a line, with what lies between them where the axis would bend it."""
+    rows = [
+        {
+            "policy": curve["label"],
+            "place": float(place),
+            "dot": True,
+            "lambda": point["lambda"],
+            "cost": units.shown(point["cost_usd"]),
+            "reward": point["reward"],
+            "low": point["reward_ci"][0],
+            "high": point["reward_ci"][1],
+        }
+        for place, point in enumerate(curve["points"])
+    ]
+    yield from rows
+    for one, other in pairwise(rows) if logarithmic else ():
+        for piece in range(1, _PIECES):
+            along = piece / _PIECES
+            between = {
+                key: one[key] + along * (other[key] - one[key]) for key in ("place", "cost", "reward", "low", "high")
+            }
+            yield {**one, **between, "dot": False}
 
 
 def _split(payload: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
@@ -110,7 +128,8 @@ def _domains(payload: Mapping[str, Any], units: Units) -> tuple[tuple[float, flo
     within = [curve for curve in (*lines, *points) if curve["kind"] != "bound"]
     costs = [units.shown(cost) or 0.0 for curve in within for cost in _costs(curve)]
     low, high = min(costs), max(costs)
-    logarithmic = low > 0 and high / low > _LOG_FROM
+    single_costs = [units.shown(_costs(curve)[0]) or 0.0 for curve in points if curve["kind"] == "single"] or [high]
+    logarithmic = low > 0 and high / low > _LOG_SPAN and median(single_costs) < high / _LOG_CROWD
     cost = (
         (low / 1.15, high * 1.25) if logarithmic else (max(0.0, low - 0.04 * (high - low)), high + 0.1 * (high - low))
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Choices, Part, Section
+from erp_trainer.report.sections.categories import MOST_DRAWN
 from erp_trainer.report.words import shortened
 
 # A square of more models than this is unreadable at any width.
@@ -122,11 +123,17 @@ def win_rates(payload: Mapping[str, Any]) -> Part | None:
 def _best(found: Mapping[str, Any], key: str, models: Sequence[str], title: str) -> charts.Spec:
     """How often each model is the best of the pool, by category."""
     at, short = {name: place for place, name in enumerate(found["models"])}, shortened(models)
+    largest = sorted(found["prompts"], key=lambda name: (name != "", -found["prompts"][name]))[: MOST_DRAWN + 1]
     rows = [
-        {"row": name or "all prompts", "column": short[model], "value": shares[at[model]], "n": found["prompts"][name]}
-        for name, shares in found[key].items()
+        {
+            "row": name or "all prompts",
+            "column": short[model],
+            "value": found[key][name][at[model]],
+            "n": found["prompts"][name],
+        }
+        for name in largest
         for model in models
-        if shares[at[model]] is not None
+        if found[key][name][at[model]] is not None
     ]
-    names = [name or "all prompts" for name in found[key]]
+    names = [name or "all prompts" for name in largest]
     return charts.heat_map(rows, (names, list(short.values())), title, ("model", "category"), (0.0, 0.0, 1.0))

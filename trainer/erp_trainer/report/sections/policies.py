@@ -75,7 +75,9 @@ def tiles(payload: Mapping[str, Any], units: Units) -> list[dict[str, str]]:
 
 
 def _cheaper(saved: float) -> str:
-    return f"{percent(saved)} cheaper" if saved >= 0 else f"{percent(-saved)} dearer"
+    if abs(saved) < 0.005:
+        return "No cheaper"
+    return f"{percent(saved)} cheaper" if saved > 0 else f"{percent(-saved)} dearer"
 
 
 def _ends(saved: Mapping[str, Any]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
+from erp_trainer.report.sections.categories import MOST_DRAWN
 from erp_trainer.report.words import NOTHING, Units, number, shortened, span
 
 # More small charts than this are a wall, not a figure; the table has all models.
@@ -23,14 +24,14 @@ def prediction(payload: Mapping[str, Any], units: Units) -> Part:
         domain = _domain([point for name in shown for point in bins[name]])
         found = {f"calibration-{place}": _chart(name, bins[name], domain) for place, name in enumerate(shown)}
     names = tuple(found)
-    rows = _by_category(models)
+    categories = _categories(models)
+    rows = _by_category(models, categories)
     lines = [
         "Left to right: what the bundle expected of a model on prompts it had not seen, in bins of equally many "
         "prompts; upwards: what was recorded there. On the dashed line, expectation and record agree."
     ]
     if len(shown) < len(bins):
         lines.append(f"The {len(shown)} models with the highest reward are drawn; the table has all {len(bins)}.")
-    categories = _categories(models)
     if rows and len(categories) > 1:
         found["r2"] = charts.heat_map(
             rows,
@@ -111,18 +112,24 @@ def _within(model: Mapping[str, Any]) -> float | None:
     return sum(part["r2"] * part["prompts"] for part in found) / weight if weight else None
 
 
-def _by_category(models: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _by_category(models: Mapping[str, Mapping[str, Any]], categories: Sequence[str]) -> list[dict[str, Any]]:
     short = shortened(list(models))
     return [
         {"row": short[name], "column": category, "value": part["r2"], "n": part["prompts"]}
         for name, model in models.items()
         for category, part in (model.get("r2_by_category") or {}).items()
-        if part["r2"] is not None
+        if part["r2"] is not None and category in categories
     ]
 
 
 def _categories(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted({category for model in models.values() for category in model.get("r2_by_category") or {}})
+    """The largest categories, by name."""
+    prompts = {
+        category: part["prompts"]
+        for model in models.values()
+        for category, part in (model.get("r2_by_category") or {}).items()
+    }
+    return sorted(sorted(prompts, key=lambda category: -prompts[category])[:MOST_DRAWN])
 
 
 def _notes(payload: Mapping[str, Any]) -> list[str]:
