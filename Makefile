@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-compat test-vllm check fix bench servers clean
+.PHONY: demo reproduce test test-compat test-vllm check fix bench servers clean
 
 demo: .venv/.demo  ## route held-out prompts through a real proxy and print what it served
 	$(BIN)/python -m demo
+
+reproduce: .venv/.dev  ## every table and figure on both example data sets, into build/reproduce
+	$(BIN)/python -m bench.reproduce
 
 test: .venv/.dev servers  ## all tests, real proxy, Redis and browser processes included
 	$(BIN)/python -m pytest

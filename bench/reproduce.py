@@ -1,0 +1,165 @@
+"""``python -m bench.reproduce``: every table and figure, on both example data sets, from the vendored outcomes on.
+
+For each: import, fit (embedding included), evaluate and report, with the commands a user has. What it writes lies in
+``build/reproduce/NAME/``: ``report.html``, ``.json``, ``.csv`` and ``.png``, and the same tables as text.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.prepare import erp_train
+from demo.proxy_process import REPOSITORY
+from litellm_erp.errors import ErpError
+
+EXAMPLES = ("llmrouter_example", "routellm_mmlu_gsm8k")
+DEFAULT_OUT = REPOSITORY / "build" / "reproduce"
+FORMATS = ("html", "json", "csv", "png")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """One data set, done.
+
+    Attributes
+    ----------
+    best, paper : payloads of `erp-train evaluate` for the two presets
+    """
+
+    name: str
+    folder: Path
+    best: dict[str, Any]
+    paper: dict[str, Any]
+    seconds: float
+
+
+def reproduce(name: str, folder: Path, n_prompts: int | None = None) -> Reproduced:
+    """Do one data set.
+
+    Parameters
+    ----------
+    folder : gets everything
+    n_prompts : a seeded sample of so many; all where None
+    """
+    started = time.perf_counter()
+    source = REPOSITORY / "examples" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = source / "outcomes.parquet" if n_prompts is None else _sample(source, folder, n_prompts)
+    run = folder / "run"
+    erp_train("import", outcomes, "--wide", "--prices", source / "prices.yaml", "--out", run)
+    for preset in ("best", "paper"):
+        erp_train("fit", run, "--out", folder / preset, "--preset", preset)
+    outs = [argument for suffix in FORMATS for argument in ("--out", folder / f"report.{suffix}")]
+    erp_train("report", run, "--bundle", folder / "best", *outs, "--title", name)
+    best = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    asked = [argument for lambda_ in _lambdas(best) for argument in ("--lambda", lambda_)]
+    paper = erp_train("evaluate", run, "--bundle", folder / "paper", *asked)
+    return Reproduced(name, folder, best, paper, time.perf_counter() - started)
+
+
+def main_table(found: Reproduced) -> list[str]:
+    """The table that the README shows, as Markdown: each policy once, and ERP at every λ that was listed."""
+    best = found.best["verdict"]["best_single"]
+    own, paper = (next(iter(payload["curves"])) for payload in (found.best, found.paper))
+    rows = [
+        _row(policy["label"], policy, found.best, bold=policy["curve"] == own)
+        for policy in _once(found.best)
+        if policy["kind"] != "single" or policy["label"] == f"single: {best}"
+    ]
+    rows += [_row(policy["label"], policy, found.best, bold=True) for policy in _others(found.best, own)]
+    rows += [
+        _row(f"{policy['label']}, the paper's settings", policy, found.paper)
+        for policy in (*_once(found.paper), *_others(found.paper, paper))
+        if policy["curve"] == paper
+    ]
+    return [
+        "| policy | mean reward | against the best single model (95% interval) | USD per 1,000 requests |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _once(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every policy at the λ asked for, best first."""
+    asked = [policy for policy in payload["policies"].values() if policy["lambda"] in (None, payload["lambda"])]
+    by_curve = {policy["curve"]: policy for policy in asked}
+    return sorted(by_curve.values(), key=lambda policy: -policy["reward"])
+
+
+def _others(payload: dict[str, Any], curve: str) -> list[dict[str, Any]]:
+    """One policy at the other λ."""
+    found = [policy for policy in payload["policies"].values() if policy["curve"] == curve]
+    return [policy for policy in found if policy["lambda"] != payload["lambda"]]
+
+
+def _lambdas(payload: dict[str, Any]) -> list[float]:
+    return sorted({policy["lambda"] for policy in payload["policies"].values() if policy["lambda"] is not None})
+
+
+def _row(label: str, policy: dict[str, Any], payload: dict[str, Any], *, bold: bool = False) -> str:
+    gain = policy["against_best_single"]
+    name = label.removeprefix("single: ") + ("" if policy["lambda"] is None else f", λ = {policy['lambda']:.3g}")
+    points = f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+    cost = "" if policy["cost_usd"] is None else f"{policy['cost_usd'] * payload['cost']['scale']:.3f}"
+    cells = [name, f"{policy['reward']:.3f}", points.replace("-", "−"), cost]
+    return f"| {' | '.join(f'**{cell}**' if bold and cell else cell for cell in cells)} |"
+
+
+def _sample(source: Path, folder: Path, n_prompts: int) -> Path:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(source / "outcomes.parquet")
+    kept = np.sort(np.random.default_rng(0).choice(len(table), min(n_prompts, len(table)), replace=False))
+    path = folder / "outcomes.parquet"
+    pq.write_table(table.take(kept), path)
+    return path
+
+
+def _show(found: Reproduced) -> None:
+    from erp_trainer.evaluation.text import render
+
+    text = render(found.best)
+    (found.folder / "report.txt").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{'=' * 100}\n{found.name}\n{'=' * 100}\n{text}\n")
+    print("\n".join(main_table(found)))
+    places = ", ".join(f"report.{suffix}" for suffix in (*FORMATS, "txt"))
+    print(f"\nIn {found.folder}: {places}   ({found.seconds:.0f} s)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reproduce; 0 done, 1 failed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.reproduce", description=__doc__)
+    parser.add_argument("--only", choices=EXAMPLES, help="one data set")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything it writes")
+    parser.add_argument("--prompts", type=int, help="a seeded sample of so many prompts; all by default")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="data sets at a time")
+    asked = parser.parse_args(arguments)
+    started = time.perf_counter()
+    names = [asked.only] if asked.only else list(EXAMPLES)
+    # One thread per process: with two at a time, more would only take turns.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        with ThreadPoolExecutor(max(1, asked.jobs)) as pool:
+            for found in pool.map(lambda name: reproduce(name, asked.out / name, asked.prompts), names):
+                _show(found)
+    except ErpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = spent.ru_utime + spent.ru_stime + time.process_time()
+    print(f"\n{time.perf_counter() - started:.0f} s, {cpu:.0f} s of CPU")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
