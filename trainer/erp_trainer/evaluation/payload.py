@@ -49,6 +49,7 @@ def of(ev: Evaluation) -> dict[str, Any]:
         "test_prompts": len(ev.test),
         "left_out": ev.left_out,
         "models_left_out": sorted(set(ev.bundle.models) - set(ev.test.models)),
+        "missing_rivals": ev.missing_rivals,
         "cost": {
             "kind": manifest.cost_kind,
             "unit": "USD" if usd else "relative cost",

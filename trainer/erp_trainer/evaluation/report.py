@@ -14,7 +14,8 @@ from erp_trainer.embed import embed_run
 from erp_trainer.evaluation import payload as payloads
 from erp_trainer.evaluation.bootstrap import Resamples
 from erp_trainer.evaluation.contender import Contender
-from erp_trainer.evaluation.contenders import baselines, routed
+from erp_trainer.evaluation.contenders import baselines
+from erp_trainer.evaluation.rivals import rivals_of, routed
 from erp_trainer.evaluation.table import Table
 from erp_trainer.outcomes import Outcomes
 from erp_trainer.store import Run
@@ -100,10 +101,23 @@ class Evaluation:
     def contenders(self) -> tuple[Contender, ...]:
         """The bundle, then its rivals, the baselines and the single models."""
         name = self.bundle.manifest.policy
-        found = [routed(name, name, self._choose, self.predicted_PM)]
+        found = [routed(name, name, self._choose, self.predicted_PM, kind="bundle")]
         if self.bundle.manifest.safety:
-            found.append(routed(f"{name}-no-safety", f"{name} --no-safety", self._unsafe, self.predicted_PM))
-        return (*found, *baselines(self.test, self.train, self._choose))
+            unsafe = routed(f"{name}-no-safety", f"{name} --no-safety", self._unsafe, self.predicted_PM, kind="bundle")
+            found.append(unsafe)
+        return (*found, *self._rivals[0], *baselines(self.test, self.train, name, self._choose))
+
+    @property
+    def missing_rivals(self) -> dict[str, str]:
+        """Policies that could not be fitted, and why."""
+        return self._rivals[1]
+
+    @cached_property
+    def _rivals(self) -> tuple[list[Contender], dict[str, str]]:
+        if not self.options.rivals:
+            return [], {}
+        manifest = self.bundle.manifest
+        return rivals_of(manifest.policy, manifest.preset, self.train, self.test, self.options.seed)
 
     def _unsafe(self, table: Table, lambda_: float) -> np.ndarray:
         return self._choose(table, lambda_, safety=False)

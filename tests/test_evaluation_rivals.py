@@ -1,0 +1,59 @@
+"""`erp-train evaluate` beside the other policies, on planted outcomes in which each model is best at one kind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erp_trainer.evaluation.report import Options, evaluation_of
+from erp_trainer.evaluation.text import render
+from erp_trainer.prediction import bundle_embedder
+from erp_trainer.store import open_run
+from litellm_erp import bundle as bundles
+
+LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
+
+
+@pytest.fixture(scope="module")
+def payload(planted_bundle: Path) -> dict[str, Any]:
+    bundle = bundles.load(planted_bundle)
+    embedder = bundle_embedder(bundle)
+    found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options()).payload()
+    embedder.close()
+    return found
+
+
+@pytest.mark.parametrize("key", LEARNED)
+def test_every_learned_policy_beats_the_best_single_model_where_models_specialise(
+    payload: dict[str, Any], key: str
+) -> None:
+    assert payload["curves"][key]["points"][0]["against_best_single"]["low"] > 0
+
+
+def test_no_policy_beats_the_oracle(payload: dict[str, Any]) -> None:
+    best = payload["curves"]["oracle"]["points"][0]["reward"]
+    assert all(curve["points"][0]["reward"] <= best + 0.02 for curve in payload["curves"].values())
+
+
+def test_what_a_table_cannot_feed_is_missing_with_a_reason(payload: dict[str, Any]) -> None:
+    assert set(payload["missing_rivals"]) == {"automix", "log-likelihood"}
+    assert "self_check" in payload["missing_rivals"]["automix"]
+
+
+def test_the_logistic_regression_of_each_pair_stands_beside_erp(payload: dict[str, Any]) -> None:
+    row = payload["pairs"]["rows"][0]
+    assert row["auroc"]["mean"] > 0.9
+    assert row["auroc_other"]["pairwise"]["mean"] > 0.9
+    assert set(row["difference"]) == {"pairwise"}
+
+
+def test_ranking_all_answers_pays_for_all_models(payload: dict[str, Any]) -> None:
+    singles = sum(row["cost_usd"] for name, row in payload["policies"].items() if name.startswith("single: "))
+    assert payload["policies"]["reward-model ranking"]["cost_usd"] == pytest.approx(singles)
+    assert payload["curves"]["reward-ranking"]["kind"] == "bound"
+
+
+def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict[str, Any]) -> None:
+    printed = render(payload)
+    assert all(label in printed for label in ("Zooter", "pairwise preference", "cascade by reward", "oracle"))
+    assert printed.splitlines()[-1].endswith(payload["verdict"]["sentences"][-1].split()[-1])
