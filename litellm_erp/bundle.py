@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as render_safetensors
 
 from litellm_erp.budget import Frontier
+from litellm_erp.bundle_files import checked, read_file, read_tensors
 from litellm_erp.cost import Price, PriceTable
 from litellm_erp.decision import name_order
-from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered
+from litellm_erp.errors import BundleError, BundleNotFound
 from litellm_erp.manifest import FileRecord, Manifest
+from litellm_erp.policy_files import load_predictor
+from litellm_erp.predictors import Predictor
 from litellm_erp.probe import Probes, Uncertainty
 
 MANIFEST = "manifest.json"
@@ -44,6 +45,8 @@ class Bundle:
     ----------
     path : the folder it was loaded from
     id : the first 12 hex digits of the manifest's sha256
+    probes : one linear score per model; constants where the policy predicts with something else
+    predictor : what predicts: the probes, or what the policy's own files hold
     output_tokens : a second head per model; its intercept is the stand-in where none was fitted
     mean_reward_M, tie_order_M : shape (M,), what ``decision.rank`` needs beside predictions
     """
@@ -52,6 +55,7 @@ class Bundle:
     id: str
     manifest: Manifest
     probes: Probes
+    predictor: Predictor
     output_tokens: Probes
     uncertainty: Uncertainty
     frontier: Frontier
@@ -119,6 +123,7 @@ def load(path: Path | str) -> Bundle:
         id=hashlib.sha256(content).hexdigest()[:12],
         manifest=manifest,
         probes=probes,
+        predictor=load_predictor(root, manifest, probes),
         output_tokens=output_tokens,
         uncertainty=_load_uncertainty(root, manifest),
         frontier=_load_frontier(root, manifest),
@@ -135,7 +140,7 @@ def verify_embedder_files(bundle: Bundle) -> None:
     BundleTampered : a file is missing, truncated or altered
     """
     for record in bundle.manifest.embedder_files:
-        _read(bundle.path, record)
+        read_file(bundle.path, record)
 
 
 @contextmanager
@@ -199,51 +204,6 @@ def _replace(temporary: Path, target: Path) -> None:
         os.close(directory)
 
 
-def _read(root: Path, record: FileRecord) -> bytes:
-    path = root / record.file
-    try:
-        content = path.read_bytes()
-    except OSError as e:
-        raise BundleTampered(f"{path}: cannot be read ({e.strerror}). Copy or fit the bundle again") from e
-    if len(content) < record.bytes:
-        raise BundleTampered(
-            f"{path}: truncated: {len(content)} bytes found, {record.bytes} expected. Copy the bundle again"
-        )
-    if hashlib.sha256(content).hexdigest() != record.sha256:
-        raise BundleTampered(
-            f"{path}: not the file that {MANIFEST} recorded (sha256 differs). Copy or fit the bundle again"
-        )
-    return content
-
-
-def _tensors(root: Path, record: FileRecord) -> dict[str, np.ndarray]:
-    try:
-        return parse_safetensors(_read(root, record))
-    except SafetensorError as e:
-        raise BundleError(f"{root / record.file}: not a safetensors file ({e}). Fit the bundle again") from e
-
-
-def _checked(tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...], where: Path) -> np.ndarray:
-    """One tensor, if it has the shape (None matches any length), a float dtype, and only finite numbers."""
-    array = tensors.get(key)
-    if array is None:
-        raise BundleError(f"{where}: no tensor {key!r}; found {', '.join(sorted(tensors)) or 'none'}")
-    if array.dtype not in (np.float32, np.float64):
-        raise BundleError(f"{where}: {key} has dtype {array.dtype}; expected float32 or float64")
-    fits = len(array.shape) == len(shape) and all(
-        want in (None, have) for have, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        wanted = tuple("any" if want is None else want for want in shape)
-        raise BundleError(
-            f"{where}: {key} has shape {array.shape}; expected {wanted}, from the embedder's dimension and the "
-            "number of models in the manifest"
-        )
-    if not np.isfinite(array).all():
-        raise BundleError(f"{where}: {key} contains NaN or inf. Fit the bundle again")
-    return array
-
-
 def _load_probes(root: Path, manifest: Manifest) -> tuple[Probes, Probes]:
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
     weights = np.zeros((dimension, n_models), dtype=np.float32)
@@ -252,26 +212,26 @@ def _load_probes(root: Path, manifest: Manifest) -> tuple[Probes, Probes]:
     token_intercepts = np.full(n_models, manifest.expected_output_tokens, dtype=np.float32)
     for m, model in enumerate(manifest.models):
         where = root / model.probe.file
-        tensors = _tensors(root, model.probe)
-        weights[:, m] = _checked(tensors, "weights", (dimension,), where)
-        intercepts[m] = _checked(tensors, "intercept", (1,), where)[0]
+        tensors = read_tensors(root, model.probe)
+        weights[:, m] = checked(tensors, "weights", (dimension,), where)
+        intercepts[m] = checked(tensors, "intercept", (1,), where)[0]
         if "output_tokens_weights" in tensors:
-            tokens[:, m] = _checked(tensors, "output_tokens_weights", (dimension,), where)
-            token_intercepts[m] = _checked(tensors, "output_tokens_intercept", (1,), where)[0]
+            tokens[:, m] = checked(tensors, "output_tokens_weights", (dimension,), where)
+            token_intercepts[m] = checked(tensors, "output_tokens_intercept", (1,), where)[0]
     return Probes(weights, intercepts), Probes(tokens, token_intercepts)
 
 
 def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
     where = root / manifest.uncertainty.file
-    tensors = _tensors(root, manifest.uncertainty)
+    tensors = read_tensors(root, manifest.uncertainty)
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
-    scalars = {key: float(_checked(tensors, key, (1,), where)[0]) for key in ("base", "usual", "distrust")}
-    noise, slope = (_checked(tensors, key, (n_models,), where) for key in ("noise", "slope"))
+    scalars = {key: float(checked(tensors, key, (1,), where)[0]) for key in ("base", "usual", "distrust")}
+    noise, slope = (checked(tensors, key, (n_models,), where) for key in ("noise", "slope"))
     if min(noise.min(), slope.min(), scalars["base"], scalars["distrust"]) < 0 or scalars["usual"] <= 0:
         raise BundleError(f"{where}: a variance, leverage or distrust is negative. Fit the bundle again")
     return Uncertainty(
-        mean_D=_checked(tensors, "mean", (dimension,), where),
-        whiten_DR=_checked(tensors, "whiten", (dimension, None), where),
+        mean_D=checked(tensors, "mean", (dimension,), where),
+        whiten_DR=checked(tensors, "whiten", (dimension, None), where),
         noise_M=noise,
         slope_M=slope,
         **scalars,
@@ -281,7 +241,7 @@ def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
 def _load_frontier(root: Path, manifest: Manifest) -> Frontier:
     where = root / manifest.frontier.file
     try:
-        document = json.loads(_read(root, manifest.frontier))
+        document = json.loads(read_file(root, manifest.frontier))
         points = document["points"]
         columns = {
             key: np.array([np.nan if p[key] is None else p[key] for p in points], dtype=np.float64)

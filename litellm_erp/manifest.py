@@ -56,7 +56,10 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The whole of manifest.json."""
+    """The whole of manifest.json.
+
+    ``policy_files`` and ``policy_options`` are what other policies than ERP keep and were fitted with.
+    """
 
     policy: str
     preset: str
@@ -71,6 +74,8 @@ class Manifest:
     uncertainty: FileRecord
     frontier: FileRecord
     models: tuple[ModelRecord, ...]
+    policy_files: tuple[FileRecord, ...] = ()
+    policy_options: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,12 +123,15 @@ class Manifest:
             uncertainty=_file(top.section("uncertainty")),
             frontier=_file(top.section("frontier")),
             models=models,
+            policy_files=_files(top, "policy_files") if "policy_files" in top.value else (),
+            policy_options=top.section("policy_options").value if "policy_options" in top.value else {},
             schema_version=version,
         )
 
     def files(self) -> tuple[FileRecord, ...]:
         """Every file that serving reads."""
-        return (self.uncertainty, self.frontier, *(model.probe for model in self.models), *self.embedder_files)
+        probes = (model.probe for model in self.models)
+        return (self.uncertainty, self.frontier, *probes, *self.policy_files, *self.embedder_files)
 
 
 def _model(entry: Section) -> ModelRecord:

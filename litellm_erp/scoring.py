@@ -17,7 +17,7 @@ class Scores:
 
     Attributes
     ----------
-    expected_reward : shape (M,) or (P, M), as the probes say, before safety
+    expected_reward : shape (M,) or (P, M), as the policy's predictor says, before safety
     cost : shape (M,) or (P, M), expected USD per request or relative cost; NaN unknown
     leverage : shape () or (P,)
     """
@@ -47,7 +47,7 @@ def score(
     if max_output_tokens is not None:
         output_tokens = np.minimum(output_tokens, max_output_tokens)
     return Scores(
-        bundle.probes.predict(embeddings),
+        bundle.predictor.predict(embeddings),
         prices.expected_cost(input_tokens, output_tokens),
         bundle.uncertainty.leverage(embeddings),
     )

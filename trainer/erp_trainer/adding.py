@@ -248,7 +248,10 @@ def _pool(
 ) -> _Pool:
     manifest = bundle.manifest
     if manifest.policy != "erp":
-        raise BundleError(f"{bundle.path}: policy {manifest.policy}; models can be added to and removed from erp only")
+        raise BundleError(
+            f"{bundle.path}: found policy {manifest.policy}; models can be added to and removed from erp bundles "
+            f"only. Refit on outcomes of the whole pool: erp-train fit RUN --out BUNDLE --policy {manifest.policy}"
+        )
     outcomes = run.outcomes()
     if missing := sorted({*models, *bundle.models} - set(outcomes.models)):
         raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; found {', '.join(outcomes.models)}")

@@ -17,6 +17,7 @@ from erp_trainer.evaluation.table import Table
 from erp_trainer.fitting import CrossFit, assign_folds, cross_fit, mean_squared_error
 from erp_trainer.moments import Moments
 from erp_trainer.outcomes import Outcomes
+from erp_trainer.policies.bundled import FittedRival, fit_rival
 from erp_trainer.policies.erp import BETAS, FittedERP, Preset, fit_erp
 from erp_trainer.store import Run
 from litellm_erp import __version__
@@ -27,6 +28,7 @@ from litellm_erp.embedding import Embedder
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.errors import FitError
 from litellm_erp.manifest import FileRecord, Manifest, ModelRecord
+from litellm_erp.policy_files import policy_file, tensors_of
 from litellm_erp.probe import Probes, Uncertainty
 
 
@@ -44,17 +46,19 @@ def fit_bundle(
     embedder: Embedder,
     out: Path,
     *,
+    policy: str = "erp",
     preset: Preset = "best",
     beta: float | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Bundle:
-    """Fit an ERP bundle on a run's train split and write it.
+    """Fit a bundle on a run's train split and write it.
 
     Parameters
     ----------
     out : the bundle's folder; an existing bundle there is replaced as a whole, and only by a whole one
-    beta : fixes the ridge penalty
+    policy : erp, or one of policies.registry.SERVED
+    preset, beta : of erp; ``beta`` fixes the ridge penalty
     advance : called with the number of prompts just embedded
 
     Returns
@@ -76,11 +80,21 @@ def fit_bundle(
     head = fit_token_head(tables, output_tokens, seed)
     if head is not None and preset == "best":
         tables = with_expected_tokens(tables, embedded.input_tokens_P[train], head.out_of_fold_PM, run.prices())
-    fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed)
+    rival = None if policy == "erp" else fit_rival(tables, policy, seed)
+    fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed) if rival is None else rival.pool
     with bundles.writing(out) as folder:
         manifest = _write(folder, run, outcomes, train, embedder, tables, fitted, head, preset)
+        if rival is not None:
+            manifest = _with_policy(folder, manifest, rival)
         bundles.write_json(folder, bundles.MANIFEST, manifest.to_json())
     return bundles.load(out)
+
+
+def _with_policy(folder: Path, manifest: Manifest, rival: FittedRival) -> Manifest:
+    """The manifest of a bundle of another policy, whose parameters are written into the folder."""
+    tensors = tensors_of(rival.predictor)
+    files = (bundles.write_tensors(folder, policy_file(rival.policy), tensors),) if tensors else ()
+    return replace(manifest, policy=rival.policy, safety=False, policy_files=files, policy_options=rival.options)
 
 
 def table_of(
@@ -175,7 +189,7 @@ def _write(
                 r2_by_category={category: number_or_none(r2[m]) for category, r2 in fitted.r2_by_category.items()},
                 price=prices.get(name, UNKNOWN_PRICE),
                 constant_cost_usd=constant,
-                stats=stats[m],
+                stats=stats.get(m, ()),
             )
         )
     return Manifest(

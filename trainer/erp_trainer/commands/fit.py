@@ -13,7 +13,9 @@ from erp_trainer.console import emit, json_option, progress
 @click.command("fit", short_help="Fit one probe per model and write a bundle.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
-@click.option("--policy", type=click.Choice(["erp"]), default="erp", show_default=True)
+@click.option(
+    "--policy", type=click.Choice(["erp", "zooter", "benchmark", "pairwise"]), default="erp", show_default=True
+)
 @click.option("--embedder", default="static", show_default=True, help="static, a sentence-transformers id, or a URL.")
 @click.option("--embedder-model", help="Model name to send to an embedding server.")
 @click.option("--revision", help="Pinned revision of a sentence-transformers id.")
@@ -35,11 +37,17 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Fit one ridge probe per model on the train split of RUN.
+    """Fit one ridge probe per model on the train split of RUN, or another policy.
+
+    erp is expected reward prediction. zooter distils the softmax of rewards into a linear router, benchmark lets the
+    nearest training prompts vote, and pairwise compares each pair of models: rivals from the literature, served like
+    erp, but without its safety, and without adding models later.
 
     Everything that is chosen (the penalty, how far the probes are believed at each λ) is chosen by routed utility out
     of fold; the test split is not looked at.
     """
+    if policy != "erp" and (preset != "best" or beta is not None):
+        raise click.UsageError(f"--preset and --beta are erp's; --policy {policy} chooses its options itself")
     from erp_trainer.bundling import fit_bundle
     from erp_trainer.store import open_run
     from litellm_erp.embedding import load_embedder
@@ -52,6 +60,7 @@ def command(
                 opened,
                 loaded,
                 out,
+                policy=policy,
                 preset="paper" if preset == "paper" else "best",
                 beta=beta,
                 seed=seed,
