@@ -11,7 +11,7 @@ import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
 from tests.harness import MODELS, SPARE, Json, write_config
-from tests.pools import fit_bundle
+from tests.pools import fit_bundle, fit_rivals
 
 # Read when LiteLLM is imported, by tests that import it themselves: no download.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -34,6 +34,12 @@ def planted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shuffled_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As ``planted_bundle``, with nothing to learn: ``big`` is the best single model; read only."""
     return fit_bundle(tmp_path_factory.mktemp("shuffled"), shuffled=True)
+
+
+@pytest.fixture(scope="session")
+def rival_bundles(planted_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles of the other policies, by policy, fitted on what ``planted_bundle`` was; read only."""
+    return fit_rivals(planted_bundle.parent / "run", tmp_path_factory.mktemp("rivals"))
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from tests.harness import GROUP, MODELS, PRICES, Answer, Json, ask, deployment
 from tests.planted import BEST, planted_rows, prompt_of, write_outcomes
 
 KINDS = tuple(BEST)
+RIVALS = ("zooter", "benchmark", "pairwise")
 # So high that only cost counts.
 CHEAPEST = 100.0
 
@@ -38,6 +39,14 @@ def fit_bundle(folder: Path, *, embedder: str = "static", **planted: Any) -> Pat
     _erp_train("import", outcomes, "--out", folder / "run", "--prices", prices)
     _erp_train("fit", folder / "run", "--out", folder / "bundle", "--embedder", embedder)
     return folder / "bundle"
+
+
+def fit_rivals(run: Path, folder: Path) -> dict[str, Path]:
+    """Fit a bundle of every other policy on a run, and return them by policy."""
+    bundles = {policy: folder / policy for policy in RIVALS}
+    for policy, bundle in bundles.items():
+        _erp_train("fit", run, "--out", bundle, "--policy", policy)
+    return bundles
 
 
 def group_settings(bundle: Path, *, lambda_: float = 0.0, **others: Any) -> Json:
