@@ -75,8 +75,8 @@ class ServerProcess:
         ready_path: str,
         log_path: Path | None = None,
         env: Mapping[str, str] | None = None,
-        start_deadline_s: float = 90.0,
-        stop_deadline_s: float = 5.0,
+        start_deadline_s: float = 300.0,
+        stop_deadline_s: float = 10.0,
     ) -> None:
         self.port = port
         self.log_path = log_path or _temporary_log()
@@ -198,7 +198,7 @@ class ProxyProcess(ServerProcess):
         env: Mapping[str, str] | None = None,
         num_workers: int = 1,
         log_path: Path | None = None,
-        start_deadline_s: float = 90.0,
+        start_deadline_s: float = 300.0,
     ) -> None:
         port = port or free_port()
         self.master_key = f"sk-{secrets.token_urlsafe(32)}"
@@ -239,7 +239,7 @@ class StubProcess(ServerProcess):
         command = [sys.executable, "-m", "demo.stub", "--port", str(port), "--models", ",".join(models)]
         command += ["--log", str(request_log)] if request_log else []
         command += ["--recorded", str(recorded)] if recorded else []
-        super().__init__(command, port=port, ready_path="/health", log_path=log_path, start_deadline_s=20.0)
+        super().__init__(command, port=port, ready_path="/health", log_path=log_path, start_deadline_s=120.0)
 
     def api_base(self, model: str) -> str:
         """The base URL a deployment of the model is given."""

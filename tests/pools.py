@@ -113,7 +113,7 @@ def failures(answers: Iterable[Answer]) -> list[str]:
     return [f"{a.status} {a.text[:300]}" for a in answers if a.status != 200 or a.model is None]
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], deadline_s: float = 120.0) -> None:
     """Ask ten times a second until it is so; fails after the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():

@@ -45,7 +45,7 @@ def start_sample(pool: Path, *options: str, env: Mapping[str, str] | None = None
 def sample(pool: Path, *options: str, env: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any], str]:
     """Exit code, the JSON on stdout, and what stands on stderr."""
     process = start_sample(pool, *options, env=env)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=600)
     return process.returncode, json.loads(stdout) if stdout else {}, stderr
 
 

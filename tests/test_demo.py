@@ -27,7 +27,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one small run of the demo; its printout is in ``printed.txt``."""
     folder = tmp_path_factory.mktemp("demo")
     command = [*COMMAND, str(folder), "--prompts", str(N_PROMPTS)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
     return folder
@@ -154,7 +154,7 @@ def test_an_interrupt_stops_everything(tmp_path: Path) -> None:
             assert demo.poll() is None
             time.sleep(0.05)
         demo.send_signal(signal.SIGINT)
-        _, errors = demo.communicate(timeout=90)
+        _, errors = demo.communicate(timeout=300)
     assert (demo.returncode, errors) == (130, "interrupted; everything it started is stopped\n")
     for log in ("stub.log", "proxy.log"):
         text = (tmp_path / log).read_text(encoding="utf-8")

@@ -159,7 +159,7 @@ def ask_ascii(proxy: ProxyProcess, model: str, prompt: str) -> httpx.Response:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]})
     headers = {"Authorization": "Bearer sk-research", "Content-Type": "application/json"}
     url = f"{proxy.base_url}/v1/chat/completions"
-    return httpx.post(url, content=body, headers=headers, timeout=60, trust_env=False, verify=False)
+    return httpx.post(url, content=body, headers=headers, timeout=120, trust_env=False, verify=False)
 
 
 def test_a_bundle_that_vanishes_keeps_serving(well, planted_bundle):

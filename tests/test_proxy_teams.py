@@ -35,7 +35,7 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
 def call(proxy, path, key="sk-admin", body=None):
     url, headers = f"{proxy.base_url}/erp/{path}", {"Authorization": f"Bearer {key}"}
     method = "GET" if body is None else "POST"
-    answer = httpx.request(method, url, headers=headers, json=body, trust_env=False, timeout=30)
+    answer = httpx.request(method, url, headers=headers, json=body, trust_env=False, timeout=120)
     return answer.status_code, answer.json()
 
 

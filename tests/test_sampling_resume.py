@@ -41,9 +41,9 @@ def recorded_bytes(run: Path) -> dict[Path, bytes]:
 
 
 def wait_until(condition, what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < deadline, f"{what} after 30 s"
+        assert time.monotonic() < deadline, f"{what} after 120 s"
         time.sleep(0.005)
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_ends_it_at_once_and_loses_nothing(tmp_path, server):
     time.sleep(0.3)
     began, before = time.monotonic(), keys(pool)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=120)
     assert (process.returncode, time.monotonic() - began < 3) == (130, True)
     assert "run the same command again to continue" in stderr
     assert keys(pool)[: len(before)] == before

@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[Stub]:
 @pytest.fixture
 async def client(server: Stub) -> AsyncIterator[httpx.AsyncClient]:
     url = f"http://127.0.0.1:{server.port}"
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=5.0) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60.0) as client:
         yield client
 
 
