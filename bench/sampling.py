@@ -22,7 +22,7 @@ import numpy as np
 from bench.machine import heading
 from bench.prompts import prompts
 from demo.proxy_process import REPOSITORY
-from demo.vllm_process import CPU_OPTIONS, VLLMProcess
+from demo.vllm_process import CPU_OPTIONS, VLLMProcess, cpu_dtype
 from erp_trainer.pool import PoolModel, Sampling
 from erp_trainer.promptset import Prompt
 from erp_trainer.sampling import sample_pool_model
@@ -35,7 +35,7 @@ CONTEXT, SEQUENCES = 1024, 64
 OPTIONS = {
     "max_model_len": CONTEXT,
     "max_num_seqs": SEQUENCES,
-    "dtype": "bfloat16",
+    "dtype": cpu_dtype(),
     "enforce_eager": True,
     "enable_chunked_prefill": False,
 }

@@ -99,6 +99,18 @@ def test_running_again_asks_for_nothing_and_gives_the_same_probes(pool, stub, tm
     np.testing.assert_array_equal(bundles.load(tmp_path / "bundle").probes.weights_DM, before.probes.weights_DM)
 
 
+def test_a_prompt_that_got_another_text_is_sampled_and_scored_anew(pool, stub, tmp_path):
+    run("run", pool)
+    rows = (tmp_path / "questions.jsonl").read_text().splitlines()
+    rows[0] = json.dumps(json.loads(rows[0]) | {"prompt": "another question altogether"})
+    (tmp_path / "questions.jsonl").write_text("\n".join(rows))
+    assert run("prompts", pool, "--force").exit_code == 0
+    stub.reset()
+    again = json.loads(run("run", pool, "--json").stdout)
+    assert (len(stub.requests()), again["rewards"]["callable"]["reused"]) == (2, 178)
+    assert open_run(tmp_path / "run").outcomes().prompts[0] == "another question altogether"
+
+
 def test_a_run_that_is_interrupted_exits_130_and_is_continued(tmp_path, stub):
     pool = write_pool(tmp_path, stub, prompts=60)
     stub.set_mode("big", "slow:0.15")

@@ -23,12 +23,19 @@ def test_one_reward_model_stays_raw() -> None:
     assert all(np.array_equal(combined.rewards[key], found) for key, found in scores(0, 5, 2).items())
 
 
+def test_one_of_weight_0_leaves_the_other_raw_and_keeps_no_prompt_from_it() -> None:
+    lacking = scores(1)
+    del lacking["p0", "a"]
+    combined = combine({"y": lacking, "x": scores(0, 5, 2)}, {"x": 0.3, "y": 0}, TRAIN)
+    assert (combined.unit, combined.incomplete) == ("raw reward", 0)
+    assert all(np.array_equal(combined.rewards[key], found) for key, found in scores(0, 5, 2).items())
+
+
 def test_each_is_normalised_over_all_samples_of_the_train_split() -> None:
-    given = {"x": scores(0, 9, 4), "y": scores(1)}
-    combined = combine(given, {"x": 1, "y": 0}, TRAIN)
-    trained = np.concatenate([rewards for key, rewards in combined.rewards.items() if key[0] in TRAIN])
-    assert (trained.mean(), trained.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
-    assert combined.normalisation["x"].weight == 1
+    found = combine({"x": scores(0, 9, 4), "y": scores(1)}, {"x": 3, "y": 1}, TRAIN).normalisation["x"]
+    trained = np.concatenate([rewards for key, rewards in scores(0, 9, 4).items() if key[0] in TRAIN])
+    assert (found.mean, found.std) == (pytest.approx(trained.mean()), pytest.approx(trained.std()))
+    assert found.weight == 0.75
 
 
 def test_test_prompts_take_no_part() -> None:

@@ -78,10 +78,21 @@ def test_a_record_holds_everything_that_was_asked_and_answered(tmp_path, server)
     sampled = {"text": "answer from small", "finish_reason": "stop", "input_tokens": 5,
                "output_tokens": call["completion_tokens"], "seed": derive_seed(0, "p0", 0)}  # fmt: skip
     assert record == {
-        "prompt_id": "p0", "model": "small", "samples": [sampled] * 4, "engine": "server", "engine_version": "stub",
+        "prompt_id": "p0", "prompt": PROMPTS[0].digest, "model": "small", "samples": [sampled] * 4,
+        "engine": "server", "engine_version": "stub",
         "sampling": {"k": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 512, "seed": 0},
     }  # fmt: skip
     assert call["seed"] == derive_seed(0, "p0", 0)
+
+
+def test_a_prompt_whose_text_changed_is_asked_again_and_its_old_record_counts_no_more(tmp_path, server):
+    model = pool_model(server)
+    sample(tmp_path, model)
+    changed = [dataclasses.replace(PROMPTS[0], prompt="something else"), *PROMPTS[1:]]
+    summary = sample(tmp_path, model, changed)
+    assert (summary.sampled, summary.resumed, len(server.requests())) == (20, 19, 21)
+    old, *_, new = (r for r in sample_parts(tmp_path, model) if r["prompt_id"] == "p0")
+    assert [changed[0].is_asked_in(r) for r in (old, new)] == [False, True]
 
 
 def test_a_system_prompt_comes_first_and_makes_other_samples(tmp_path, server):

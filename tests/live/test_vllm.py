@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.vllm_process import VLLMProcess
+from demo.vllm_process import VLLMProcess, cpu_dtype
 from erp_trainer.pool import PoolModel, Sampling
 from erp_trainer.promptset import Prompt
 from erp_trainer.sampling import sample_parts, sample_pool_model
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.vllm
 
 PROMPTS = [Prompt(f"p{i}", f"Write a sentence about the number {i}.") for i in range(12)]
 LONG = Prompt("long", "word " * 2000)
-OPTIONS = {"max_model_len": 1024, "enforce_eager": True, "dtype": "bfloat16", "enable_chunked_prefill": False}
+OPTIONS = {"max_model_len": 1024, "enforce_eager": True, "dtype": cpu_dtype(), "enable_chunked_prefill": False}
 
 
 @pytest.fixture

@@ -134,7 +134,11 @@ def outcomes_of(
     singles: dict[tuple[int, int], np.ndarray] = {}
     for m, model in enumerate(models):
         found = counts[model] = ModelCounts()
-        last = {str(r["prompt_id"]): _Sampled.of(r) for r in samples[model] if r.get("prompt_id") in rows}
+        last = {
+            str(r["prompt_id"]): _Sampled.of(r)
+            for r in samples[model]
+            if r.get("prompt_id") in rows and prompts[rows[r["prompt_id"]]].is_asked_in(r)
+        }
         for prompt_id, p in rows.items():
             sampled, scored = last.get(prompt_id), rewards.get((prompt_id, model))
             if sampled is not None and found.count(sampled, scored):

@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import re
 
 import click
 
@@ -34,6 +36,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 _AS_JSON = "erp_trainer.as_json"
+# As the operating system calls them, and as libraries that are not written in Python quote them.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM_QUOTED = re.compile(rf"os error ({'|'.join(map(str, _NO_ROOM))})\b")
 _EXTRAS = {"datasets": "train", "pyarrow": "train", "rich": "train", "jinja2": "report", "vl_convert": "report"}
 
 
@@ -79,13 +84,30 @@ class LazyGroup(click.Group):
                 as_json,
             )
             ctx.exit(2)
-        except click.UsageError as exc:
-            if as_json:
+        except click.ClickException as exc:
+            if as_json and isinstance(exc, click.UsageError):
                 _print_json("UsageError", exc.format_message())
             raise
+        except Exception as exc:
+            if not _is_full_disk(exc):
+                raise
+            _report("RunError", _full_disk(exc), as_json)
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("interrupted; finished work is kept, run the same command again to continue", err=True)
             ctx.exit(130)
+
+
+def _is_full_disk(exc: Exception) -> bool:
+    return getattr(exc, "errno", None) in _NO_ROOM or bool(_NO_ROOM_QUOTED.search(str(exc)))
+
+
+def _full_disk(exc: Exception) -> str:
+    where = getattr(exc, "filename", None) or "the disk"
+    return (
+        f"{where} cannot be written ({getattr(exc, 'strerror', None) or exc}); what was finished before is kept. Make "
+        "room and run the same command again"
+    )
 
 
 def _report(kind: str, message: str, as_json: bool) -> None:

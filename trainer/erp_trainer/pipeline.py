@@ -122,7 +122,7 @@ def assemble(
         prompts,
         {model.name: sample_parts(pool.run, model) for model in pool.models.values()},
         combined.rewards,
-        reward_model=" + ".join(weights),
+        reward_model=" + ".join(name for name, found in combined.normalisation.items() if found.weight > 0),
     )
     reward = {
         "models": list(weights),
@@ -250,8 +250,8 @@ def _combined_as_before(run: Run, pool: Pool, scored: ScoreSummary) -> dict[tupl
             f"{pool.source}: rewards: not those that {run.path} was scored with "
             f"({', '.join(recorded['normalisation'])}); one model's rewards would not compare with the others'"
         )
-    scales = {name: Normalisation(**found) for name, found in recorded["normalisation"].items()}
-    complete = set.intersection(*(set(of_model) for of_model in scored.scores.values()))
+    scales = {name: Normalisation(**found) for name, found in recorded["normalisation"].items() if found["weight"] > 0}
+    complete = set.intersection(*(set(scored.scores[name]) for name in scales))
     return {
         key: np.sum([s.weight * (scored.scores[name][key] - s.mean) / s.std for name, s in scales.items()], axis=0)
         for key in complete

@@ -105,12 +105,18 @@ class PoolModel:
 
 @dataclass(frozen=True, slots=True)
 class RewardSpec:
-    """One reward model of the run: its kind in the registry, its name, its weight, and the kind's own options."""
+    """One reward model of the run: its kind in the registry, its name, its weight, and the kind's own options.
+
+    Attributes
+    ----------
+    base : where relative folders among the options start
+    """
 
     kind: str
     name: str
     weight: float
     options: Mapping[str, Any]
+    base: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ def load(path: Path | str) -> Pool:
         models={
             str(name): _model(str(name), models.section(name, _MODEL_KEYS), sampling, engine) for name in models.value
         },
-        rewards=_rewards(top),
+        rewards=_rewards(top, source.parent),
         embedder=top.text("embedder", "static"),
         preset=fit.choice("preset", ("best", "paper"), "best"),
         expected_output_tokens=top.integer("expected_output_tokens", DEFAULT_OUTPUT_TOKENS, low=1),
@@ -212,7 +218,7 @@ def _sampling(section: Section, base: Sampling) -> Sampling:
     )
 
 
-def _rewards(top: Section) -> tuple[RewardSpec, ...]:
+def _rewards(top: Section, base: Path) -> tuple[RewardSpec, ...]:
     listed = top.list("rewards")
     if not listed:
         raise top.wrong("rewards", listed, "at least one reward model")
@@ -222,7 +228,7 @@ def _rewards(top: Section) -> tuple[RewardSpec, ...]:
         kind = section.text("kind")
         options = {key: value for key, value in section.value.items() if key not in ("kind", "name", "weight")}
         name = section.text("name", str(options.get("model", kind)))
-        specs.append(RewardSpec(kind, name, section.number("weight", 1.0, low=0.0), options))
+        specs.append(RewardSpec(kind, name, section.number("weight", 1.0, low=0.0), options, base))
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
         raise SettingsError(f"{top.at('rewards')}: two have the same name; give each a name of its own")

@@ -155,7 +155,7 @@ def prepare(run: Path, section: Mapping[str, Any], base: Path, *, force: bool = 
     ----------
     section : the ``prompts`` section of pool.yaml
     base : where its relative paths start
-    force : gather again and replace what is there
+    force : gather again and replace what is there; samples of a prompt whose text changes count no more
 
     Returns
     -------
@@ -177,25 +177,11 @@ def prepare(run: Path, section: Mapping[str, Any], base: Path, *, force: bool = 
             )
         return Gathered(prompts, made.get("counts") or {"prompts": len(prompts)})
     gathered = gather(spec)
-    _check_samples(run, gathered.prompts)
     made = {"section": dict(section), "counts": gathered.counts, "sha256": fingerprint(gathered.prompts)}
     write_prompt_set(gathered.prompts, run)
     with atomic_file(record) as temporary:
         temporary.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return gathered
-
-
-def _check_samples(run: Path, prompts: Sequence[Prompt]) -> None:
-    """Samples are kept by prompt id, so an id must not get another text once there are some."""
-    if not (run / "samples").is_dir() or not (run / PROMPTS).exists():
-        return
-    before = {prompt.prompt_id: prompt.cell for prompt in read_prompt_set(run)}
-    for prompt in prompts:
-        if before.get(prompt.prompt_id, prompt.cell) != prompt.cell:
-            raise PromptError(
-                f"{run}: prompt_id {prompt.prompt_id!r} was sampled with another text; name another run folder, or "
-                "give changed prompts new ids"
-            )
 
 
 def prompt_id_of(prompt: str | list[dict[str, Any]]) -> str:

@@ -55,6 +55,16 @@ class Prompt:
         """The prompt as chat messages."""
         return [{"role": "user", "content": self.prompt}] if isinstance(self.prompt, str) else list(self.prompt)
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits of what is asked; a record of responses carries those of the prompt that they answer."""
+        text = json.dumps(self.messages, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def is_asked_in(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record of this id is of this text; an id may have had another before."""
+        return bool(record.get("prompt", self.digest) == self.digest)
+
     def to_json(self) -> dict[str, Any]:
         """What differs from the defaults."""
         record: dict[str, Any] = {"prompt_id": self.prompt_id, "prompt": self.prompt}

@@ -209,10 +209,8 @@ class _Stage:
 
     def _tasks(self, count: bool = False) -> Iterator[_Task]:
         for model, samples in self._samples.items():
-            for record in _last_of_each(samples):
-                prompt = self._prompts.get(record["prompt_id"])
-                if prompt is None:
-                    continue
+            for record in _last_of_each(samples, self._prompts):
+                prompt = self._prompts[record["prompt_id"]]
                 reason = _reason_to_skip(record, prompt, self._model.needs_reference)
                 if reason is None:
                     yield _task(record, prompt, model, self._model.needs_reference)
@@ -239,10 +237,15 @@ def _task(record: Mapping[str, Any], prompt: Prompt, model: str, needs_reference
     )
 
 
-def _last_of_each(samples: Parts) -> Iterator[dict[str, Any]]:
-    """The last record of every prompt, without holding all of them."""
+def _last_of_each(samples: Parts, prompts: Mapping[str, Prompt]) -> Iterator[dict[str, Any]]:
+    """The last record of every prompt as it is now, without holding all of them."""
+
+    def counts(record: Mapping[str, Any]) -> bool:
+        prompt = prompts.get(record["prompt_id"])
+        return prompt is not None and prompt.is_asked_in(record)
+
     try:
-        last = {record["prompt_id"]: i for i, record in enumerate(samples)}
+        last = {record["prompt_id"]: i for i, record in enumerate(samples) if counts(record)}
         yield from (record for i, record in enumerate(samples) if last.get(record["prompt_id"]) == i)
     except KeyError as e:
         raise RunError(f"{samples.folder}: a record without {e}; the samples were changed by something else") from e

@@ -1,7 +1,8 @@
 """PURE. Several reward models' rewards as one.
 
-One reward model alone stays raw. Several are normalised, each on its own, to zero mean and unit standard deviation over
-all samples of all pool models on the prompts of the train split, and averaged with their weights:
+One reward model alone stays raw; one of weight 0 is scored and recorded, and takes no part in anything else. Several
+are normalised, each on its own, to zero mean and unit standard deviation over all samples of all pool models on the
+prompts of the train split, and averaged with their weights:
 
     r = Σᵣ wᵣ (rewardᵣ − meanᵣ) / stdᵣ  /  Σᵣ wᵣ
 
@@ -43,8 +44,8 @@ class Combined:
     Attributes
     ----------
     rewards : by (prompt_id, pool model), shape (S,)
-    normalisation : by reward model; mean 0, std 1, weight 1 where there is only one
-    incomplete : keys that some reward model scored and another did not, which are left out
+    normalisation : by reward model; mean 0, std 1, weight 1 where only one has a weight, and weight 0 for the others
+    incomplete : keys that some reward model with a weight scored and another did not, which are left out
     """
 
     rewards: dict[Key, np.ndarray]
@@ -54,7 +55,8 @@ class Combined:
     @property
     def unit(self) -> str:
         """What a reward is counted in."""
-        return "raw reward" if len(self.normalisation) == 1 else "standard deviations over the train split"
+        weighted = sum(n.weight > 0 for n in self.normalisation.values())
+        return "raw reward" if weighted == 1 else "standard deviations over the train split"
 
 
 def combine(scores: Mapping[str, Scores], weights: Mapping[str, float], train: Collection[str]) -> Combined:
@@ -72,13 +74,14 @@ def combine(scores: Mapping[str, Scores], weights: Mapping[str, float], train: C
 
     Source: ours; the paper uses one reward model at a time.
     """
-    keys = [set(of_model) for of_model in scores.values()]
-    complete, known = set.intersection(*keys), set.union(*keys)
-    ordered = [key for key in next(iter(scores.values())) if key in complete]
     normalisation = _normalisation(scores, weights, set(train))
+    counted = {name: n for name, n in normalisation.items() if n.weight > 0}
+    keys = [set(scores[name]) for name in counted]
+    complete, known = set.intersection(*keys), set.union(*keys)
+    ordered = [key for key in scores[next(iter(counted))] if key in complete]
     rewards = {}
     for key in ordered:
-        parts = [n.weight * (scores[name][key] - n.mean) / n.std for name, n in normalisation.items()]
+        parts = [n.weight * (scores[name][key] - n.mean) / n.std for name, n in counted.items()]
         rewards[key] = np.sum(parts, axis=0)
     return Combined(rewards, normalisation, len(known) - len(complete))
 
@@ -88,11 +91,15 @@ def _normalisation(
 ) -> dict[str, Normalisation]:
     if len(scores) == 1:
         return {next(iter(scores)): Normalisation(0.0, 1.0, 1.0)}
-    total = sum(weights[name] for name in scores)
-    if total <= 0:
+    weighted = [name for name in scores if weights[name] > 0]
+    if not weighted:
         raise SettingsError("rewards: the weights sum to zero; expected at least one above it")
-    made = {}
-    for name, of_model in scores.items():
+    made = {name: Normalisation(0.0, 1.0, 0.0) for name in scores}
+    if len(weighted) == 1:
+        return made | {weighted[0]: Normalisation(0.0, 1.0, 1.0)}
+    total = sum(weights[name] for name in weighted)
+    for name in weighted:
+        of_model = scores[name]
         trained = [rewards for (prompt_id, _), rewards in of_model.items() if prompt_id in train]
         samples = np.concatenate(trained) if trained else np.empty(0)
         mean, std = (float(samples.mean()), float(samples.std())) if len(samples) else (0.0, 0.0)

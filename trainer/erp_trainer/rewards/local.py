@@ -75,9 +75,10 @@ class TokenizerTokens:
 class LocalModel:
     """Everything that the kinds in this process share.
 
-    Options: ``model`` (hub id or folder), ``revision``, ``trust_remote_code`` (of a hub id only with a revision of 40
-    hex digits), ``max_tokens`` (default: what model and tokenizer state), ``device`` (default: the GPU if there is
-    one), ``dtype`` (default: bfloat16 on a GPU, float32 elsewhere), ``max_tokens_per_batch`` (default: by free memory).
+    Options: ``model`` (a hub id, or a folder, relative to the pool file), ``revision``, ``trust_remote_code`` (of a hub
+    id only with a revision of 40 hex digits), ``max_tokens`` (default: what model and tokenizer state), ``device``
+    (default: the GPU if there is one), ``dtype`` (default: bfloat16 on a GPU, float32 elsewhere),
+    ``max_tokens_per_batch`` (default: by free memory).
     """
 
     needs_reference = False
@@ -89,6 +90,8 @@ class LocalModel:
         options = Options(spec)
         self.where = options.where
         self.model_id = options.text("model")
+        folder = spec.base / self.model_id
+        self.source = str(folder) if folder.is_dir() else self.model_id
         self.revision = options.optional_text("revision")
         self.trust_remote_code = options.boolean("trust_remote_code")
         self.check_options()
@@ -124,7 +127,7 @@ class LocalModel:
             "kind": self.kind,
             "model": self.model_id,
             "revision": getattr(self.config, "_commit_hash", None) or self.revision,
-            "weights": _fingerprint(Path(self.model_id)),
+            "weights": _fingerprint(Path(self.source)),
             "form": self.form.name,
             "max_tokens": self.max_tokens,
             "truncation_rule": RULE,
@@ -190,7 +193,7 @@ class LocalModel:
         auto = getattr(transformers, self.auto_class)
         try:
             model, info = auto.from_pretrained(
-                self.model_id, dtype=getattr(torch, self.dtype), output_loading_info=True, **self._pinned()
+                self.source, dtype=getattr(torch, self.dtype), output_loading_info=True, **self._pinned()
             )
             model = model.to(self.device).eval()
         except (OSError, ValueError, RuntimeError) as e:
@@ -257,8 +260,8 @@ class LocalModel:
                 f"{self.where}: transformers is not installed; run pip install 'litellm-erp[transformer]'"
             ) from e
         try:
-            config = AutoConfig.from_pretrained(self.model_id, **self._pinned())
-            tokenizer = AutoTokenizer.from_pretrained(self.model_id, **self._pinned())
+            config = AutoConfig.from_pretrained(self.source, **self._pinned())
+            tokenizer = AutoTokenizer.from_pretrained(self.source, **self._pinned())
         except (OSError, ValueError, KeyError, ImportError) as e:
             raise SettingsError(
                 f"{self.where}: {self.model_id} cannot be read ({' '.join(str(e).split())}); expected a hub id or a "
@@ -272,7 +275,7 @@ class LocalModel:
     def check_options(self) -> None:
         """Raise `SettingsError` where code would be run from something that can change."""
         commit = len(self.revision or "") == 40 and set(self.revision or "") <= set("0123456789abcdef")
-        if self.trust_remote_code and not commit and not Path(self.model_id).is_dir():
+        if self.trust_remote_code and not commit and not Path(self.source).is_dir():
             raise SettingsError(
                 f"{self.where}: trust_remote_code runs code from {self.model_id}; pin what was read: revision: with "
                 "the 40 hex digits of a commit"

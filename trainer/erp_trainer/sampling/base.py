@@ -18,12 +18,14 @@ class SampleRequest:
     ----------
     messages : what the model is sent, its system prompt included
     n : how many responses; the K of ``sampling``, or 1 where all K would be the same
+    digest : `Prompt.digest`
     """
 
     prompt_id: str
     messages: list[dict[str, Any]]
     n: int
     sampling: Sampling
+    digest: str = ""
 
     @property
     def seed(self) -> int:

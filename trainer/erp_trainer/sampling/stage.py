@@ -2,10 +2,12 @@
 
 A record is one line, appended when all K responses of a prompt are there::
 
-    {"prompt_id": "gsm-17", "model": "small", "samples": [{"text": …, "finish_reason": "stop", "input_tokens": 31,
-     "output_tokens": 84, "seed": 1734}, …], "engine": "server", "engine_version": "vllm 0.32.0", "sampling": {…}}
-    {"prompt_id": "gsm-18", "model": "small", "skipped": "context: …"}
+    {"prompt_id": "gsm-17", "prompt": "9f2c…", "model": "small", "samples": [{"text": …, "finish_reason": "stop",
+     "input_tokens": 31, "output_tokens": 84, "seed": 1734}, …], "engine": "server", "engine_version": "vllm 0.32.0",
+     "sampling": {…}}
+    {"prompt_id": "gsm-18", "prompt": "03ab…", "model": "small", "skipped": "context: …"}
 
+``prompt`` is a hash of what was asked: a record counts only while its prompt's text is the same.
 Invariants: a recorded prompt is never asked again; a prompt that failed is not recorded, so it is.
 """
 
@@ -187,11 +189,11 @@ def _requests(prompts: Sequence[Prompt], model: PoolModel) -> Iterator[SampleReq
     # At temperature 0 all K would be the same response; it is asked for once, and vLLM refuses anything else.
     n = model.sampling.k if model.sampling.temperature > 0 else 1
     for prompt in prompts:
-        yield SampleRequest(prompt.prompt_id, messages_for(prompt, model), n, model.sampling)
+        yield SampleRequest(prompt.prompt_id, messages_for(prompt, model), n, model.sampling, prompt.digest)
 
 
 def _record(request: SampleRequest, outcome: list[Response] | Skip, model: PoolModel, engine: Engine) -> dict[str, Any]:
-    key = {"prompt_id": request.prompt_id, "model": model.name}
+    key = {"prompt_id": request.prompt_id, "prompt": request.digest, "model": model.name}
     if isinstance(outcome, Skip):
         return {**key, "skipped": outcome.reason}
     samples = [asdict(response) for response in outcome]
@@ -219,10 +221,11 @@ class _Tally:
     output_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._wanted = {prompt.prompt_id for prompt in self.prompts}
+        self._wanted = {prompt.prompt_id: prompt for prompt in self.prompts}
 
     def on_record(self, record: Mapping[str, Any]) -> None:
-        if record["prompt_id"] not in self._wanted:
+        prompt = self._wanted.get(record["prompt_id"])
+        if prompt is None or not prompt.is_asked_in(record):
             return
         self.recorded.add(record["prompt_id"])
         if "skipped" in record:
