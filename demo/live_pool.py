@@ -23,7 +23,7 @@ _EXAMPLES = (
     ("Which season comes after winter?", "spring"),
     ("What is 3 plus 4?", "7"),
     ("Continue: 5, 6, 7, 8, 9,", "10"),
-    ("What is the first letter of the word ocean?", "o"),
+    ("What is the first letter of ocean?", "o"),
 )
 # A base model has no instructions to follow, but goes on as a text began; its template separates turns by blank lines.
 _AS_TURNS = "\n\n".join(f"{question}\n\n{answer}" for question, answer in _EXAMPLES)

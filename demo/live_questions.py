@@ -106,7 +106,7 @@ def _calendar(rng: random.Random) -> _Made:
 
 def _first_letter(rng: random.Random) -> _Made:
     word = rng.choice(_WORDS)
-    return f"What is the first letter of the word {word}?", word[0]
+    return f"What is the first letter of {word}?", word[0]
 
 
 KINDS: dict[str, Callable[[random.Random], _Made]] = {

@@ -9,6 +9,7 @@ Invariants
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -35,6 +36,8 @@ from litellm_erp.predictors import Predictor
 from litellm_erp.probe import Probes, Uncertainty
 
 MANIFEST = "manifest.json"
+# Of Linux: renameat2(2).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +191,20 @@ def write_json(root: Path, name: str, document: Mapping[str, Any]) -> FileRecord
     return write_file(root, name, (text + "\n").encode())
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders at once, where the system can: no reader and no crash finds neither in its place."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+
+
 def _replace(temporary: Path, target: Path) -> None:
     """Put one folder in another's place; the old one stays whole until the new one stands."""
-    if target.exists():
+    if target.exists() and _exchange(temporary, target):
+        pass  # what was the bundle is now the temporary folder, and goes with it
+    elif target.exists():
         retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
         target.rename(retired / "bundle")
         temporary.rename(target)

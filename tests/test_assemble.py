@@ -139,6 +139,27 @@ def test_a_run_cut_short_is_no_run_until_it_is_made_again(folder, assembled):
     assert open_run(folder).outcomes().models == ("l", "m")
 
 
+@pytest.mark.parametrize("moved", [(), ("outcomes.parquet",), ("outcomes.parquet", "prices.json")])
+def test_a_completion_cut_short_while_it_moves_is_ended_by_whoever_opens_the_run(folder, assembled, moved):
+    complete(folder, assembled[0].subset(np.array([True, False])), folder.parent / "pool.yaml")
+    other = folder.parent / "other"
+    other.mkdir()
+    complete(other, assembled[0], folder.parent / "pool.yaml")
+    (folder / ".next").mkdir()
+    for name in ("outcomes.parquet", "prices.json", "run.json"):
+        (other / name).rename(folder / ("" if name in moved else ".next") / name)
+    assert len(open_run(folder).outcomes().prompt_ids) == len(assembled[0].prompt_ids)
+    assert not (folder / ".next").exists()
+
+
+def test_a_completion_cut_short_before_it_moves_leaves_the_run_as_it_was(folder, assembled):
+    complete(folder, assembled[0], folder.parent / "pool.yaml")
+    (folder / ".next").mkdir()
+    (folder / ".next" / "outcomes.parquet").write_bytes(b"half")
+    assert open_run(folder).outcomes().models == ("l", "m")
+    assert complete(folder, assembled[0], folder.parent / "pool.yaml").outcomes().models == ("l", "m")
+
+
 def test_an_import_never_replaces_samples(folder, assembled):
     complete(folder, assembled[0], folder.parent / "pool.yaml")
     with pytest.raises(RunError, match=r"holds prompts\.jsonl, samples"):

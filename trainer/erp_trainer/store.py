@@ -11,7 +11,8 @@
 
 Invariants: a run is complete or it is not there. An imported run is built beside its final place and renamed into it,
 and an import that fails leaves the run it would have replaced untouched. A sampled run is completed in place, because
-its samples cost more than anything else in it: they are never moved, and never replaced by an import.
+its samples cost more than anything else in it: they are never moved, and never replaced by an import. Its other files
+are written to ``.next/`` first and moved once they are all there; whoever opens the run ends a move that was cut short.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 _KIND = "erp-run"
 _MANIFEST, _OUTCOMES, _PRICES, _CACHE = "run.json", "outcomes.parquet", "prices.json", "cache"
+_NEXT = ".next"
 _SAMPLED = ("prompts.jsonl", "samples", "scores")
 _log = logging.getLogger(__name__)
 
@@ -168,7 +171,7 @@ def complete_run(
 ) -> Run:
     """Make a run of a folder that holds samples and scores, or make it again; they stay where they are.
 
-    The manifest goes first and comes last, so a crash in between leaves no run, and samples to make it from again.
+    A crash leaves the run as it was, or as it was to become.
 
     Parameters
     ----------
@@ -184,9 +187,9 @@ def complete_run(
     manifest = _manifest(outcomes, Path(source), options or {}, split_seed, expected_output_tokens)
     if not _same_prompts(path, manifest["prompts_sha256"]):
         shutil.rmtree(path / _CACHE, ignore_errors=True)
-    (path / _MANIFEST).unlink(missing_ok=True)
-    sync_folder(path)
-    _fill(path, outcomes, prices, manifest)
+    shutil.rmtree(path / _NEXT, ignore_errors=True)
+    (path / _NEXT).mkdir()
+    _fill(path / _NEXT, outcomes, prices, manifest)
     return open_run(path)
 
 
@@ -214,6 +217,7 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path).resolve()
     _recover(path)
+    _move_next(path)
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder; make one with `erp-train import FILE --out {path.name}`")
     manifest_path = path / _MANIFEST
@@ -311,6 +315,17 @@ def _recover(path: Path) -> None:
     """Undo a swap that a crash cut in half."""
     if not path.exists() and _previous(path).is_dir():
         _previous(path).rename(path)
+
+
+def _move_next(path: Path) -> None:
+    """Move in what `complete_run` wrote; its manifest was written last, and goes last."""
+    if not (path / _NEXT / _MANIFEST).is_file():
+        return
+    for name in (_OUTCOMES, _PRICES, _MANIFEST):
+        with suppress(FileNotFoundError):  # moved before a crash, or by another reader just now
+            (path / _NEXT / name).replace(path / name)
+        sync_folder(path)
+    shutil.rmtree(path / _NEXT, ignore_errors=True)
 
 
 def _is_run(path: Path) -> bool:
