@@ -148,8 +148,9 @@ def write_tiny_reward_model(folder: Path) -> Path:
     """A one-label classifier with random weights: its rewards mean nothing, its files are those of a real one."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, logging
 
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     alphabet = [chr(code) for code in range(32, 127)]
     vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[SEP]", *alphabet])}

@@ -105,11 +105,13 @@ def table(rows: Sequence[Row]) -> Table:
 def headers(replies: Sequence[Reply], asked: Sequence[Question], count: int) -> Table:
     """The response headers of the first questions, one of each kind."""
     made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("question", "x-erp-model", "x-erp-reason", "x-erp-expected-reward", "answer"):
+    for name in ("question", "x-erp-model", "-reason", "-expected-reward", "answer", ""):
         made.add_column(name, no_wrap=True)
     for reply, question in list(zip(replies, asked, strict=True))[:count]:
-        text = f"{(reply.text.strip().splitlines() or [''])[0][:32]} ({'right' if reply.right else 'wrong'})"
-        made.add_row(question.prompt, reply.model, reply.reason, reply.expected, text)
+        text = (reply.text.strip().splitlines() or [""])[0][:36]
+        made.add_row(
+            question.prompt, reply.model, reply.reason, reply.expected, text, "right" if reply.right else "wrong"
+        )
     return made
 
 
