@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo reproduce test test-compat test-vllm check fix bench servers clean
+.PHONY: demo-live demo reproduce test test-compat test-vllm check fix bench servers clean
 
 demo: .venv/.demo  ## route held-out prompts through a real proxy and print what it served
 	$(BIN)/python -m demo
 
 reproduce: .venv/.dev  ## every table and figure on both example data sets, into build/reproduce
 	$(BIN)/python -m bench.reproduce
+
+demo-live: .venv/.dev  ## real models in a real vLLM, from sampling to a routing proxy, and one more while it serves
+	PYTHON=$(PYTHON) $(BIN)/python -m demo.live
 
 test: .venv/.dev servers  ## all tests, real proxy, Redis and browser processes included
 	$(BIN)/python -m pytest
@@ -18,6 +21,8 @@ test-compat: .venv/.dev  ## the proxy tests at both ends of the supported LiteLL
 	PYTHON=$(PYTHON) scripts/test_compat.sh
 
 test-vllm: .venv/.dev  ## sampling from a real vLLM, in an environment of its own
+	PYTHON=$(PYTHON) scripts/setup_vllm.sh
+	.venv-vllm/bin/vllm-python scripts/small_models.py smollm2
 	$(BIN)/python -m pytest -m vllm tests/live
 
 check: .venv/.dev  ## lint, format and types
@@ -47,4 +52,4 @@ servers:
 	touch .venv/.demo $@
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv .venv-vllm build

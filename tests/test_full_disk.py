@@ -33,7 +33,7 @@ def check(done: subprocess.CompletedProcess[str]) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_outcomes(tmp_path_factory.mktemp("planted") / "outcomes.jsonl", planted_rows())
+    return write_outcomes(tmp_path_factory.mktemp("planted") / "outcomes.jsonl", planted_rows(samples=1))
 
 
 def test_an_import_leaves_nothing_half_written(tmp_path, outcomes):
