@@ -19,6 +19,13 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")(command)
 
 
+def ray_options(command: _Command) -> _Command:
+    """Add ``--engine`` and ``--ray-address``; the command receives them as ``engine`` and ``ray_address``."""
+    engine = click.option("--engine", type=click.Choice(["ray"]), help="Run this stage on an existing Ray cluster.")
+    address = click.option("--ray-address", metavar="ADDRESS", help="Of the cluster; by default the one running here.")
+    return engine(address(command))
+
+
 def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[str, Any]], str]) -> None:
     """Print a command's result on stdout.
 

@@ -47,14 +47,26 @@ def embed_prompts(
     return EmbeddedPrompts(vectors, np.array(tokens, dtype=np.float64))
 
 
+Embed = Callable[[tuple[str, ...], Embedder, Callable[[int], None]], EmbeddedPrompts]
+
+
 def embed_run(
-    run: Run, outcomes: Outcomes, embedder: Embedder, advance: Callable[[int], None] = lambda steps: None
+    run: Run,
+    outcomes: Outcomes,
+    embedder: Embedder,
+    advance: Callable[[int], None] = lambda steps: None,
+    embed: Embed = embed_prompts,
 ) -> EmbeddedPrompts:
-    """Embed a run's prompts, or take them from the run's cache."""
+    """Embed a run's prompts, or take them from the run's cache.
+
+    Parameters
+    ----------
+    embed : what embeds; a cluster, for example
+    """
     key = json.dumps({"embedder": embedder.spec.to_json(), "rule": "prompt.from_value/1"}, sort_keys=True)
 
     def make() -> np.ndarray:
-        found = embed_prompts(outcomes.prompts, embedder, advance)
+        found = embed(outcomes.prompts, embedder, advance)
         # One array, so that vectors and counts can never come from different runs of this.
         return np.hstack([found.input_tokens_P[:, None], found.embeddings_PD.astype(np.float64)])
 

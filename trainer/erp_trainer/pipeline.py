@@ -17,7 +17,7 @@ import numpy as np
 from erp_trainer.adding import Added, add_model, check_newcomer, record_audit
 from erp_trainer.assemble import ModelCounts, of_models, outcomes_of, with_model
 from erp_trainer.bundling import fit_bundle
-from erp_trainer.embed import embed_run
+from erp_trainer.embed import Embed, embed_prompts, embed_run
 from erp_trainer.outcomes import Outcomes
 from erp_trainer.parts import only_process
 from erp_trainer.pool import Pool, PoolModel
@@ -145,7 +145,7 @@ def assemble(
     return run, counts
 
 
-def embed(run: Run, embedder: Embedder, progress: Progress) -> int:
+def embed(run: Run, embedder: Embedder, progress: Progress, by: Embed = embed_prompts) -> int:
     """Embed a run's prompts into its cache; returns how many had to be embedded."""
     outcomes = run.outcomes()
     done = 0
@@ -156,7 +156,7 @@ def embed(run: Run, embedder: Embedder, progress: Progress) -> int:
         advance(steps)
 
     with progress(len(outcomes.prompt_ids), "embedding") as advance:
-        embed_run(run, outcomes, embedder, count)
+        embed_run(run, outcomes, embedder, count, by)
     return done
 
 

@@ -18,6 +18,11 @@
       - {kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}
     embedder: static
     fit: {preset: best}
+    ray:                            # where a stage runs with --engine ray, or a model has engine: ray
+      address: auto                 # the cluster that is running, or host:port, or ray://host:port
+      workers: 1                    # replicas of vLLM; actors that score, embed or sum
+      bundles: [{GPU: 1, CPU: 1}]   # resources of a vLLM replica; by default Ray takes one GPU
+      engine: {max_model_len: 4096} # further arguments of vLLM's engine
 """
 
 from __future__ import annotations
@@ -57,6 +62,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class RaySettings:
+    """The Ray cluster, and what a stage takes of it.
+
+    Attributes
+    ----------
+    workers : replicas of vLLM when sampling; actors when scoring, embedding or fitting
+    cpus_per_worker, gpus_per_worker : of an actor; a vLLM replica takes its ``bundles``
+    """
+
+    address: str = "auto"
+    workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+    bundles: tuple[Mapping[str, float], ...] = ()
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PoolModel:
     """One pool member: weights, and what is put around them."""
 
@@ -71,6 +94,7 @@ class PoolModel:
     revision: str | None = None
     trust_remote_code: bool = False
     timeout_s: float = 300.0
+    ray: RaySettings = RaySettings()
 
     def secret(self) -> str | None:
         """The API key itself, read from the environment when it is needed.
@@ -132,6 +156,13 @@ class Pool:
     embedder: str
     preset: str
     expected_output_tokens: int
+    ray: RaySettings = RaySettings()
+
+    def on_ray(self, address: str | None = None) -> Pool:
+        """This pool with every model sampled on a Ray cluster; the keys of its samples stay the same."""
+        ray = self.ray if address is None else replace(self.ray, address=address)
+        models = {name: replace(model, engine="ray", ray=ray) for name, model in self.models.items()}
+        return replace(self, models=models, ray=ray)
 
     def prices(self) -> dict[str, Price]:
         """Stated prices by pool model."""
@@ -147,8 +178,8 @@ def load(path: Path | str) -> Pool:
     """
     source = Path(path)
     document = read_yaml(source, SettingsError)
-    keys = {"run", "bundle", "prompts", "sampling", "models", "rewards", "embedder", "fit", "expected_output_tokens"}
-    top = Section(document, f"{source}:", SettingsError, keys)
+    top = Section(document, f"{source}:", SettingsError, _KEYS)
+    ray = _ray(top.section("ray", set(RaySettings.__dataclass_fields__), default={}))
     sampling_section = top.section("sampling", {"engine", *Sampling.__dataclass_fields__}, default={})
     sampling = _sampling(sampling_section, Sampling())
     engine = sampling_section.choice("engine", ENGINES, "server")
@@ -160,15 +191,20 @@ def load(path: Path | str) -> Pool:
         bundle=source.parent / top.text("bundle", "bundle"),
         prompts=dict(top.section("prompts").value),
         models={
-            str(name): _model(str(name), models.section(name, _MODEL_KEYS), sampling, engine) for name in models.value
+            str(name): replace(_model(str(name), models.section(name, _MODEL_KEYS), sampling, engine), ray=ray)
+            for name in models.value
         },
         rewards=_rewards(top, source.parent),
         embedder=top.text("embedder", "static"),
         preset=fit.choice("preset", ("best", "paper"), "best"),
         expected_output_tokens=top.integer("expected_output_tokens", DEFAULT_OUTPUT_TOKENS, low=1),
+        ray=ray,
     )
 
 
+_KEYS = {
+    "run", "bundle", "prompts", "sampling", "models", "rewards", "embedder", "fit", "expected_output_tokens", "ray"
+}  # fmt: skip
 _MODEL_KEYS = {
     "model",
     "engine",
@@ -204,6 +240,20 @@ def _model(name: str, section: Section, sampling: Sampling, engine: str) -> Pool
         revision=section.optional_text("revision"),
         trust_remote_code=section.boolean("trust_remote_code", False),
         timeout_s=section.number("timeout_s", 300.0, low=0.001),
+    )
+
+
+def _ray(section: Section) -> RaySettings:
+    bundles = section.list("bundles") if section.get("bundles") is not None else []
+    if not all(isinstance(b, dict) and all(isinstance(n, int | float) for n in b.values()) for b in bundles):
+        raise section.wrong("bundles", bundles, "a list of resources, such as [{GPU: 1, CPU: 1}]")
+    return RaySettings(
+        address=section.text("address", "auto"),
+        workers=section.integer("workers", 1, low=1),
+        cpus_per_worker=section.integer("cpus_per_worker", 1, low=0),
+        gpus_per_worker=section.number("gpus_per_worker", 0.0, low=0.0),
+        bundles=tuple(dict(b) for b in bundles),
+        engine=dict(section.section("engine", default={}).value),
     )
 
 

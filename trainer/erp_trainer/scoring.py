@@ -106,6 +106,7 @@ def score_run(
     sample_parts: Mapping[str, Parts],
     reward_specs: Sequence[RewardSpec],
     progress: Progress,
+    load: Callable[[RewardSpec], RewardModel] = load_reward_model,
 ) -> ScoreSummary:
     """Score whatever has been sampled and not been scored.
 
@@ -114,6 +115,7 @@ def score_run(
     prompts : samples of other prompts are left alone
     sample_parts : records of the sampling stage, by pool model
     progress : `console.progress`, or like it
+    load : makes a reward model of its spec; one that scores on a cluster, for example
 
     Raises
     ------
@@ -121,7 +123,7 @@ def score_run(
     RewardError : a reward model failed; what was recorded before is kept
     RunError : the disk is full, or a record is damaged
     """
-    models = [load_reward_model(spec) for spec in reward_specs]
+    models = [load(spec) for spec in reward_specs]
     summary = ScoreSummary({}, {}, {})
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     for model in models:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from erp_trainer.console import emit, json_option, progress
+from erp_trainer.console import emit, json_option, progress, ray_options
 
 
 @click.command("embed", short_help="Embed a run's prompts ahead of fitting.")
@@ -17,19 +18,40 @@ from erp_trainer.console import emit, json_option, progress
 @click.option("--embedder-model", help="Model name to send to an embedding server.")
 @click.option("--revision", help="Pinned revision of a sentence-transformers id.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code from the embedder's repository; needs --revision.")
+@click.option("--ray-workers", type=click.IntRange(min=1), default=1, show_default=True, help="Actors that embed.")
+@ray_options
 @json_option
 def command(
-    run: Path, embedder: str, embedder_model: str | None, revision: str | None, trust_remote_code: bool, as_json: bool
+    run: Path,
+    embedder: str,
+    embedder_model: str | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    ray_workers: int,
+    engine: str | None,
+    ray_address: str | None,
+    as_json: bool,
 ) -> None:
     """Embed the prompts of RUN into its cache, where fit and evaluate with the same embedder find them."""
+    from erp_trainer.embed import Embed, embed_prompts
     from erp_trainer.pipeline import embed
     from erp_trainer.store import open_run
     from litellm_erp.embedding import load_embedder
 
     opened = open_run(run)
-    loaded = load_embedder(embedder, revision=revision, trust_remote_code=trust_remote_code, model=embedder_model)
+    by: Embed = embed_prompts
+    load = partial(
+        load_embedder, embedder, revision=revision, trust_remote_code=trust_remote_code, model=embedder_model
+    )
+    loaded = load()
+    if engine == "ray":
+        from erp_trainer.cluster.embedding import embed_on_ray
+        from erp_trainer.pool import RaySettings
+
+        settings = RaySettings(address=ray_address or "auto", workers=ray_workers)
+        by = embed_on_ray(settings, load)
     try:
-        embedded = embed(opened, loaded, progress)
+        embedded = embed(opened, loaded, progress, by)
     finally:
         loaded.close()
     payload = {

@@ -8,15 +8,23 @@ from typing import Any
 
 import click
 
-from erp_trainer.console import emit, json_option, progress, warn
+from erp_trainer.console import emit, json_option, progress, ray_options, warn
 
 
 @click.command("sample", short_help="Sample K responses per prompt from every pool model.")
 @click.argument("pool", type=click.Path(path_type=Path))
 @click.option("--model", "names", multiple=True, metavar="NAME", help="Only this pool model; repeatable.")
+@ray_options
 @json_option
 @click.pass_context
-def command(ctx: click.Context, pool: Path, names: tuple[str, ...], as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    pool: Path,
+    names: tuple[str, ...],
+    engine: str | None,
+    ray_address: str | None,
+    as_json: bool,
+) -> None:
     """Record K responses per prompt and pool model of POOL (a YAML file) in its run folder.
 
     What is recorded is never asked for again: stop it whenever you like, and run it again to continue. A model that
@@ -28,7 +36,7 @@ def command(ctx: click.Context, pool: Path, names: tuple[str, ...], as_json: boo
     from erp_trainer.sampling import sample_pool_model
     from litellm_erp.errors import SamplingError, SettingsError
 
-    loaded = load(pool)
+    loaded = load(pool).on_ray(ray_address) if engine == "ray" else load(pool)
     unknown = [name for name in names if name not in loaded.models]
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r}; {pool} has {', '.join(loaded.models)}", param_hint="--model")

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from erp_trainer.console import emit, json_option, progress
+from erp_trainer.console import emit, json_option, progress, ray_options
 
 if TYPE_CHECKING:
+    from erp_trainer.pool import RewardSpec
     from erp_trainer.promptset import Prompt
+    from erp_trainer.rewards import RewardModel
     from erp_trainer.scoring import RewardSummary, ScoreSummary
 
 
 @click.command("score", short_help="Score the sampled responses with every reward model.")
 @click.argument("pool", type=click.Path(path_type=Path))
+@ray_options
 @json_option
-def command(pool: Path, as_json: bool) -> None:
+def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bool) -> None:
     """Score whatever has been sampled for POOL (a YAML file), by every reward model it names.
 
     What is scored is never scored again: stop it whenever you like, and run it again to continue. Responses longer
@@ -27,18 +30,24 @@ def command(pool: Path, as_json: bool) -> None:
     from erp_trainer.parts import only_process
     from erp_trainer.pool import load
     from erp_trainer.promptset import read_prompt_set
+    from erp_trainer.rewards import load_reward_model
     from erp_trainer.sampling import sample_parts
     from erp_trainer.scoring import score_run
     from litellm_erp.errors import RunError
 
     loaded = load(pool)
+    reward_model: Callable[[RewardSpec], RewardModel] = load_reward_model
+    if engine == "ray":
+        from erp_trainer.cluster.scoring import loader
+
+        reward_model = loader(loaded.on_ray(ray_address).ray)
     with only_process(loaded.run):
         prompts = read_prompt_set(loaded.run)
         samples = {name: sample_parts(loaded.run, model) for name, model in loaded.models.items()}
         samples = {name: parts for name, parts in samples.items() if parts.folder.is_dir()}
         if not samples:
             raise RunError(f"{loaded.run}: nothing has been sampled; run `erp-train sample {pool}` first")
-        summary = score_run(loaded.run, prompts, samples, loaded.rewards, progress)
+        summary = score_run(loaded.run, prompts, samples, loaded.rewards, progress, reward_model)
     weights = {spec.name: spec.weight for spec in loaded.rewards}
     emit({"run": str(loaded.run), **_payload(summary, weights, prompts)}, as_json, _render)
 

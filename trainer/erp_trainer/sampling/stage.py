@@ -141,8 +141,12 @@ def open_engine(model: PoolModel) -> Engine:
         from erp_trainer.sampling.transformers_engine import TransformersEngine
 
         return TransformersEngine(model)
+    if model.engine == "ray":
+        from erp_trainer.cluster.sampling import RayEngine
+
+        return RayEngine(model)
     raise SettingsError(
-        f"models.{model.name}.engine: {model.engine!r} is not built in; use server, litellm, vllm or transformers"
+        f"models.{model.name}.engine: {model.engine!r} is not built in; use server, litellm, vllm, transformers or ray"
     )
 
 
