@@ -12,9 +12,10 @@ from erp_trainer.evaluation.report import Options, evaluation_of
 from erp_trainer.evaluation.text import WIDTH, render
 from erp_trainer.outcomes import read_outcomes
 from erp_trainer.prediction import bundle_embedder
-from erp_trainer.store import Run, create_run
+from erp_trainer.store import Run, create_run, open_run
 from litellm_erp import bundle as bundles
 from litellm_erp.cost import Price
+from litellm_erp.scoring import rank_scores
 from tests.planted import Row, planted_rows, write_outcomes
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -183,3 +184,13 @@ def test_the_seed_moves_intervals_and_not_figures(tmp_path: Path, planted_bundle
     assert payload["intervals"]["seed"] == seed
     low, high = payload["policies"]["erp λ=0"]["reward_ci"]
     assert low <= payload["policies"]["erp λ=0"]["reward"] <= high
+
+
+def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
+    bundle = bundles.load(planted_bundle)
+    embedder = bundle_embedder(bundle)
+    found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options(rivals=False))
+    embedder.close()
+    for lambda_, safety in ((0.0, True), (0.5, True), (0.5, False), (100.0, True)):
+        served = rank_scores(bundle, found.scores, lambda_, safety=safety).order[:, 0]
+        assert found.choice(lambda_, safety=safety).tolist() == served.tolist()

@@ -16,7 +16,6 @@ N_RESAMPLES = 2000
 N_RESAMPLES_AT_SCALE = 1000
 _MANY_CLUSTERS = 20_000
 _CHUNK = 4096
-_CELLS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +114,17 @@ class Resamples:
         return cls(weights, cluster)
 
     def sums(self, values_PS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over prompts, shape (S,), and over each resample, shape (R, S), of finite values."""
+        """Sums over prompts, shape (S,), and over each resample, shape (R, S), of finite values.
+
+        float32 values are resampled in float32, which is twice as fast and enough for figures near 0.
+        """
         n_clusters = self.weights_RG.shape[1]
         clustered = _by_cluster(values_PS, self.cluster_P, n_clusters)
         resampled = np.zeros((len(self.weights_RG), values_PS.shape[1]))
         for start in range(0, n_clusters, _CHUNK):
             block = clustered[start : start + _CHUNK]
             resampled += self.weights_RG[:, start : start + _CHUNK].astype(block.dtype) @ block
-        return clustered.sum(axis=0), resampled
+        return clustered.sum(axis=0, dtype=np.float64), resampled
 
     def ratios(self, numerator_PS: np.ndarray, denominator_PS: np.ndarray) -> Estimates:
         """Ratios of two sums over prompts, NaN where the denominator is 0.
@@ -132,9 +134,9 @@ class Resamples:
         numerator_PS : shape (P, S), finite
         denominator_PS : shape (P, S) or (P, 1), finite
         """
-        above, above_R = self.sums(numerator_PS)
-        below, below_R = self.sums(denominator_PS)
-        return Estimates(_divide(above, below), _divide(above_R, below_R))
+        size = numerator_PS.shape[1]
+        whole, resampled = self.sums(np.hstack([numerator_PS, denominator_PS]))
+        return Estimates(_divide(whole[:size], whole[size:]), _divide(resampled[:, :size], resampled[:, size:]))
 
     def means(self, values_PS: np.ndarray) -> Estimates:
         """Means over the prompts where a figure is not NaN.
@@ -144,9 +146,12 @@ class Resamples:
         values_PS : shape (P, S)
         """
         missing = np.isnan(values_PS)
-        if not missing.any():
-            return self.ratios(values_PS, np.ones((len(values_PS), 1)))
-        return self.ratios(np.where(missing, 0.0, values_PS), (~missing).astype(np.float64))
+        # Around a figure of their own size sums in float32 lose nothing that matters.
+        centre_S = np.where(missing, 0.0, values_PS).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        centred = np.where(missing, 0.0, values_PS - centre_S).astype(np.float32)
+        present = (~missing if missing.any() else ~missing[:, :1]).astype(np.float32)
+        found = self.ratios(centred, present)
+        return Estimates(np.where(np.isnan(found.value_S), np.nan, centre_S), found.resampled_RS + centre_S[None])
 
     def among(self, rows: np.ndarray) -> Resamples:
         """The same resamples of some prompts only, for figures about a category or a pair of models.
@@ -168,15 +173,9 @@ class Resamples:
         values_P : shape (P,), finite
         starts : the first prompt of each bin, ascending from 0
         """
-        resampled = np.empty((len(self.weights_RG), len(starts)))
-        step = max(1, _CELLS // max(1, len(values_P)))
-        for row in range(0, len(resampled), step):
-            weights = self.weights_RG[row : row + step][:, self.cluster_P].astype(np.float32)
-            below = np.add.reduceat(weights, starts, axis=1)
-            above = np.add.reduceat(weights * values_P.astype(np.float32), starts, axis=1)
-            resampled[row : row + step] = _divide(above, below)
         sizes = np.diff(np.append(starts, len(values_P)))
-        return Estimates(np.add.reduceat(values_P, starts) / sizes, resampled)
+        inside = np.repeat(np.eye(len(starts), dtype=bool), sizes, axis=0)
+        return self.means(np.where(inside, values_P[:, None], np.nan))
 
     def mean(self, values_P: np.ndarray) -> Interval:
         """Interval of one mean, over the prompts where it is not NaN; for a paired comparison pass differences."""
@@ -185,12 +184,12 @@ class Resamples:
 
 def _by_cluster(values_PS: np.ndarray, cluster_P: np.ndarray, n_clusters: int) -> np.ndarray:
     if n_clusters == len(values_PS):
-        clustered = np.empty(values_PS.shape)
+        clustered = np.empty_like(values_PS)
         clustered[cluster_P] = values_PS
         return clustered
     order = np.argsort(cluster_P, kind="stable")
     starts = np.searchsorted(cluster_P[order], np.arange(n_clusters))
-    return np.add.reduceat(values_PS[order].astype(np.float64, copy=False), starts, axis=0)
+    return np.asarray(np.add.reduceat(values_PS[order], starts, axis=0))
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:

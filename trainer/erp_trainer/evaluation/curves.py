@@ -128,16 +128,24 @@ def trace(
     present_PL = ~np.isnan(reward_PL)
     unknown_L = (np.isnan(cost_PL) & present_PL).any(axis=0)
     cost_PL = np.where(present_PL & ~unknown_L, cost_PL, np.nan)
+    figures = [reward_PL, cost_PL, oracle_P[:, None] - reward_PL, reward_PL - baseline_P[:, None]]
+    reward, cost, regret, gain = _split(resamples.means(np.hstack(figures)), len(grid))
     return Curve(
         contender,
         grid,
-        reward=resamples.means(reward_PL),
-        cost=resamples.means(cost_PL),
-        regret=resamples.means(oracle_P[:, None] - reward_PL),
-        gain=resamples.means(reward_PL - baseline_P[:, None]),
+        reward,
+        cost,
+        regret,
+        gain,
         share_LM=np.stack([outcome.share_M for outcome in outcomes]),
         prompts=int(present_PL[:, 0].sum()),
     )
+
+
+def _split(estimates: Estimates, size: int) -> list[Estimates]:
+    """Estimates of consecutive figures, ``size`` of them at a time."""
+    starts = range(0, len(estimates.value_S), size)
+    return [Estimates(estimates.value_S[i : i + size], estimates.resampled_RS[:, i : i + size]) for i in starts]
 
 
 def oracle_kind(table: Table) -> str:

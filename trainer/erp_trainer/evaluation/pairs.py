@@ -129,7 +129,7 @@ def _rows(
             areas[at], influence[:, at] = auroc(score(pair.a, pair.b), pair.draws.first_P, pair.draws.second_P)
     wins = resamples.means(share).intervals()
     known = ~np.isnan(areas)
-    _, moved = resamples.sums(np.where(known, influence, 0.0))
+    _, moved = resamples.sums(np.where(known, influence, np.float32(0.0)))
     resampled = np.where(known, np.clip(areas + moved, 0.0, 1.0), np.nan)
     estimates = Estimates(areas, resampled)
     intervals = estimates.intervals()

@@ -16,25 +16,30 @@ MAX_BINS = 15
 MIN_IN_BIN = 20
 
 
-def r_squared(predicted_P: np.ndarray, observed_P: np.ndarray, resamples: Resamples) -> Estimates:
-    """R² of one model, as Estimates of one figure; NaN where the observed rewards do not vary.
+def r_squared(predicted_PM: np.ndarray, observed_PM: np.ndarray, resamples: Resamples) -> Estimates:
+    """R² of M models, each over its prompts; NaN where the observed rewards do not vary.
 
     Parameters
     ----------
-    predicted_P, observed_P : shape (P,), finite
+    predicted_PM, observed_PM : shape (P, M); NaN where a model has no observed reward
     resamples : of the same P prompts
     """
+    present = ~np.isnan(observed_PM)
+    number_M = np.maximum(present.sum(axis=0), 1)
     # Centred first, so that rewards far from 0 lose no digits in the squares.
-    centred = observed_P - observed_P.mean()
-    sums = np.stack([(observed_P - predicted_P) ** 2, centred, centred**2, np.ones_like(centred)], axis=1)
-    whole, resampled = resamples.sums(sums)
-    if not np.ptp(observed_P):
-        return Estimates(np.full(1, np.nan), np.full((len(resampled), 1), np.nan))
-    return Estimates(_r2(whole[None]), _r2(resampled)[:, None])
+    observed = np.where(present, observed_PM, 0.0)
+    centred = np.where(present, observed_PM - observed.sum(axis=0) / number_M, 0.0)
+    error = np.where(present, observed_PM - predicted_PM, 0.0)
+    whole, resampled = resamples.sums(np.hstack([error**2, centred, centred**2, present]))
+    shape = (len(resampled), 4, observed_PM.shape[1])
+    constant_M = np.array([not np.ptp(column[rows]) if rows.any() else True
+                           for column, rows in zip(observed_PM.T, present.T, strict=True)])  # fmt: skip
+    value = np.where(constant_M, np.nan, _r2(whole.reshape(1, *shape[1:]))[0])
+    return Estimates(value, np.where(constant_M, np.nan, _r2(resampled.reshape(shape))))
 
 
-def _r2(sums_R4: np.ndarray) -> np.ndarray:
-    sse, total, squares, number = sums_R4.T
+def _r2(sums_R4M: np.ndarray) -> np.ndarray:
+    sse, total, squares, number = (sums_R4M[:, i] for i in range(4))
     sst = squares - np.divide(total**2, number, out=np.zeros_like(number), where=number > 0)
     # A resample of one value is constant also where its squares do not cancel to the last digit.
     varies = sst > 1e-12 * squares
@@ -109,41 +114,43 @@ def model_measures(
 ) -> dict[str, dict[str, Any]]:
     """Everything about each model's predictions on the test prompts, by model name."""
     categories = sorted(set(test.categories_P.tolist()) - {""})
+    rewards, predicted_PM = test.rewards_PM, predicted_PM.astype(np.float64)
+    noise_PM = np.full(rewards.shape, np.nan) if test.noise_PM is None else test.noise_PM
+    inside = {category: np.flatnonzero(test.categories_P == category) for category in categories}
+    overall = r_squared(predicted_PM, rewards, resamples).intervals()
+    within = {
+        category: r_squared(predicted_PM[rows], rewards[rows], resamples.among(rows)).intervals()
+        for category, rows in inside.items()
+    }
+    means = resamples.means(rewards).intervals()
     measures = {}
     for m, name in enumerate(test.models):
-        rows = np.flatnonzero(~np.isnan(test.rewards_PM[:, m]))
-        observed, predicted = test.rewards_PM[rows, m], predicted_PM[rows, m].astype(np.float64)
-        error_at = std_error_PM[rows, m]
-        noise = np.full(len(rows), np.nan) if test.noise_PM is None else test.noise_PM[rows, m]
-        resampled = resamples.among(rows)
-        r2 = r_squared(predicted, observed, resampled).intervals()[0]
-        inside = {category: np.flatnonzero(test.categories_P[rows] == category) for category in categories}
-        mean = resampled.mean(observed)
-        cost = test.realised_cost_PM[rows, m]
+        present = ~np.isnan(rewards[:, m])
+        rows = np.flatnonzero(present)
+        observed, predicted, error_at = rewards[rows, m], predicted_PM[rows, m], std_error_PM[rows, m]
         error = observed - predicted
+        own = {category: at[present[at]] for category, at in inside.items() if present[at].any()}
         measures[name] = {
-            "r2": r2.mean,
-            "r2_ci": [r2.low, r2.high],
+            "r2": overall[m].mean,
+            "r2_ci": [overall[m].low, overall[m].high],
             "r2_by_category": {
-                category: _r2_within(predicted[at], observed[at], resampled.among(at))
-                for category, at in inside.items()
-                if len(at)
+                category: {
+                    "r2": within[category][m].mean,
+                    "ci": [within[category][m].low, within[category][m].high],
+                    "prompts": len(at),
+                }
+                for category, at in own.items()
             },
-            "ceiling": noise_ceiling(observed, noise),
+            "ceiling": noise_ceiling(observed, noise_PM[rows, m]),
             "ceiling_by_category": {
-                category: noise_ceiling(observed[at], noise[at]) for category, at in inside.items() if len(at)
+                category: noise_ceiling(rewards[at, m], noise_PM[at, m]) for category, at in own.items()
             },
-            "mean_reward": mean.mean,
-            "mean_reward_ci": [mean.low, mean.high],
-            "cost_usd": float(cost.mean()),
+            "mean_reward": means[m].mean,
+            "mean_reward_ci": [means[m].low, means[m].high],
+            "cost_usd": float(test.realised_cost_PM[rows, m].mean()),
             "prompts": len(rows),
             "standardised_error": float(np.sqrt(np.mean((error / np.where(error_at > 0, error_at, np.nan)) ** 2))),
-            "calibration": calibration(predicted, observed, resampled),
+            "calibration": calibration(predicted, observed, resamples.among(rows)),
             "error_calibration": error_calibration(error, error_at),
         }
     return measures
-
-
-def _r2_within(predicted_P: np.ndarray, observed_P: np.ndarray, resamples: Resamples) -> dict[str, Any]:
-    r2 = r_squared(predicted_P, observed_P, resamples).intervals()[0]
-    return {"r2": r2.mean, "ci": [r2.low, r2.high], "prompts": len(observed_P)}

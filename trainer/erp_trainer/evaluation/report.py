@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ from erp_trainer.store import Run
 from litellm_erp.bundle import Bundle
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import RunError
-from litellm_erp.scoring import Scores, rank_among, score
+from litellm_erp.scoring import Scores, score, trust
 
 # A long table is measured at every other λ of the bundle's frontier.
 _MANY_PROMPTS = 20_000
@@ -82,10 +82,13 @@ class Evaluation:
         return self._choose(self.test, lambda_, safety=safety)
 
     def _choose(self, table: Table, lambda_: float, *, safety: bool = True) -> np.ndarray:
-        reward = self.scores.expected_reward.copy()
-        reward[:, self.measured] = np.where(np.isnan(table.rewards_PM), np.nan, reward[:, self.measured])
-        recorded = replace(self.scores, expected_reward=reward)
-        return rank_among(self.bundle, recorded, lambda_, self.measured, 0, safety=safety).order[:, 0]
+        return table.choose(
+            self.predicted_PM,
+            lambda_,
+            mean_reward_M=self.bundle.mean_reward_M[self.measured] if safety and self.bundle.manifest.safety else None,
+            trust=trust(self.bundle, self.scores, lambda_)[:, None],
+            expected_cost_PM=self.scores.cost[:, self.measured],
+        )
 
     @property
     def predicted_PM(self) -> np.ndarray:
