@@ -38,6 +38,7 @@ OPTIONS = {
     "dtype": cpu_dtype(),
     "enforce_eager": True,
     "enable_chunked_prefill": False,
+    "block_size": 32,
 }
 WARM_UP = 8
 Rate = Callable[[list[Prompt], Sampling], float]

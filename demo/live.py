@@ -182,7 +182,7 @@ def small_models(python: Path, names: Sequence[str]) -> Path:
 def main() -> int:
     """Run the demo; 0 done, 1 failed, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m demo.live", description=__doc__)
-    parser.add_argument("--per-kind", type=int, default=16, help=f"questions of each of {len(KINDS)} kinds, at most 32")
+    parser.add_argument("--per-kind", type=int, default=9, help=f"questions of each of {len(KINDS)} kinds, at most 32")
     parser.add_argument("--k", type=int, default=Drawn().k, help="samples of each question and member")
     parser.add_argument("--one-model", action="store_true", help="all members on one model, under three prompts")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything it writes")

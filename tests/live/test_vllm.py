@@ -21,7 +21,13 @@ pytestmark = pytest.mark.vllm
 
 PROMPTS = [Prompt(f"p{i}", f"Write a sentence about the number {i}.") for i in range(12)]
 LONG = Prompt("long", "word " * 2000)
-OPTIONS = {"max_model_len": 1024, "enforce_eager": True, "dtype": cpu_dtype(), "enable_chunked_prefill": False}
+OPTIONS = {
+    "max_model_len": 1024,
+    "enforce_eager": True,
+    "dtype": cpu_dtype(),
+    "enable_chunked_prefill": False,
+    "block_size": 32,
+}
 
 
 @pytest.fixture
