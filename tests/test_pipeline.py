@@ -143,6 +143,27 @@ def test_a_model_that_is_down_is_named_and_the_others_are_sampled(tmp_path, stub
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def sometimes(pairs):
+    """NaN for some prompts."""
+    return [float("nan") if "(7)" in str(pair.prompt) else len(str(pair.prompt)) % 5 for pair in pairs]
+
+
+def test_whatever_was_left_out_is_counted_in_the_final_summary(tmp_path, stub):
+    own = [{"kind": "callable", "callable": "tests.test_pipeline:sometimes"}]
+    pool = write_pool(tmp_path, stub, prompts=60, rewards=own)
+    with (tmp_path / "questions.jsonl").open("a") as questions:
+        questions.write(json.dumps({"prompt_id": "long", "prompt": "word " * 2000}) + "\n")
+    stub.set_mode("big", "context:1000")
+    stub.set_mode("small", "empty")
+    done = run("run", pool)
+    assert done.exit_code == 0, done.output
+    assert "skipped, context: 1" in done.stdout
+    found = json.loads(run("run", pool, "--json").stdout)
+    assert found["models"]["big"] | {"skipped": {"context": 1}, "unscored": 1, "prompts": 59} == found["models"]["big"]
+    assert found["models"]["small"]["empty"] == found["models"]["small"]["samples"] == 2 * 60
+    assert found["rewards"]["callable"]["skipped"] == {"nan reward": 2, "not sampled": 1}
+
+
 def test_two_reward_models_are_combined_and_the_manifest_says_how(tmp_path, stub):
     rewards = [
         {"kind": "callable", "callable": "tests.test_pipeline:worth", "needs_reference": True, "weight": 3},

@@ -1,11 +1,13 @@
 """The two reward models of the paper that transformers loads, and any classifier: beside what their cards compute."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from erp_trainer import pool as pools
 from erp_trainer.rewards import Pair, load_reward_model
 from erp_trainer.rewards.base import RewardModel
 from erp_trainer.rewards.local import LocalModel
@@ -148,6 +150,23 @@ def test_weights_without_a_head_are_refused_not_made_up(tmp_path: Path) -> None:
     torch.save({k: v for k, v in weights.items() if "classifier" not in k}, folder / "pytorch_model.bin")
     with pytest.raises(SettingsError, match=r"no weights for classifier\.bias"):
         rewards(load_reward_model(spec("text-pair", model=str(folder))))
+
+
+def test_a_folder_is_looked_for_beside_the_pool_file_and_its_identity_is_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reward_models.openassistant(tmp_path / "pools" / "own")
+    document = {"prompts": {}, "models": {}, "rewards": [{"kind": "text-pair", "model": "own"}]}
+    (tmp_path / "pools" / "pool.yaml").write_text(json.dumps(document))
+    monkeypatch.chdir(tmp_path)
+    identities = []
+    for path in (Path("pools/pool.yaml"), tmp_path / "pools" / "pool.yaml"):
+        (named,) = pools.load(path).rewards
+        model = load_reward_model(named)
+        identities.append(model.identity())
+        assert len(rewards(model)) == len(PAIRS)
+    assert identities[0] == identities[1]
+    assert identities[0]["model"] == "own"
 
 
 def test_other_weights_under_the_same_name_are_another_identity(tmp_path: Path) -> None:

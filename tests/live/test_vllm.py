@@ -82,26 +82,23 @@ def test_through_litellm_the_same_server_gives_k_samples(tmp_path, served):
     assert (summary.sampled, dict(summary.skipped), summary.failed) == (12, {"context": 1}, 0)
 
 
-def test_vllm_in_a_child_process_gives_k_samples_and_leaves_no_process(tmp_path, in_process):
+def test_vllm_in_a_child_process_gives_k_samples_and_leaves_no_process(tmp_path, served, in_process):
     engine = VLLMEngine(in_process)
     group = engine._process.pid
     summary = sample_pool_model(tmp_path, [*PROMPTS, LONG], in_process, engine=engine)
     assert (summary.sampled, dict(summary.skipped), summary.failed) == (12, {"context": 1}, 0)
     check_samples(tmp_path, in_process)
+    assert greedy(tmp_path, in_process, engine) == greedy(tmp_path, served, None)
     engine.close()
     assert gone(group, within_s=0)
 
 
-def test_temperature_0_is_the_same_from_a_server_and_in_process(tmp_path, served, in_process):
-    greedy = Sampling(k=2, max_tokens=8, temperature=0.0)
-    texts = []
-    for model in (served, in_process):
-        model = dataclasses.replace(model, sampling=greedy)
-        sample_pool_model(tmp_path / model.engine, PROMPTS[:4], model)
-        texts.append(
-            {r["prompt_id"]: r["samples"][0]["text"].split()[:3] for r in sample_parts(tmp_path / model.engine, model)}
-        )
-    assert texts[0] == texts[1]
+def greedy(folder: Path, model: PoolModel, engine: VLLMEngine | None) -> dict[str, list[str]]:
+    """The first words at temperature 0, where a server and a child must agree."""
+    model = dataclasses.replace(model, sampling=Sampling(k=2, max_tokens=8, temperature=0.0))
+    sample_pool_model(folder / model.engine, PROMPTS[:4], model, engine=engine)
+    records = sample_parts(folder / model.engine, model)
+    return {record["prompt_id"]: record["samples"][0]["text"].split()[:3] for record in records}
 
 
 def test_a_model_that_vllm_cannot_load_is_a_clear_error(tmp_path, in_process):
@@ -112,7 +109,7 @@ def test_a_model_that_vllm_cannot_load_is_a_clear_error(tmp_path, in_process):
 def test_a_child_whose_parent_was_killed_ends_by_itself(tmp_path, in_process):
     pool = write_pool(tmp_path, {"smol": {"model": in_process.model, "engine": "vllm"}}, 200, max_tokens=24)
     process = start_sample(pool)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not keys(pool) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     (group,) = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
@@ -120,7 +117,7 @@ def test_a_child_whose_parent_was_killed_ends_by_itself(tmp_path, in_process):
     process.kill()
     process.communicate()
     assert before
-    assert gone(group, within_s=30)
+    assert gone(group, within_s=120)
 
 
 def test_the_command_killed_half_way_continues_where_it_was(tmp_path, vllm_server):
