@@ -93,7 +93,8 @@ class Live:
     def _servers(self) -> Iterator[dict[str, str]]:
         served = sorted({member.served for member in self.members})
         self._say(f"starting vLLM for {' and '.join(pools.FOLDERS[name] for name in served)}")
-        with ExitStack() as stack, ThreadPoolExecutor(len(served)) as threads:
+        # Interrupted while they start, they are stopped first, which ends the threads that wait for them.
+        with ThreadPoolExecutor(len(served)) as threads, ExitStack() as stack:
             processes = {
                 name: VLLMProcess(
                     self.python,
