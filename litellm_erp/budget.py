@@ -16,6 +16,7 @@ import numpy as np
 
 from litellm_erp.errors import SettingsError
 from litellm_erp.section import Section
+from litellm_erp.windows import is_timezone
 
 Goal = Literal["lambda", "budget_usd_per_1k_requests", "min_quality", "budget_usd"]
 GOALS: tuple[Goal, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality", "budget_usd")
@@ -95,6 +96,13 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _timezone(entry: Section) -> str:
+    name = entry.text("timezone", "UTC")
+    if not is_timezone(name):
+        raise entry.wrong("timezone", _short(name), "a time zone that this machine knows; pip install tzdata")
+    return name
+
+
 def _window(entry: Section, goal: Goal) -> Window | None:
     if goal != "budget_usd":
         if extra := sorted(_WINDOW_KEYS & set(entry)):
@@ -102,7 +110,7 @@ def _window(entry: Section, goal: Goal) -> Window | None:
         return None
     return Window(
         per=cast(Per, entry.choice("per", get_args(Per))),
-        timezone=entry.text("timezone", "UTC"),
+        timezone=_timezone(entry),
         on_exhausted=cast(OnExhausted, entry.choice("on_exhausted", get_args(OnExhausted), "cheapest")),
         count=cast(Count, entry.choice("count", get_args(Count), "group")),
     )

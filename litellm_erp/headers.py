@@ -7,6 +7,7 @@ from typing import Any
 
 from litellm_erp.routing import Decision
 from litellm_erp.settings import HeaderLevel
+from litellm_erp.spending import Ticket
 from litellm_erp.tenancy import Grant
 
 
@@ -20,10 +21,12 @@ class Note(dict[str, object]):
     ----------
     grant : whose goals it was decided by, for whoever counts what it cost; None where nothing was decided
     draw : the request's own number in [0, 1), the same at every pick
+    ticket : what budgets hold back for it
     """
 
     grant: Grant | None = None
     draw: float | None = None
+    ticket: Ticket | None = None
 
     @property
     def group(self) -> str:

@@ -70,6 +70,11 @@ class State:
     mixtures: dict[Policy, Mixture] = field(default_factory=dict)
     offers: dict[tuple[Member, ...], Offer] = field(default_factory=dict)
 
+    def price_of(self, model: str) -> Price | None:
+        """The bundle's price of a pool model; None where it has none."""
+        column = self.column.get(model)
+        return None if column is None else self.bundle.manifest.models[column].price
+
     def mixture_of(self, policy: Policy) -> Mixture:
         """λ of a policy on this bundle's frontier, solved once."""
         found = self.mixtures.get(policy)
@@ -351,7 +356,7 @@ class RoutedGroup:
 
 
 def _reason(agreed: Terms, *, leaned: bool) -> str:
-    if agreed.exhausted == "cheapest":
+    if agreed.exhausted in ("cheapest", "reject"):
         return "exhausted"
     return "safe-default" if leaned else "routed"
 

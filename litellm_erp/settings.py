@@ -5,6 +5,7 @@
     erp_settings:
       log_decisions: false             # one JSON line per decision on stderr; never the prompt
       reload_s: 2                      # how often a bundle folder is looked at for a new bundle; 0 never
+      redis: {url: os.environ/REDIS_URL}   # and prefix, every_s; without it, LiteLLM's own Redis, if there is one
       groups:
         erp-auto:                      # the routing group's name
           bundle: ./bundle             # relative to this file
@@ -75,6 +76,26 @@ class EmbedderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """Where budgets are shared with other processes.
+
+    Attributes
+    ----------
+    url : None takes the Redis that LiteLLM itself is configured with, if any
+    prefix : of every key; proxies with the same one share their budgets
+    every_s : seconds between two exchanges
+    """
+
+    url: str | None = None
+    prefix: str = "litellm_erp"
+    every_s: float = 1.0
+
+    def __repr__(self) -> str:
+        # A URL may hold a password.
+        return f"RedisSettings(prefix={self.prefix!r}, every_s={self.every_s})"
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSettings:
     """One routing group."""
 
@@ -97,6 +118,7 @@ class Settings:
     groups: Mapping[str, GroupSettings]
     log_decisions: bool = False
     reload_s: float = 2.0
+    redis: RedisSettings = RedisSettings()
 
 
 def load(path: Path | str) -> Settings | None:
@@ -125,7 +147,7 @@ def parse(value: object, source: Path) -> Settings:
     ------
     SettingsError : names the file and the key
     """
-    top = Section(value, f"{source}: erp_settings", SettingsError, {"groups", "log_decisions", "reload_s"})
+    top = Section(value, f"{source}: erp_settings", SettingsError, _TOP_KEYS)
     groups = top.section("groups")
     if not groups.value:
         raise groups.wrong(None, None, "at least one routing group")
@@ -134,9 +156,20 @@ def parse(value: object, source: Path) -> Settings:
         groups={name: _group(name, groups.section(name, _GROUP_KEYS), source) for name in groups},
         log_decisions=top.boolean("log_decisions", False),
         reload_s=top.number("reload_s", 2.0, low=0.0),
+        redis=_redis(top),
     )
 
 
+def _redis(top: Section) -> RedisSettings:
+    entry = top.section("redis", {"url", "prefix", "every_s"}, default={})
+    return RedisSettings(
+        url=_secret(entry, "url", "os.environ/REDIS_URL"),
+        prefix=entry.text("prefix", "litellm_erp"),
+        every_s=entry.number("every_s", 1.0, low=0.05, high=60.0),
+    )
+
+
+_TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis"}
 _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "teams"}
 
 
@@ -176,20 +209,20 @@ def _embedder(group: Section, source: Path) -> EmbedderSettings:
     return EmbedderSettings(
         timeout_s=entry.number("timeout_ms", 250.0, low=1.0) / 1000.0,
         url=entry.optional_text("url"),
-        api_key=_secret(entry),
+        api_key=_secret(entry, "api_key", "os.environ/EMBEDDING_API_KEY"),
         directory=source.parent / directory if directory else None,
         trust_remote_code=entry.boolean("trust_remote_code", False),
     )
 
 
-def _secret(entry: Section) -> str | None:
+def _secret(entry: Section, key: str, example: str) -> str | None:
     """Secrets stand in the environment, as everywhere in a LiteLLM config."""
-    reference = entry.optional_text("api_key")
+    reference = entry.optional_text(key)
     if reference is None:
         return None
-    where = entry.at("api_key")
+    where = entry.at(key)
     if not reference.startswith(_REFERENCE):
-        raise SettingsError(f"{where}: expected a reference such as os.environ/EMBEDDING_API_KEY, not the key itself")
+        raise SettingsError(f"{where}: expected a reference such as {example}, not the {key.split('_')[-1]} itself")
     name = reference.removeprefix(_REFERENCE)
     if name not in os.environ:
         raise SettingsError(f"{where}: environment variable {name} is not set")

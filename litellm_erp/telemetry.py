@@ -24,13 +24,15 @@ class Metrics:
         try:
             from prometheus_client import Counter, Gauge, Histogram
         except ImportError:
-            self._decisions = self._seconds = self._reloads = self._loaded = None
+            self._decisions = self._seconds = self._reloads = self._loaded = self._shared = self._lost = None
             return
         self._children: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._decisions = Counter("erp_decisions", "Routing decisions", ["group", "model", "reason"])
         self._seconds = Histogram("erp_decision_seconds", "Time of a decision", ["group"], buckets=_BUCKETS_S)
         self._reloads = Counter("erp_bundle_reloads", "Bundle reloads", ["group", "outcome"])
         self._loaded = Gauge("erp_bundle_loaded", "1 for the bundle in use", ["group", "bundle"])
+        self._shared = Gauge("erp_budgets_shared", "1 while Redis answers, 0 while it is lost")
+        self._lost = Counter("erp_redis_failures", "Exchanges with Redis that failed")
 
     def decision(self, group: str, model: str, reason: str, seconds: float) -> None:
         """Count one decision; ``reason`` has few values, so it is safe as a label."""
@@ -53,6 +55,13 @@ class Metrics:
             if previous is not None and previous != bundle:
                 self._loaded.remove(group, previous)
             self._loaded.labels(group, bundle).set(1)
+
+    def shared(self, connected: bool) -> None:
+        """Say whether budgets are shared with other processes just now."""
+        if self._shared is not None and self._lost is not None:
+            self._shared.set(float(connected))
+            if not connected:
+                self._lost.inc()
 
 
 metrics = Metrics()

@@ -91,7 +91,8 @@ def terms(
         if least > lambda_:
             lambda_, deciding = least, floor
     gone = _gone(group, grant, pacer)
-    if gone == "cheapest":
+    # What should have been refused and was not, after a fallback or without a proxy, costs as little as it can.
+    if gone in ("cheapest", "reject"):
         lambda_ = MAX_LAMBDA
     return Terms(lambda_, deciding, clamped=lambda_ != wanted, exhausted=gone)
 

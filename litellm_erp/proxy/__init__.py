@@ -24,6 +24,7 @@ from litellm import Router, model_cost
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import settings as settings_file
+from litellm_erp.accounting import NOTE_KEY, Accounting, metadata_of
 from litellm_erp.checks import Finding, check_router, router_view
 from litellm_erp.deployments import MemberTable, needs, ordered
 from litellm_erp.embedding import Embedder
@@ -42,7 +43,6 @@ from litellm_erp.wish import read_wish
 
 __all__ = ["ErpRouter", "attach", "erp_router"]
 
-_NOTE_KEY = "litellm_erp"
 _LOOK_EVERY_S = 10.0
 _START_S = 60
 _MAX_TEAMS = 10_000
@@ -77,8 +77,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._embedder = embedder
         self._access = Access(self.members, lambda: self._router or _router_of_process())
         self._drawn = time.time() % 1.0
-        self.pacer: Pacer | None = None
         self.ledger = Ledger()
+        self.accounting = Accounting(self.groups, self.members, self.ledger, _redis_of_process)
+        self.pacer: Pacer = self.accounting.book
         self._seen: dict[str, Tenant] = {}
         self._next_look = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -92,13 +93,15 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def _configure(self, settings: Settings | None) -> None:
         if settings is None:
             return
-        self.groups = {
+        loaded = {
             name: RoutedGroup(
                 group, self.members, embedder=self._embedder, reload_s=settings.reload_s, pacer=self.pacer
             )
             for name, group in settings.groups.items()
         }
+        self.groups.update(loaded)
         self._settings = settings
+        self.accounting.redis = settings.redis
         if settings.log_decisions:
             log_decisions_to_stderr()
         for name, group in self.groups.items():
@@ -127,6 +130,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         Never raises: an internal error leaves LiteLLM's own order, is counted, and is named in a header.
         """
         self._look_around()
+        self.accounting.keep_sharing()
         group = self.groups.get(model)
         if group is None or not healthy_deployments:
             return healthy_deployments
@@ -136,7 +140,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         offered = healthy_deployments
         # The one place on the request path that catches broadly: no user's request fails because of routing.
         try:
-            metadata = _metadata(request)
+            metadata = metadata_of(request)
             note = _note(metadata, model)
             failed = note.failed(metadata)
             tenant = Tenant.from_metadata(metadata)
@@ -165,6 +169,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             )
             result = ordered(offered, members, {name: i + 1 for i, name in enumerate(decision.models)}, failed)
             note.decided(decision, granted, retry=bool(failed))
+            self.accounting.reserve(model, note, granted, decision)
             self._record(model, note, decision, tenant, started)
         except Exception as e:
             note.fell_back(_why(e))
@@ -182,7 +187,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """Say in headers which pool model really served, and why it ranked where it did."""
-        note = _metadata(data).get(_NOTE_KEY)
+        note = metadata_of(data).get(NOTE_KEY)
         if not isinstance(note, Note) or note.group not in self.groups:
             return None
         served = self.members.by_id(_served_id(data, litellm_call_info or {}))
@@ -191,6 +196,28 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             # The request failed: whoever was tried last has not served it.
             return response_headers(note, note.model, "none" if level == "none" else "reason")
         return response_headers(note, None if served is None else served.pool_model, level)
+
+    async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
+        """Refuse a request whose budget is spent and says ``on_exhausted: reject``: HTTP 429, before any routing.
+
+        Here, because whatever a later hook raises LiteLLM retries.
+        """
+        refusal = self.accounting.refusal(data)
+        if refusal is not None:
+            raise refusal
+        return data
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Count what an answer cost; streams report once, at their end."""
+        self.accounting.succeeded(kwargs, response_obj)
+
+    async def async_post_call_failure_hook(
+        self, request_data: Any, original_exception: Any, user_api_key_dict: Any, traceback_str: Any = None
+    ) -> None:
+        """Give back what was held for a request that failed after all its tries."""
+        note = metadata_of(request_data).get(NOTE_KEY)
+        if isinstance(note, Note):
+            self.accounting.failed(note)
 
     def tenants(self) -> list[Tenant]:
         """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""
@@ -281,6 +308,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             if _router_of_process() is not None:
                 break
             await asyncio.sleep(1)
+        self.accounting.keep_sharing()
         await asyncio.to_thread(self._look)
 
 
@@ -317,17 +345,11 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
     return callback
 
 
-def _metadata(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata that LiteLLM itself uses for this request; an empty one where there is none."""
-    found = request.get("litellm_metadata") if "litellm_metadata" in request else request.get("metadata")
-    return found if isinstance(found, dict) else {}
-
-
 def _note(metadata: dict[str, Any], group: str) -> Note:
     """The request's note: made on the first pick and changed in place, since fallbacks copy the metadata."""
-    note = metadata.get(_NOTE_KEY)
+    note = metadata.get(NOTE_KEY)
     if not isinstance(note, Note):
-        note = metadata[_NOTE_KEY] = Note()
+        note = metadata[NOTE_KEY] = Note()
     note.group = group
     return note
 
@@ -372,6 +394,12 @@ def _model_info(model: str) -> Mapping[str, Any] | None:
 
 def _proxy_server() -> Any:
     return sys.modules.get("litellm.proxy.proxy_server")
+
+
+def _redis_of_process() -> Any:
+    """LiteLLM's own Redis: the proxy's (REDIS_* or ``cache_params``), else the router's (``router_settings``)."""
+    found = getattr(_proxy_server(), "redis_usage_cache", None)
+    return found or getattr(getattr(_router_of_process(), "cache", None), "redis_cache", None)
 
 
 def _router_of_process() -> Router | None:

@@ -1,0 +1,70 @@
+"""Counters that processes share: nothing is counted twice, nothing is lost that somebody remembers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from litellm_erp.counters import Counters
+
+KEY, EXPIRES = "window|g|a|day|0", 1e12
+
+
+class Store:
+    """What a Redis does with them."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+
+    def exchange(self, counters: Counters, *, answered: bool = True) -> None:
+        for key, (_, shares) in counters.outgoing(0.0).items():
+            for field, value in shares.items():
+                self.held[field] = max(value, self.held.get(field, 0))
+            if answered:
+                counters.merge(key, dict(self.held))
+
+
+def add(counters: Counters, amount: int) -> None:
+    counters.add(KEY, "s", amount, expires_s=EXPIRES, now_s=0.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 100), st.booleans(), st.integers(0, 9)), max_size=60))
+def test_every_amount_counts_once_whatever_answers_and_stores_get_lost(steps: list[tuple[int, int, bool, int]]) -> None:
+    processes, store = [Counters(name) for name in "abc"], Store()
+    for process in processes:
+        process.watch(KEY, expires_s=EXPIRES, now_s=0.0)
+    for who, amount, answered, fate in steps:
+        add(processes[who], amount)
+        store.exchange(processes[who], answered=answered)
+        if fate == 0:
+            store.held.clear()
+    for _ in range(3):
+        for process in processes:
+            process.exchange_all()
+            store.exchange(process)
+    total = sum(amount for _, amount, _, _ in steps)
+    assert [process.total(KEY, "s") for process in processes] == [total] * 3
+
+
+def test_what_a_process_that_is_gone_has_spent_stays() -> None:
+    store, first = Store(), Counters("first")
+    add(first, 7)
+    store.exchange(first)
+    second = Counters("second")
+    second.watch(KEY, expires_s=EXPIRES, now_s=0.0)
+    store.exchange(second)
+    assert second.total(KEY, "s") == 7
+
+
+def test_alone_the_others_are_taken_to_go_on_alike() -> None:
+    store, here = Store(), Counters("here")
+    add(here, 10)
+    store.exchange(here)
+    here.apart = 4
+    add(here, 5)
+    assert here.total(KEY, "s") == 10 + 4 * 5
+
+
+def test_keys_are_forgotten_when_their_time_has_passed() -> None:
+    counters = Counters("one")
+    counters.add(KEY, "s", 1, expires_s=10.0, now_s=0.0)
+    counters.forget_expired(11.0)
+    assert counters.total(KEY, "s") == 0

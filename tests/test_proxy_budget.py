@@ -1,0 +1,123 @@
+"""Budgets in a real proxy: what counts, who is refused, and how."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from demo.proxy_process import ProxyProcess, StubProcess
+from tests.conftest import StartProxy
+from tests.harness import GROUP, MODELS, PRICES, TEXT_ROUTES, ask, proxy_config, write_keys
+
+pytestmark = pytest.mark.proxy
+
+TEAMS = {
+    "broke": {"budget_usd": 0, "per": "day", "on_exhausted": "reject"},
+    "poor": {"budget_usd": 0, "per": "day"},
+    "rich": {"budget_usd": 50, "per": "day", "timezone": "Europe/Berlin"},
+    "counted": {"budget_usd": 50, "per": "month"},
+    "listed": {"budget_usd": 50, "per": "month"},
+    "cached": {"budget_usd": 50, "per": "month"},
+    "failing": {"budget_usd": 50, "per": "month"},
+}
+
+
+@pytest.fixture(scope="module")
+def proxy(
+    start_module_proxy: StartProxy,
+    stub_process: StubProcess,
+    planted_bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ProxyProcess:
+    settings = {"groups": {GROUP: {"bundle": str(planted_bundle), "policy": {"lambda": 0}, "teams": TEAMS}}}
+    cache = {"cache": True, "cache_params": {"type": "local", "supported_call_types": ["acompletion"]}}
+    keys = write_keys(
+        tmp_path_factory.mktemp("keys") / "keys.json", {f"sk-{name}": {"team_id": name} for name in TEAMS}
+    )
+    stub_process.reset()
+    return start_module_proxy(proxy_config(stub_process, erp_settings=settings, litellm_settings=cache), env=keys)
+
+
+def spent(proxy: ProxyProcess, team: str) -> dict[str, Any]:
+    """The team's window as ``GET /erp/teams/{id}`` shows it."""
+    answer = httpx.get(
+        f"{proxy.base_url}/erp/teams/{team}", headers={"Authorization": f"Bearer sk-{team}"}, trust_env=False
+    )
+    found: dict[str, Any] = answer.json()["teams"][0]["window"]
+    return found
+
+
+def until(check: Callable[[], bool]) -> None:
+    """LiteLLM reports an answer some time after it."""
+    deadline = time.monotonic() + 30.0
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def cost_of(stub: StubProcess) -> float:
+    """What all answers of the stub cost, from its own records."""
+    return sum(
+        (r["prompt_tokens"] * PRICES[r["model"]][0] + r["completion_tokens"] * PRICES[r["model"]][1]) / 1e6
+        for r in stub.requests()
+        if r["status"] == 200
+    )
+
+
+@pytest.mark.parametrize(("route", "stream"), TEXT_ROUTES)
+def test_a_spent_budget_that_rejects_is_a_429_and_asks_no_model(
+    proxy: ProxyProcess, stub: StubProcess, route: str, stream: bool
+) -> None:
+    answer = ask(proxy, route=route, stream=stream, key="sk-broke")
+    assert answer.status == 429
+    assert "budget of 0 USD per day for 'erp-auto' is spent" in answer.text
+    assert stub.requests() == []
+
+
+def test_a_spent_budget_that_goes_on_serves_from_the_cheapest(proxy: ProxyProcess, stub: StubProcess) -> None:
+    answer = ask(proxy, "alpha question one", key="sk-poor")
+    assert (answer.status, answer.model, answer.erp["reason"]) == (200, "small", "exhausted")
+
+
+def test_a_budget_with_money_left_routes(proxy: ProxyProcess, stub: StubProcess) -> None:
+    answer = ask(proxy, key="sk-rich")
+    assert answer.status == 200
+    assert answer.erp["reason"] in ("routed", "safe-default")
+
+
+def test_every_route_counts_what_it_really_cost_once(proxy: ProxyProcess, stub: StubProcess) -> None:
+    # Streamed /v1/completions report no usage in the stub, so that LiteLLM counts tokens itself.
+    routes = [(route, stream) for route, stream in TEXT_ROUTES if (route, stream) != ("completions", True)]
+    for route, stream in routes:
+        assert ask(proxy, f"counted {route} {stream}", route=route, stream=stream, key="sk-counted").status == 200
+    until(lambda: spent(proxy, "counted")["spent_usd"] >= cost_of(stub) * 0.999)
+    assert spent(proxy, "counted")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
+    until(lambda: spent(proxy, "counted")["reserved_usd"] < 1e-9)
+
+
+def test_a_price_that_litellm_has_lost_is_ours(proxy: ProxyProcess, stub: StubProcess) -> None:
+    # After a list prompt, LiteLLM says that streamed /v1/messages of the same deployment are free.
+    for number in range(4):
+        ask(proxy, ["some", f"list {number}"], route="completions", key="sk-listed")  # type: ignore[arg-type]
+        ask(proxy, f"list {number}", route="messages", stream=True, key="sk-listed")
+    until(lambda: spent(proxy, "listed")["spent_usd"] >= cost_of(stub) * 0.999)
+    assert spent(proxy, "listed")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
+
+
+def test_a_cached_answer_is_free(proxy: ProxyProcess, stub: StubProcess) -> None:
+    for _ in range(3):
+        assert ask(proxy, "the same again", key="sk-cached").status == 200
+    assert len(stub.requests()) < 3
+    until(lambda: spent(proxy, "cached")["reserved_usd"] < 1e-9)
+    assert spent(proxy, "cached")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
+
+
+def test_a_request_that_fails_gives_back_what_was_held(proxy: ProxyProcess, stub: StubProcess) -> None:
+    for model in MODELS:
+        stub.set_mode(model, "500")
+    assert ask(proxy, "will fail", key="sk-failing").status == 500
+    until(lambda: spent(proxy, "failing")["reserved_usd"] < 1e-9)
+    assert spent(proxy, "failing")["spent_usd"] == 0
