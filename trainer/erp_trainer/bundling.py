@@ -71,6 +71,29 @@ def fit_bundle(
     """
     outcomes = run.outcomes()
     embedded = embed_run(run, outcomes, embedder, advance)
+    return fit_embedded(run, outcomes, embedded, embedder, out, policy=policy, preset=preset, beta=beta, seed=seed)
+
+
+def fit_embedded(
+    run: Run,
+    outcomes: Outcomes,
+    embedded: EmbeddedPrompts,
+    embedder: Embedder,
+    out: Path,
+    *,
+    policy: str = "erp",
+    preset: Preset = "best",
+    beta: float | None = None,
+    seed: int = 0,
+    refit: Callable[[FittedERP], FittedERP] = lambda fitted: fitted,
+    restate: Callable[[Manifest], Manifest] = lambda manifest: manifest,
+) -> Bundle:
+    """The rest of `fit_bundle`, on outcomes and vectors that need not be all of the run's.
+
+    Parameters
+    ----------
+    refit, restate : put what is known of all rows in place of what these rows say, in the fit and in the manifest
+    """
     train = np.array([split == "train" for split in outcomes.splits])
     if not train.any():
         raise FitError(f"{run.path}: no row has split 'train'; import the outcomes again, or without a split column")
@@ -82,11 +105,12 @@ def fit_bundle(
         tables = with_expected_tokens(tables, embedded.input_tokens_P[train], head.out_of_fold_PM, run.prices())
     rival = None if policy == "erp" else fit_rival(tables, policy, seed)
     fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed) if rival is None else rival.pool
+    fitted = refit(fitted)
     with bundles.writing(out) as folder:
         manifest = _write(folder, run, outcomes, train, embedder, tables, fitted, head, preset)
         if rival is not None:
             manifest = _with_policy(folder, manifest, rival)
-        bundles.write_json(folder, bundles.MANIFEST, manifest.to_json())
+        bundles.write_json(folder, bundles.MANIFEST, restate(manifest).to_json())
     return bundles.load(out)
 
 
@@ -290,12 +314,17 @@ def prompt_set(outcomes: Outcomes, train: np.ndarray) -> dict[str, Any]:
     """What the manifest says of the prompts; the fingerprint is of those of the train split."""
     digest = hashlib.sha256()
     for index in np.flatnonzero(train):
-        digest.update(hashlib.sha256(f"{outcomes.prompt_ids[index]}\0{outcomes.prompts[index]}".encode()).digest())
+        digest.update(prompt_digest(outcomes.prompt_ids[index], outcomes.prompts[index]))
     return {
         "fingerprint": digest.hexdigest(),
         "train": int(train.sum()),
         "test": sum(split == "test" for split in outcomes.splits),
     }
+
+
+def prompt_digest(prompt_id: str, prompt: str) -> bytes:
+    """32 bytes that change with either."""
+    return hashlib.sha256(f"{prompt_id}\0{prompt}".encode()).digest()
 
 
 def created() -> dict[str, str]:

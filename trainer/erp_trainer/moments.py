@@ -52,6 +52,17 @@ class Moments:
             sum_yy += (y**2).sum(axis=0)
         return cls(float(len(embeddings_PD)), sum_x, gram, sum_y, sum_yy, xty)
 
+    def columns(self, models: np.ndarray) -> Moments:
+        """The moments of some of the models, by their places."""
+        return Moments(
+            self.weight,
+            self.sum_D,
+            self.gram_DD,
+            self.sum_y_M[models],
+            self.sum_yy_M[models],
+            self.xty_DM[:, models],
+        )
+
     def __add__(self, other: Moments) -> Moments:
         return self._combined(other, 1.0)
 

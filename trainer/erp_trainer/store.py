@@ -71,7 +71,11 @@ class Run:
         """
         from erp_trainer.outcomes import read_outcomes
 
-        return read_outcomes(self._checked(_OUTCOMES))
+        return read_outcomes(self.outcomes_file())
+
+    def outcomes_file(self) -> Path:
+        """The outcomes on disk, checked; whole prompts in every row group."""
+        return self._checked(_OUTCOMES)
 
     def prices(self) -> dict[str, Price]:
         """Price of every pool model.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from erp_trainer.commands.inspect import bundle_payload, render_bundle
-from erp_trainer.console import emit, json_option, progress
+from erp_trainer.console import emit, json_option, progress, ray_options
+
+if TYPE_CHECKING:
+    from erp_trainer.policies.erp import Preset
 
 
 @click.command("fit", short_help="Fit one probe per model and write a bundle.")
@@ -23,6 +28,8 @@ from erp_trainer.console import emit, json_option, progress
 @click.option("--preset", type=click.Choice(["best", "paper"]), default="best", show_default=True)
 @click.option("--beta", type=click.FloatRange(min=0, min_open=True), help="Fix the ridge penalty instead of tuning it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the cross-validation folds.")
+@click.option("--ray-workers", type=click.IntRange(min=1), default=1, show_default=True, help="Actors that sum.")
+@ray_options
 @json_option
 def command(
     run: Path,
@@ -35,6 +42,9 @@ def command(
     preset: str,
     beta: float | None,
     seed: int,
+    ray_workers: int,
+    engine: str | None,
+    ray_address: str | None,
     as_json: bool,
 ) -> None:
     """Fit one ridge probe per model on the train split of RUN, or another policy.
@@ -45,15 +55,34 @@ def command(
 
     Everything that is chosen (the penalty, how far the probes are believed at each λ) is chosen by routed utility out
     of fold; the test split is not looked at.
+
+    With --engine ray the run is embedded and summed up in parts on a cluster, so that it need not fit into one memory;
+    probes are of all rows, and what is chosen is chosen on up to 50,000 training prompts. The run is not cached.
     """
     if policy != "erp" and (preset != "best" or beta is not None):
         raise click.UsageError(f"--preset and --beta are erp's; --policy {policy} chooses its options itself")
+    if policy != "erp" and engine == "ray":
+        raise click.UsageError(f"--engine ray fits erp; fit --policy {policy} without it")
     from erp_trainer.bundling import fit_bundle
     from erp_trainer.store import open_run
     from litellm_erp.embedding import load_embedder
 
     opened = open_run(run)
-    loaded = load_embedder(embedder, revision=revision, trust_remote_code=trust_remote_code, model=embedder_model)
+    load = partial(
+        load_embedder, embedder, revision=revision, trust_remote_code=trust_remote_code, model=embedder_model
+    )
+    chosen: Preset = "paper" if preset == "paper" else "best"
+    if engine == "ray":
+        from erp_trainer.cluster.fitting import on_ray
+        from erp_trainer.pool import RaySettings
+        from erp_trainer.summed import fit_from_shards
+
+        spread = on_ray(RaySettings(address=ray_address or "auto", workers=ray_workers))
+        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
+            bundle = fit_from_shards(opened, load, out, spread, preset=chosen, beta=beta, seed=seed, advance=advance)
+        emit(bundle_payload(bundle), as_json, render_bundle)
+        return
+    loaded = load()
     try:
         with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
             bundle = fit_bundle(
@@ -61,7 +90,7 @@ def command(
                 loaded,
                 out,
                 policy=policy,
-                preset="paper" if preset == "paper" else "best",
+                preset=chosen,
                 beta=beta,
                 seed=seed,
                 advance=advance,
