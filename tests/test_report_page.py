@@ -73,7 +73,18 @@ def test_a_long_prompt_is_cut():
 
 def test_examples_are_won_ones_first_then_lost_ones_and_no_draws():
     says = [example["says"] for example in pick(candidates(), Units.of(payload()))]
-    assert says == ["+1.000 against always b", "+1.000 against always b", f"{words.MINUS}1.000 against always b"]
+    up, down = "+1.000 reward against always b", f"{words.MINUS}1.000 reward against always b"
+    assert says == [up, up, down]
+
+
+def test_money_that_is_worth_the_reward_lost_counts_as_won():
+    recorded = np.array([[0.4, 0.5], [0.0, 1.0]])
+    expected = np.array([[0.5, 0.55], [0.5, 0.55]])
+    costs = np.array([[1e-4, 1e-3]] * 2)
+    choices = Candidates(("a", "b"), ["x", "y"], ["c", "c"], expected, recorded, costs, np.zeros(2, int), 1, 200.0)
+    says = [example["says"] for example in pick(choices, Units.of(payload()))]
+    less = "$0.900 less against always b"
+    assert says == [f"{words.MINUS}0.100 reward, {less}", f"{words.MINUS}1.000 reward, {less}"]
 
 
 def test_the_bundles_choice_is_marked_in_every_example():

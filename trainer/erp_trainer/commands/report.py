@@ -70,7 +70,7 @@ def command(
     finally:
         embedder.close()
     payload = found.payload()
-    examples = pick(candidates_of(found, found.lambdas[0]), Units.of(payload)) if prompts else []
+    examples = pick(candidates_of(found), Units.of(payload)) if prompts else []
     for path, kind in zip(outs, formats, strict=True):
         write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)
     emit({"files": [str(path) for path in outs], "verdict": payload["verdict"]}, as_json, _render)

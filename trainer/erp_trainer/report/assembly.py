@@ -81,8 +81,8 @@ def _examples(examples: Sequence[Mapping[str, Any]], payload: Mapping[str, Any])
         name="Examples",
         heading="Prompts where the choice matters",
         lines=(
-            f"First prompts on which the bundle left {best} and earned more, then prompts on which it earned "
-            "less: of each kind those it was surest of. The marked model is the one it chose.",
+            f"First prompts on which leaving {best} paid, in reward or in money at the λ asked for, then prompts "
+            "on which it did not: of each kind those the bundle was surest of. The marked model is the one it chose.",
         ),
         examples=examples,
     )

@@ -29,6 +29,7 @@ class Candidates:
     expected_PM, recorded_PM, cost_PM : predicted reward, recorded reward (NaN missing), cost per request (NaN unknown)
     choice_P : the bundle's choice
     baseline : the best single model
+    lambda_ : the λ of the choice, in reward per unit of cost per request
     """
 
     models: tuple[str, ...]
@@ -39,10 +40,30 @@ class Candidates:
     cost_PM: np.ndarray
     choice_P: np.ndarray
     baseline: int
+    lambda_: float = 0.0
+
+    @property
+    def saved_P(self) -> np.ndarray:
+        """What the choice costs less than the baseline, per request, shape (P,); 0 where that is unknown."""
+        rows = np.arange(len(self.choice_P))
+        return np.nan_to_num(self.cost_PM[:, self.baseline] - self.cost_PM[rows, self.choice_P])
+
+    def gain_P(self, rewards_PM: np.ndarray) -> np.ndarray:
+        """Utility of the choice over the baseline's, shape (P,); NaN where a reward is missing."""
+        rows = np.arange(len(self.choice_P))
+        gained = rewards_PM[rows, self.choice_P] - rewards_PM[:, self.baseline]
+        return np.asarray(gained + self.lambda_ * self.saved_P)
 
 
-def candidates_of(ev: Evaluation, lambda_: float) -> Candidates:
-    """The measured prompts of an evaluation, with the bundle's choices at one λ."""
+# A λ shows what routing does where it leaves the best single model on at least this share of the prompts.
+_ROUTES = 0.02
+
+
+def candidates_of(ev: Evaluation) -> Candidates:
+    """The measured prompts of an evaluation, with the bundle's choices at the first λ at which it routes at all."""
+    baseline = int(np.nanargmax(ev.train.mean_reward_M))
+    routed = (lambda_ for lambda_ in ev.lambdas if (ev.choice(lambda_) != baseline).mean() >= _ROUTES)
+    lambda_ = next(routed, ev.lambdas[0])
     return Candidates(
         models=ev.test.models,
         prompts=[from_value(prompt).text for prompt in ev.prompts],
@@ -51,7 +72,8 @@ def candidates_of(ev: Evaluation, lambda_: float) -> Candidates:
         recorded_PM=ev.test.rewards_PM,
         cost_PM=ev.test.realised_cost_PM,
         choice_P=ev.choice(lambda_),
-        baseline=int(np.nanargmax(ev.train.mean_reward_M)),
+        baseline=baseline,
+        lambda_=lambda_ * ev.test.cost_scale,
     )
 
 
@@ -60,14 +82,13 @@ def pick(found: Candidates, units: Units, *, won: int = 4, lost: int = 2) -> lis
 
     Within each kind those are taken that it was surest of; no category is shown twice while there are others.
     """
-    rows = np.arange(len(found.choice_P))
-    gain = found.recorded_PM[rows, found.choice_P] - found.recorded_PM[:, found.baseline]
-    expected = found.expected_PM[rows, found.choice_P] - found.expected_PM[:, found.baseline]
+    gain = found.gain_P(found.recorded_PM)
+    expected = np.where(found.choice_P == found.baseline, np.nan, found.gain_P(found.expected_PM))
     expected = np.nan_to_num(expected, nan=-np.inf)
     surest = np.argsort(-expected, kind="stable")
-    wins = _varied([p for p in surest.tolist() if gain[p] > 0], found.categories, won)
-    losses = _varied([p for p in surest.tolist() if gain[p] < 0], found.categories, lost)
-    return [_example(found, p, float(gain[p]), units) for p in (*wins, *losses)]
+    wins = _varied([p for p in surest.tolist() if gain[p] > 0 and expected[p] > -np.inf], found.categories, won)
+    losses = _varied([p for p in surest.tolist() if gain[p] < 0 and expected[p] > -np.inf], found.categories, lost)
+    return [_example(found, p, units) for p in (*wins, *losses)]
 
 
 def _varied(ordered: Sequence[int], categories: Sequence[str], most: int) -> list[int]:
@@ -79,17 +100,27 @@ def _varied(ordered: Sequence[int], categories: Sequence[str], most: int) -> lis
     return [p for _, _, p in sorted(turns)[:most]]
 
 
-def _example(found: Candidates, p: int, gain: float, units: Units) -> dict[str, Any]:
+def _example(found: Candidates, p: int, units: Units) -> dict[str, Any]:
     chosen = int(found.choice_P[p])
     order = sorted(range(len(found.models)), key=lambda m: -np.nan_to_num(found.expected_PM[p, m], nan=-np.inf))
     shown = order[:4] + [m for m in (chosen, found.baseline) if m not in order[:4]]
     return {
         "category": found.categories[p],
-        "says": f"{signed(gain)} against always {found.models[found.baseline]}",
+        "says": _says(found, p, units),
         "prompt": _cut(found.prompts[p]),
         "cost_unit": units.cost_short,
         "models": [_model(found, p, m, units, chosen) for m in shown],
     }
+
+
+def _says(found: Candidates, p: int, units: Units) -> str:
+    """What the choice brought, beside always the same model."""
+    gained = float(found.recorded_PM[p, found.choice_P[p]] - found.recorded_PM[p, found.baseline])
+    saved = float(found.saved_P[p])
+    words = [f"{signed(gained)} reward"]
+    if found.lambda_ > 0 and saved != 0:
+        words.append(f"{units.money(abs(saved))} {'less' if saved > 0 else 'more'}")
+    return f"{', '.join(words)} against always {found.models[found.baseline]}"
 
 
 def _model(found: Candidates, p: int, m: int, units: Units, chosen: int) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ def png(payload: Mapping[str, Any], title: str) -> bytes:
     spec = themed(part.charts["frontier"], "light")
     counts = payload["counts"]
     heading = {
-        "text": title,
+        "text": f"Reward against cost: {title}",
         "subtitle": f"{counts['test_prompts']:,} held-out prompts, {counts['models']} models; band: 95% interval",
         "anchor": "start",
         "fontSize": 17,
