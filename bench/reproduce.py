@@ -31,13 +31,12 @@ class Reproduced:
 
     Attributes
     ----------
-    best, paper : payloads of `erp-train evaluate` for the two presets
+    payload : of `erp-train evaluate`
     """
 
     name: str
     folder: Path
-    best: dict[str, Any]
-    paper: dict[str, Any]
+    payload: dict[str, Any]
     seconds: float
 
 
@@ -55,31 +54,21 @@ def reproduce(name: str, folder: Path, n_prompts: int | None = None) -> Reproduc
     outcomes = source / "outcomes.parquet" if n_prompts is None else _sample(source, folder, n_prompts)
     run = folder / "run"
     erp_train("import", outcomes, "--wide", "--prices", source / "prices.yaml", "--out", run)
-    for preset in ("best", "paper"):
-        erp_train("fit", run, "--out", folder / preset, "--preset", preset)
+    erp_train("fit", run, "--out", folder / "bundle")
     outs = [argument for suffix in FORMATS for argument in ("--out", folder / f"report.{suffix}")]
-    erp_train("report", run, "--bundle", folder / "best", *outs, "--title", name)
-    best = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    asked = [argument for lambda_ in _lambdas(best) for argument in ("--lambda", lambda_)]
-    paper = erp_train("evaluate", run, "--bundle", folder / "paper", *asked)
-    return Reproduced(name, folder, best, paper, time.perf_counter() - started)
+    erp_train("report", run, "--bundle", folder / "bundle", *outs, "--title", name)
+    payload = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return Reproduced(name, folder, payload, time.perf_counter() - started)
 
 
-def main_table(found: Reproduced) -> list[str]:
-    """The table that the README shows, as Markdown: each policy once, and ERP at every λ that was listed."""
-    best = found.best["verdict"]["best_single"]
-    own, paper = (next(iter(payload["curves"])) for payload in (found.best, found.paper))
-    rows = [
-        _row(policy["label"], policy, found.best, bold=policy["curve"] == own)
-        for policy in _once(found.best)
-        if policy["kind"] != "single" or policy["label"] == f"single: {best}"
+def main_table(payload: dict[str, Any]) -> list[str]:
+    """The table that the README shows, as Markdown: each policy once, and the bundle at every λ that was listed."""
+    best = payload["verdict"]["best_single"]
+    own = next(iter(payload["curves"]))
+    policies = [
+        policy for policy in _once(payload) if policy["kind"] != "single" or policy["label"] == f"single: {best}"
     ]
-    rows += [_row(policy["label"], policy, found.best, bold=True) for policy in _others(found.best, own)]
-    rows += [
-        _row(f"{policy['label']}, the paper's settings", policy, found.paper)
-        for policy in (*_once(found.paper), *_others(found.paper, paper))
-        if policy["curve"] == paper
-    ]
+    rows = [_row(policy, payload, bold=policy["curve"] == own) for policy in (*policies, *_others(payload, own))]
     return [
         "| policy | mean reward | against the best single model (95% interval) | USD per 1,000 requests |",
         "|---|---|---|---|",
@@ -100,13 +89,14 @@ def _others(payload: dict[str, Any], curve: str) -> list[dict[str, Any]]:
     return [policy for policy in found if policy["lambda"] != payload["lambda"]]
 
 
-def _lambdas(payload: dict[str, Any]) -> list[float]:
-    return sorted({policy["lambda"] for policy in payload["policies"].values() if policy["lambda"] is not None})
-
-
-def _row(label: str, policy: dict[str, Any], payload: dict[str, Any], *, bold: bool = False) -> str:
+def _row(policy: dict[str, Any], payload: dict[str, Any], *, bold: bool) -> str:
     gain = policy["against_best_single"]
-    name = label.removeprefix("single: ") + ("" if policy["lambda"] is None else f", λ = {policy['lambda']:.3g}")
+    bound = " (bound)" if policy["kind"] == "bound" else ""
+    name = (
+        policy["label"].removeprefix("single: ")
+        + bound
+        + ("" if policy["lambda"] is None else f", λ = {policy['lambda']:.3g}")
+    )
     points = f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
     cost = "" if policy["cost_usd"] is None else f"{policy['cost_usd'] * payload['cost']['scale']:.3f}"
     cells = [name, f"{policy['reward']:.3f}", points.replace("-", "−"), cost]
@@ -127,10 +117,10 @@ def _sample(source: Path, folder: Path, n_prompts: int) -> Path:
 def _show(found: Reproduced) -> None:
     from erp_trainer.evaluation.text import render
 
-    text = render(found.best)
+    text = render(found.payload)
     (found.folder / "report.txt").write_text(text + "\n", encoding="utf-8")
     print(f"\n{'=' * 100}\n{found.name}\n{'=' * 100}\n{text}\n")
-    print("\n".join(main_table(found)))
+    print("\n".join(main_table(found.payload)))
     places = ", ".join(f"report.{suffix}" for suffix in (*FORMATS, "txt"))
     print(f"\nIn {found.folder}: {places}   ({found.seconds:.0f} s)")
 

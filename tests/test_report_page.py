@@ -134,6 +134,17 @@ def test_neighbours_at_the_edge_stand_below_each_other():
     assert stacked(rows, (0.0, 10.0), logarithmic=False) == [0, 1, 0]
 
 
+def test_dear_policies_stand_at_the_right_edge_below_each_other():
+    found = payload()
+    for key in ("ranking", "cascade"):
+        dear = found["curves"]["oracle"] | {"label": key}
+        found["curves"][key] = dear | {"points": [dear["points"][0] | {"cost_usd": 0.01, "lambda": None}]}
+    rows = page_of(found, "run").charts["frontier"]["datasets"]["points"]
+    dear = [row for row in rows if row["kind"] == "on"]
+    assert [row["label"] for row in dear] == ["ranking 0.850 at $10.0", "cascade 0.850 at $10.0"]
+    assert dear[0]["at_reward"] > dear[1]["at_reward"]
+
+
 def test_on_a_logarithmic_axis_lines_stay_straight_in_cost():
     models = tuple(f"model-{m}" for m in range(9))
     crowded = payload(models=models)

@@ -17,4 +17,3 @@ def test_it_writes_every_table_and_figure_and_prints_the_main_ones(tmp_path, cap
     assert payload["verdict"]["best_single"] in said
     label = next(curve["label"] for curve in payload["curves"].values() if curve["kind"] == "bundle")
     assert f"| **{label}, λ = 0** |" in said
-    assert "the paper's settings, λ = 0 |" in said

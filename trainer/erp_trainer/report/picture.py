@@ -10,7 +10,7 @@ from erp_trainer.report.palette import themed
 from erp_trainer.report.sections.frontier import frontier
 from erp_trainer.report.words import Units
 
-WIDTH, HEIGHT = 1120, 520
+WIDTH, HEIGHT = 1060, 480
 
 
 def png(payload: Mapping[str, Any], title: str) -> bytes:

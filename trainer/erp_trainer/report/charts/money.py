@@ -76,8 +76,9 @@ def frontier(
     dots = {
         **data,
         "transform": [{"filter": "datum.dot"}],
-        "mark": {"type": "circle", "size": 26, "opacity": 1, "clip": True},
+        "mark": {"type": "circle", "opacity": 1, "clip": True},
         "encoding": {
+            "size": {"condition": {"test": {"field": "policy", "equal": own}, "value": 30}, "value": 9},
             "x": x,
             "y": y,
             "color": colour,

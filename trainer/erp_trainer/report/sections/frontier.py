@@ -72,6 +72,7 @@ def picture(payload: Mapping[str, Any], units: Units) -> charts.Spec:
         edge = [row for row in point_rows if row["kind"] == kind]
         for row, level in zip(edge, labels.stacked(edge, cost_domain, logarithmic=logarithmic), strict=True):
             row["at_reward"] += inwards * level * _LINE * (reward_domain[1] - reward_domain[0])
+    _spread([row for row in point_rows if row["kind"] == "on"], _LINE * (reward_domain[1] - reward_domain[0]))
     inside = [row for row in curve_rows if row["dot"] and reward_domain[0] <= row["reward"] <= reward_domain[1]]
     edges = [{**row, "cost": row["at_cost"], "reward": row["at_reward"]} for row in point_rows]
     sides = labels.place(edges, inside, cost_domain, reward_domain, logarithmic=logarithmic)
@@ -145,6 +146,13 @@ def _domains(payload: Mapping[str, Any], units: Units) -> tuple[tuple[float, flo
     if low == high:
         cost = (0.5 * low, 1.5 * low or 1.0)
     return cost, (bottom - pad, top + pad), logarithmic
+
+
+def _spread(rows: Sequence[dict[str, Any]], apart: float) -> None:
+    """Move points of the right edge down until each has a line of its own."""
+    above = float("inf")
+    for row in sorted(rows, key=lambda row: -row["at_reward"]):
+        row["at_reward"] = above = min(row["at_reward"], above - apart)
 
 
 def _point_row(
