@@ -118,6 +118,7 @@ def policies(payload: Mapping[str, Any], units: Units) -> Part:
         ),
         charts=("policies",),
         tables=tables,
+        notes=[f"Not compared: {name}, {why}." for name, why in (payload.get("missing_rivals") or {}).items()],
     )
     chart = charts.policies(rows, payload["models"][best]["mean_reward"], units.titles())
     return Part(section, {"policies": chart})
