@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from erp_trainer.commands.measuring import measuring_options
 from erp_trainer.console import emit, json_option, progress
 
 FORMATS = ("html", "json", "csv", "png")
@@ -28,9 +29,7 @@ FORMATS = ("html", "json", "csv", "png")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The format, where the suffix does not say it.")
 @click.option("--title", help="What the page is headed with; by default the run folder's name.")
 @click.option("--prompts/--no-prompts", default=True, help="Whether the page quotes prompts, cut to 420 characters.")
-@click.option("--lambda", "lambdas", type=click.FloatRange(min=0), multiple=True, help="Where to measure; repeatable.")
-@click.option("--rivals/--no-rivals", default=True, show_default=True, help="Fit the other policies too and compare.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of resamples and folds.")
+@measuring_options
 @click.option("--embedder-url", help="Where an endpoint embedder is now.")
 @click.option("--trust-remote-code", is_flag=True, help="Run code from the embedder's repository.")
 @json_option
@@ -41,12 +40,10 @@ def command(
     format_: str | None,
     title: str | None,
     prompts: bool,
-    lambdas: tuple[float, ...],
-    rivals: bool,
-    seed: int,
     embedder_url: str | None,
     trust_remote_code: bool,
     as_json: bool,
+    **measured: Any,
 ) -> None:
     """Evaluate BUNDLE on the test split of RUN and draw the result.
 
@@ -65,11 +62,10 @@ def command(
     from litellm_erp.bundle import load
 
     opened, loaded = open_run(run), load(bundle)
-    options = Options(lambdas=lambdas, rivals=rivals, seed=seed)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
     try:
         with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            found = evaluation_of(opened, loaded, embedder, options, advance)
+            found = evaluation_of(opened, loaded, embedder, Options(**measured), advance)
     finally:
         embedder.close()
     payload = found.payload()

@@ -13,11 +13,15 @@ from erp_trainer.evaluation.bootstrap import Estimates, Interval
 from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.curves import Curve, mixture_vertices, pareto, trace
 from erp_trainer.evaluation.economics import Market, compare, gained_on
+from erp_trainer.evaluation.newcomers import price_of_adding
 from erp_trainer.evaluation.pairs import Scores, bound_tightness, pair_measures, win_rates
 from erp_trainer.evaluation.predictions import model_measures
 from erp_trainer.evaluation.routellm import two_model_measures
+from erp_trainer.evaluation.table import Table
 from erp_trainer.evaluation.tasks import categories_of, entropy_bins, task_rows, tasks_of
+from erp_trainer.evaluation.unseen import unseen_tasks
 from erp_trainer.evaluation.verdict import verdict
+from erp_trainer.policies.erp import Preset
 
 if TYPE_CHECKING:
     from erp_trainer.evaluation.report import Evaluation
@@ -70,8 +74,8 @@ def of(ev: Evaluation) -> dict[str, Any]:
         "tasks": _tasks(ev, traced, scores),
         "entropy": entropy_bins(ev.test, ev.predicted_PM),
         "routellm": two_model_measures(ev.test, ev.train.mean_reward_M, scores, ev.resamples, seed=ev.options.seed),
-        "leave_one_task_out": None,
-        "price_of_adding": None,
+        "leave_one_task_out": _unseen(ev) if ev.options.leave_one_task_out else None,
+        "price_of_adding": _adding(ev) if ev.options.price_of_adding else None,
         "verdict": _verdict(ev, traced, entries),
     }
 
@@ -323,6 +327,34 @@ def _tasks(ev: Evaluation, traced: _Traced, scores: Mapping[str, np.ndarray]) ->
     }
     labels = {contender.key: contender.label for contender in ev.contenders}
     return {"tasks": list(tasks.names), "rows": task_rows(tasks, scores, rewards, labels)}
+
+
+def _unseen(ev: Evaluation) -> dict[str, Any] | None:
+    preset: Preset = "paper" if ev.bundle.manifest.preset == "paper" else "best"
+    options = ev.options
+    return unseen_tasks(
+        ev.train, ev.test, preset, ev.lambdas[0], ev.resamples, rivals=options.rivals, seed=options.seed
+    )
+
+
+def _adding(ev: Evaluation) -> dict[str, Any] | None:
+    if ev.bundle.manifest.policy != "erp":
+        return None  # nothing else can be added to
+
+    def choose(table: Table, predicted_PM: np.ndarray, mean_reward_M: np.ndarray) -> np.ndarray:
+        return ev.choose_by(table, predicted_PM, mean_reward_M, ev.lambdas[0])
+
+    return price_of_adding(
+        ev.train,
+        ev.test,
+        ev.predicted_PM,
+        ev.mean_reward_M,
+        choose,
+        ev.betas_M,
+        ev.lambdas[0],
+        ev.resamples,
+        seed=ev.options.seed,
+    )
 
 
 def _verdict(ev: Evaluation, traced: _Traced, entries: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,10 +82,16 @@ class Evaluation:
         return self._choose(self.test, lambda_, safety=safety)
 
     def _choose(self, table: Table, lambda_: float, *, safety: bool = True) -> np.ndarray:
+        return self.choose_by(table, self.predicted_PM, self.mean_reward_M, lambda_, safety=safety)
+
+    def choose_by(
+        self, table: Table, predicted_PM: np.ndarray, mean_reward_M: np.ndarray, lambda_: float, *, safety: bool = True
+    ) -> np.ndarray:
+        """First choices by other predictions, leaning towards other means, with the bundle's costs and trust."""
         return table.choose(
-            self.predicted_PM,
+            predicted_PM,
             lambda_,
-            mean_reward_M=self.bundle.mean_reward_M[self.measured] if safety and self.bundle.manifest.safety else None,
+            mean_reward_M=mean_reward_M if safety and self.bundle.manifest.safety else None,
             trust=trust(self.bundle, self.scores, lambda_)[:, None],
             expected_cost_PM=self.scores.cost[:, self.measured],
         )
@@ -94,6 +100,16 @@ class Evaluation:
     def predicted_PM(self) -> np.ndarray:
         """What the bundle expects each measured model to earn, before safety, shape (P, M)."""
         return self.scores.expected_reward[:, self.measured]
+
+    @property
+    def mean_reward_M(self) -> np.ndarray:
+        """Mean training rewards of the measured models, as the bundle has them, shape (M,)."""
+        return self.bundle.mean_reward_M[self.measured]
+
+    @property
+    def betas_M(self) -> list[float]:
+        """Ridge penalties of the measured models."""
+        return [self.bundle.manifest.models[m].beta for m in self.measured.tolist()]
 
     @property
     def std_error_PM(self) -> np.ndarray:

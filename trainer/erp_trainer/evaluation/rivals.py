@@ -82,8 +82,7 @@ def routed(
 
 def _contender(name: str, fitted: Fitted, test: Table) -> Contender:
     if name in SERVED and isinstance(fitted, FittedPolicy):
-        scores = fitted.scores(test)
-        found = routed(name, SERVED[name].label, partial(_by_scores, scores), scores, kind="rival")
+        found = by_scores(name, SERVED[name].label, fitted.scores(test))
         if name != "pairwise":
             return found
         return replace(found, pair_probability=lambda a, b: win_probability(fitted, test, b, a))
@@ -93,7 +92,12 @@ def _contender(name: str, fitted: Fitted, test: Table) -> Contender:
     return Contender(name, UNSERVED[name], "bound" if sees_truth else "rival", by_lambda, fitted.outcome)
 
 
-def _by_scores(scores_PM: np.ndarray, table: Table, lambda_: float) -> np.ndarray:
+def by_scores(key: str, label: str, scores_PM: np.ndarray) -> Contender:
+    """A rival that believes its scores."""
+    return routed(key, label, partial(_best_score, scores_PM), scores_PM, kind="rival")
+
+
+def _best_score(scores_PM: np.ndarray, table: Table, lambda_: float) -> np.ndarray:
     return table.choose(scores_PM, lambda_)
 
 

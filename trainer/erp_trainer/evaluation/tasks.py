@@ -25,14 +25,14 @@ class Tasks:
     names : T
     rows : T arrays of prompts
     reward_TM, cost_TM : shape (T, M), true means of each model on each task; costs NaN where unknown
-    best_on_average : the model with the highest mean reward on train
+    best_on_average : the model with the highest mean reward on train; or one per task, shape (T,)
     """
 
     names: tuple[str, ...]
     rows: tuple[np.ndarray, ...]
     reward_TM: np.ndarray
     cost_TM: np.ndarray
-    best_on_average: int
+    best_on_average: int | np.ndarray
 
 
 def tasks_of(test: Table, best_on_average: int) -> Tasks | None:
@@ -113,7 +113,7 @@ def task_rows(
         row |= per_prompt(tasks, rewards[key]) if key in rewards else {}
         rows.append(row)
     constant = np.zeros_like(tasks.reward_TM)
-    constant[:, tasks.best_on_average] = 1.0
+    constant[np.arange(len(constant)), tasks.best_on_average] = 1.0
     return [
         *rows,
         {"policy": "best-on-average", "label": "best model on average", **per_task(tasks, constant),

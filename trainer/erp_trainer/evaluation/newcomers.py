@@ -1,0 +1,127 @@
+"""PURE. The price of a new model: what routing earns on test after adding it with more and more of its prompts.
+
+Each model in turn is taken out of the pool, and put back with a ridge probe fitted on n train prompts, chosen as
+``add-model`` chooses them (``selection``), at the bundle's penalty. The other models' predictions, and how far
+predictions are believed at this λ, stay the bundle's; the newcomer's mean reward is estimated from its random prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.evaluation.bootstrap import Resamples
+from erp_trainer.evaluation.table import Table
+from erp_trainer.moments import Moments, RidgeSolver
+from erp_trainer.selection import select
+
+SIZES = (25, 50, 100, 200, 500, 1000, 2000)
+# Models are taken by their mean reward on train; the best are those whose addition matters.
+MAX_MODELS = 6
+MAX_CANDIDATES = 10_000
+
+Choose = Callable[[Table, np.ndarray, np.ndarray], np.ndarray]
+
+
+def price_of_adding(
+    train: Table,
+    test: Table,
+    predicted_PM: np.ndarray,
+    mean_reward_M: np.ndarray,
+    choose: Choose,
+    betas_M: Sequence[float],
+    lambda_: float,
+    resamples: Resamples,
+    *,
+    seed: int,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> dict[str, Any] | None:
+    """Routed reward without each model, and with it after so many of its prompts; None for fewer than two models.
+
+    Parameters
+    ----------
+    predicted_PM : shape (P, M), the bundle's predictions on test
+    mean_reward_M : shape (M,), the bundle's mean rewards, which predictions lean towards
+    choose : from the test table, predictions and mean rewards to first choices at λ, shape (P,)
+    betas_M : the ridge penalty of each model
+    """
+    if len(test.models) < 2:
+        return None
+    order = np.argsort(-train.mean_reward_M, kind="stable")[:MAX_MODELS]
+    candidates = _candidates(train, seed)
+    rows = []
+    for m in sorted(order.tolist()):
+        answered = candidates[~np.isnan(train.rewards_PM[candidates, m])]
+        sizes = [size for size in SIZES if size < len(answered)]
+        columns = [_reward(_without(test, m), predicted_PM, mean_reward_M, choose)]
+        for size in sizes:
+            predicted, mean = _added(train, test, m, answered, size, betas_M[m], seed)
+            columns.append(_with(test, predicted_PM, mean_reward_M, choose, m, predicted, mean))
+            advance(1)
+        everything = np.flatnonzero(~np.isnan(train.rewards_PM[:, m]))
+        predicted, mean = _fitted(train, test, m, everything, everything, betas_M[m])
+        columns.append(_with(test, predicted_PM, mean_reward_M, choose, m, predicted, mean))
+        reward = np.stack(columns, axis=1)
+        found = resamples.means(np.hstack([reward, reward[:, 1:] - reward[:, :1]])).intervals()
+        rewards, gains = [i.to_json() for i in found[: len(columns)]], [i.to_json() for i in found[len(columns) :]]
+        rows.append({
+            "model": test.models[m],
+            "without": rewards[0],
+            "points": [{"prompts": size, "reward": rewards[i + 1], "gain": gains[i]} for i, size in enumerate(sizes)],
+            "all": {"prompts": len(everything), "reward": rewards[-1], "gain": gains[-1]},
+        })  # fmt: skip
+    text = "each model taken out and added again; the other probes, the penalty and the shrinkage are the bundle's"
+    return {"lambda": lambda_, "models": rows, "text": text}
+
+
+def _candidates(train: Table, seed: int) -> np.ndarray:
+    """Train rows that a newcomer may be asked, at most ``MAX_CANDIDATES``, because choosing among more is slow."""
+    if len(train) <= MAX_CANDIDATES:
+        return np.arange(len(train))
+    return np.sort(np.random.default_rng(seed).choice(len(train), MAX_CANDIDATES, replace=False))
+
+
+def _added(
+    train: Table, test: Table, m: int, answered: np.ndarray, size: int, beta: float, seed: int
+) -> tuple[np.ndarray, float]:
+    selection = select(train.embeddings_PD[answered], size, beta, seed=seed)
+    asked = answered[np.sort(np.concatenate([selection.chosen, selection.audit]))]
+    return _fitted(train, test, m, asked, answered[selection.audit], beta)
+
+
+def _fitted(
+    train: Table, test: Table, m: int, asked: np.ndarray, audit: np.ndarray, beta: float
+) -> tuple[np.ndarray, float]:
+    """A newcomer's predictions on test, shape (P,), and its mean reward by the difference estimator."""
+    weights, intercept = RidgeSolver(Moments.of(train.embeddings_PD[asked], train.rewards_PM[asked][:, [m]])).solve(
+        beta
+    )
+    on_train = train.embeddings_PD @ weights[:, 0].astype(np.float32) + intercept[0]
+    mean = float(on_train.mean() + (train.rewards_PM[audit, m] - on_train[audit]).mean())
+    return test.embeddings_PD @ weights[:, 0].astype(np.float32) + intercept[0], mean
+
+
+def _with(
+    test: Table,
+    predicted_PM: np.ndarray,
+    mean_reward_M: np.ndarray,
+    choose: Choose,
+    m: int,
+    predicted_P: np.ndarray,
+    mean: float,
+) -> np.ndarray:
+    predicted, means = predicted_PM.copy(), mean_reward_M.copy()
+    predicted[:, m], means[m] = predicted_P, mean
+    return _reward(test, predicted, means, choose)
+
+
+def _without(test: Table, m: int) -> Table:
+    out = np.arange(len(test.models)) == m
+    return replace(test, rewards_PM=np.where(out, np.nan, test.rewards_PM))
+
+
+def _reward(table: Table, predicted_PM: np.ndarray, mean_reward_M: np.ndarray, choose: Choose) -> np.ndarray:
+    return table.reward_of(choose(table, predicted_PM, mean_reward_M))

@@ -1,0 +1,100 @@
+"""PURE. Tasks that training has not seen: every policy fitted without a task and measured on it.
+
+Source: leave-one-task-out as in arXiv 2309.15789, for all policies; tasks are categories.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.evaluation.bootstrap import Resamples
+from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.rivals import by_scores, erp_contender
+from erp_trainer.evaluation.table import Table
+from erp_trainer.evaluation.tasks import Tasks, categories_of, per_task
+from erp_trainer.policies.benchmark import TaskScores, in_distribution_curve, leave_one_task_out, tune_benchmark
+from erp_trainer.policies.erp import Preset, fit_erp
+from erp_trainer.policies.registry import SERVED
+from litellm_erp.errors import FitError
+
+MAX_TASKS = 20
+
+
+def unseen_tasks(
+    train: Table, test: Table, preset: Preset, lambda_: float, resamples: Resamples, *, rivals: bool, seed: int
+) -> dict[str, Any] | None:
+    """Gains on left-out tasks against the single model that is best on the others; None with fewer than three tasks.
+
+    The rivals' few options are tuned once, on all tasks, which favours them a little; everything else is fitted
+    without the task. Beyond ``MAX_TASKS`` tasks those with the most test prompts are taken.
+
+    Parameters
+    ----------
+    preset : of the ERP that is fitted
+    resamples : of the test prompts
+    """
+    names = sorted(categories_of(test), key=lambda name: (-int((test.categories_P == name).sum()), name))[:MAX_TASKS]
+    if len(set(categories_of(train)) | set(names)) < 3:
+        return None
+    options = {key: policy.tune(train, seed) for key, policy in SERVED.items()} if rivals else {}
+    gains: dict[str, np.ndarray] = {}
+    tasks = []
+    for name in names:
+        rows = np.flatnonzero(test.categories_P == name)
+        others, target = train.rows(train.categories_P != name), test.rows(test.categories_P == name)
+        try:
+            fitted = [erp_contender(fit_erp(others, preset=preset, seed=seed), target, preset)]
+            fitted += [_rival(key, others, target, found, seed) for key, found in options.items()]
+        except FitError as error:
+            tasks.append({"task": name, "prompts": len(rows), "skipped": str(error)})
+            continue
+        best = int(np.nanargmax(others.mean_reward_M))
+        policies = {}
+        for contender in fitted:
+            earned = contender.outcome(target, lambda_).reward_P
+            gain = gains.setdefault(contender.key, np.full(len(test), np.nan))
+            gain[rows] = earned - target.rewards_PM[:, best]
+            inside = resamples.among(rows).mean(gain[rows])
+            policies[contender.key] = {"gain": inside.to_json(), "reward": float(earned.mean())}
+        tasks.append({"task": name, "prompts": len(rows), "best_single": test.models[best], "policies": policies})
+    return {
+        "lambda": lambda_,
+        "tasks": tasks,
+        "overall": {key: resamples.mean(gain).to_json() for key, gain in gains.items()},
+        "benchmark": _benchmark(train, seed) if rivals else None,
+    }
+
+
+def _rival(key: str, train: Table, test: Table, options: Any, seed: int) -> Contender:
+    policy = SERVED[key]
+    return by_scores(key, policy.label, policy.train(train, options, seed).predict(test.embeddings_PD))
+
+
+def _benchmark(train: Table, seed: int) -> dict[str, Any] | None:
+    """The measures of arXiv 2309.15789, and how much of a task's own data it takes for S1 to pass S3."""
+    try:
+        options = tune_benchmark(train, seed)
+        scores = leave_one_task_out(train, options, seed)
+        curve = in_distribution_curve(train, options, seed=seed)
+    except FitError:
+        return None
+    return {"threshold": scores.threshold, "rows": task_score_rows(scores), "in_distribution": curve}
+
+
+def task_score_rows(scores: TaskScores) -> list[dict[str, Any]]:
+    """One row of 003's measures per score, then for the best model on average and the oracle."""
+    whole = ~np.isnan(scores.accuracy_TM).any(axis=1)
+    tasks = Tasks(
+        tuple(name for name, kept in zip(scores.tasks, whole, strict=True) if kept),
+        (),
+        scores.accuracy_TM[whole],
+        scores.cost_TM[whole],
+        scores.best_on_average_T[whole],
+    )
+    constant = np.eye(scores.accuracy_TM.shape[1])[scores.best_on_average_T]
+    by_name = {"s1": scores.s1_TM, "s2": scores.s2_TM, "s3": scores.s3_TM, "s3-true-p": scores.s3_true_TM}
+    by_name |= {} if scores.log_likelihood_TM is None else {"log-likelihood": scores.log_likelihood_TM}
+    by_name |= {"best-on-average": constant, "task-oracle": scores.accuracy_TM}
+    return [{"policy": name, **per_task(tasks, found[whole])} for name, found in by_name.items()] if whole.any() else []
