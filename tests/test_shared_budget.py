@@ -1,0 +1,110 @@
+"""One budget kept by several proxies through a real Redis, which is killed and comes back empty."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from demo.proxy_process import ProxyProcess, StubProcess
+from demo.redis_process import RedisProcess
+from tests.conftest import StartProxy
+from tests.harness import GROUP, PRICES, proxy_config, write_keys
+
+pytestmark = pytest.mark.proxy
+REQUESTS, CONCURRENCY = 60, 16
+KEY = {"Authorization": "Bearer sk-shared"}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed: scripts/setup_debian.sh")
+    with RedisProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def proxies(
+    start_module_proxy: StartProxy,
+    stub_process: StubProcess,
+    planted_bundle: Path,
+    redis: RedisProcess,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[ProxyProcess]:
+    settings = {
+        "redis": {"url": "os.environ/ERP_TEST_REDIS", "every_s": 0.2},
+        "groups": {
+            GROUP: {"bundle": str(planted_bundle), "teams": {"shared": {"budget_usd": 100, "per": "month"}}},
+        },
+    }
+    keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", {"sk-shared": {"team_id": "shared"}})
+    config = proxy_config(stub_process, erp_settings=settings)
+    return [start_module_proxy(config, env=keys | {"ERP_TEST_REDIS": redis.url}) for _ in range(2)]
+
+
+async def send(proxies: list[ProxyProcess], label: str) -> list[int]:
+    """Requests to both by turns; the statuses."""
+    free = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(number: int) -> int:
+        body = {"model": GROUP, "messages": [{"role": "user", "content": f"alpha {label} {number}"}]}
+        async with free:
+            url = f"{proxies[number % 2].base_url}/v1/chat/completions"
+            return (await client.post(url, json=body, headers=KEY)).status_code
+
+    async with httpx.AsyncClient(trust_env=False, timeout=60.0) as client:
+        return await asyncio.gather(*(one(number) for number in range(REQUESTS)))
+
+
+def spent(proxy: ProxyProcess) -> float:
+    answer = httpx.get(f"{proxy.base_url}/erp/teams/shared", headers=KEY, trust_env=False, timeout=30.0)
+    window: dict[str, Any] = answer.json()["teams"][0]["window"]
+    return float(window["spent_usd"])
+
+
+def until(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 45.0
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def cost_of(stub: StubProcess) -> float:
+    return sum(
+        (r["prompt_tokens"] * PRICES[r["model"]][0] + r["completion_tokens"] * PRICES[r["model"]][1]) / 1e6
+        for r in stub.requests()
+        if r["status"] == 200
+    )
+
+
+def agree(proxies: list[ProxyProcess], usd: float) -> bool:
+    return all(spent(proxy) == pytest.approx(usd, rel=1e-6) for proxy in proxies)
+
+
+async def test_both_proxies_know_all_spend_through_a_kill_and_an_empty_return(
+    proxies: list[ProxyProcess], stub_process: StubProcess, redis: RedisProcess
+) -> None:
+    stub_process.reset()
+    assert await send(proxies, "together") == [200] * REQUESTS
+    until(lambda: agree(proxies, cost_of(stub_process)))
+    redis.kill()
+    assert await send(proxies, "alone") == [200] * REQUESTS
+    # It keeps nothing on disk, so it returns empty.
+    redis.start()
+    assert await send(proxies, "again") == [200] * REQUESTS
+    until(lambda: agree(proxies, cost_of(stub_process)))
+
+
+async def test_a_proxy_that_starts_anew_knows_what_was_spent(
+    proxies: list[ProxyProcess], stub_process: StubProcess
+) -> None:
+    until(lambda: spent(proxies[0]) == pytest.approx(spent(proxies[1]), rel=1e-6))
+    before = spent(proxies[1])
+    proxies[0].stop()
+    proxies[0].start()
+    until(lambda: spent(proxies[0]) == pytest.approx(before, rel=1e-6))
