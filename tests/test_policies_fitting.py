@@ -1,16 +1,21 @@
 """What the policies' regressions and neighbours compute, against scikit-learn and by hand."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from erp_trainer.evaluation.new_tasks import benchmark_study
 from erp_trainer.policies.benchmark import (
     BenchmarkOptions,
     in_distribution_curve,
     leave_one_task_out,
     mixed,
     right_threshold,
+    small_models,
     train_benchmark,
 )
 from erp_trainer.policies.logistic import fit_binary, fit_multinomial
@@ -194,6 +199,11 @@ def test_the_threshold_of_a_right_answer_is_a_half_of_shares_and_the_median_of_o
     assert right_threshold(np.array([[-1.0, 3.0], [np.nan, 2.0]])) == 2.0
 
 
+def test_small_models_are_those_at_half_the_dearests_cost_or_less():
+    assert small_models(table_of([[0.1, 0.2, 0.3]], costs_M=[1, 5, 10])) == [0, 1]
+    assert small_models(table_of([[0.1, 0.2]], costs_M=[1, np.nan])) == [0, 1]
+
+
 def _two_tasks():
     """Task A, where a is right, and far from it task B, where b is right."""
     rng = np.random.default_rng(0)
@@ -232,3 +242,22 @@ def test_embeddings_of_another_dimension_are_refused(name):
     train = {"pairwise": train_pairwise, "benchmark": train_benchmark}[name]
     with pytest.raises(EmbedderMismatch, match="2 dimensions"):
         train(planted(50), options).predict(np.ones(2, np.float32))
+
+
+def test_the_study_of_new_tasks_has_a_row_per_score_and_a_curve_that_own_data_lift():
+    study = benchmark_study(_two_tasks())
+    rows = {row["score"]: row for row in study["rows"]}
+    assert [rows[key]["accuracy"] for key in ("s1", "s3-true", "best-on-average", "oracle")] == [0, 1, 0, 1]
+    assert rows["s3-true"]["pearson"] == pytest.approx(1)
+    assert rows["s1"]["share_best_on_average"] == 1
+    assert "log-likelihood" not in rows
+    assert study["curve"][-1]["s1"] > study["curve"][0]["s1"]
+    judged = replace(_two_tasks(), log_likelihood_PM=_two_tasks().rewards_PM - 1)
+    judged_rows = {row["score"]: row for row in benchmark_study(judged)["rows"]}
+    assert judged_rows["log-likelihood"]["accuracy"] == 1
+
+
+def test_the_small_models_of_a_pool_are_studied_on_their_own():
+    study = benchmark_study(planted(150, models=4))
+    assert study["small_models"]["models"] == ["a", "b"]
+    json.dumps(study, allow_nan=False)

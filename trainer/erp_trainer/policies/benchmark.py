@@ -35,6 +35,7 @@ from erp_trainer.policies.tagging import group_means, tasks
 from litellm_erp.predictors import NeighbourPredictor, Trust
 
 NEIGHBOURS = (5, 10, 20, 50, 100, 150)
+PAPER_NEIGHBOURS = 5
 # A bundle answers in about a millisecond with so many rows.
 MAX_ROWS = 8192
 CURVE_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -188,6 +189,18 @@ def in_distribution_curve(
             for key, reward in {**rewards, "prompts": float(shared.sum())}.items():
                 point[key] = point.get(key, 0.0) + reward / len(names)
     return points
+
+
+def small_models(table: Table) -> list[int]:
+    """Columns of the models that cost at most half of what the dearest does on average; all where costs are unknown.
+
+    Source: arXiv 2309.15789, section 5.3, which routes among models of up to 13 billion parameters; outcomes state
+    costs and no sizes.
+    """
+    cost_M = table.mean_cost_M
+    if np.isnan(cost_M).any():
+        return list(range(len(table.models)))
+    return np.flatnonzero(cost_M <= 0.5 * cost_M.max()).tolist()
 
 
 def mixed(s2: np.ndarray, trust: np.ndarray) -> np.ndarray:
