@@ -115,7 +115,7 @@ def healthy(folder):
 def test_the_doctor_finds_nothing_wrong_with_a_healthy_config(fitted):
     code, report = doctor(fitted, healthy(fitted))
     assert (code, report["findings"]) == (0, [])
-    assert report["groups"]["auto"]["teams"] == {"a": 2}
+    assert report["groups"]["auto"]["teams"] == {"a": {"lambda": 2}}
 
 
 def test_the_doctor_finds_every_mistake_at_once(fitted):

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from erp_trainer.cli import cli
 from erp_trainer.evaluation.report import Options, evaluation_of
 from erp_trainer.evaluation.text import render
 from erp_trainer.prediction import bundle_embedder
@@ -57,3 +59,16 @@ def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict
     printed = render(payload)
     assert all(label in printed for label in ("Zooter", "pairwise preference", "cascade by reward", "oracle"))
     assert printed.splitlines()[-1].endswith(payload["verdict"]["sentences"][-1].split()[-1])
+
+
+def test_a_bundle_of_another_policy_is_measured_as_what_it_is(planted_bundle: Path, tmp_path: Path) -> None:
+    run = planted_bundle.parent / "run"
+    result = CliRunner().invoke(cli, ["fit", str(run), "--out", str(tmp_path / "zooter"), "--policy", "zooter"])
+    assert result.exit_code == 0, result.output
+    bundle = bundles.load(tmp_path / "zooter")
+    embedder = bundle_embedder(bundle)
+    found = evaluation_of(open_run(run), bundle, embedder, Options(rivals=False, price_of_adding=True)).payload()
+    embedder.close()
+    assert next(iter(found["curves"])) == "zooter"
+    assert found["curves"]["zooter"]["points"][0]["against_best_single"]["low"] > 0
+    assert found["price_of_adding"] is None
