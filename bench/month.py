@@ -104,8 +104,10 @@ def month(world: World, traffic: Traffic, seed: int) -> Month:
     weekly = np.where(day % 7 >= 5, 0.3, 1.0)
     daily = np.exp(rng.normal(0.0, 0.15, DAYS))[day]
     rate = traffic.per_day / 1440.0 * shape * weekly * daily
+    burst = np.ones(len(minutes))
     for begin in rng.integers(0, len(minutes), traffic.bursts):
-        rate[begin : begin + rng.integers(20, 60)] *= 5.0
+        burst[begin : begin + rng.integers(20, 60)] = 5.0
+    rate = rate * burst
     if traffic.step_at is not None:
         rate[int(traffic.step_at * 1440) :] *= 10.0
     count = rng.poisson(rate)
