@@ -7,7 +7,7 @@ import pytest
 
 from demo.proxy_process import ProxyProcess
 from tests.harness import GROUP, ask, proxy_config, served, write_keys
-from tests.pools import erp_settings, prompts
+from tests.pools import erp_settings, prompts, wait_until
 
 pytestmark = pytest.mark.proxy
 
@@ -66,6 +66,18 @@ def test_a_team_is_found_by_its_id_and_by_its_alias(proxy, stub):
         (team,) = call(proxy, f"teams/{name}")[1]["teams"]
         assert (team["team"], team["alias"], team["lambda"]) == ("uuid-1", "database", {"lambda": 5.0})
     assert call(proxy, "teams/nobody")[0] == 404
+
+
+def test_a_team_is_told_what_it_spent_and_on_which_models(proxy, stub):
+    served([ask(proxy, text, key="sk-support") for _, text in prompts(6)])
+
+    def spent():
+        return call(proxy, "teams/support")[1]["teams"][0]["spent"]
+
+    wait_until(lambda: spent()["requests"] >= 6)
+    assert spent()["usd"] > 0
+    assert sum(spent()["share"].values()) == pytest.approx(1)
+    assert spent()["saved_against_best_single"] < 1
 
 
 def test_an_unknown_key_sees_nothing(proxy, stub):
