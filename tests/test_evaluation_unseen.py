@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from erp_trainer.evaluation.new_tasks import task_score_rows
 from erp_trainer.evaluation.report import Options, evaluation_of
 from erp_trainer.evaluation.text import WIDTH, render
-from erp_trainer.evaluation.unseen import task_score_rows
 from erp_trainer.policies.benchmark import TaskScores
 from erp_trainer.prediction import bundle_embedder
 from erp_trainer.store import open_run

@@ -13,7 +13,6 @@ from erp_trainer.evaluation.bootstrap import Estimates, Interval
 from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.curves import Curve, mixture_vertices, pareto, trace
 from erp_trainer.evaluation.economics import Market, compare, gained_on
-from erp_trainer.evaluation.new_tasks import benchmark_study
 from erp_trainer.evaluation.newcomers import price_of_adding
 from erp_trainer.evaluation.pairs import Scores, bound_tightness, pair_measures, win_rates
 from erp_trainer.evaluation.predictions import model_measures
@@ -76,7 +75,6 @@ def of(ev: Evaluation) -> dict[str, Any]:
         "entropy": entropy_bins(ev.test, ev.predicted_PM),
         "routellm": two_model_measures(ev.test, ev.train.mean_reward_M, scores, ev.resamples, seed=ev.options.seed),
         "leave_one_task_out": _unseen(ev) if ev.options.leave_one_task_out else None,
-        "new_tasks": benchmark_study(ev.train, ev.options.seed) if ev.options.leave_one_task_out else None,
         "price_of_adding": _adding(ev) if ev.options.price_of_adding else None,
         "verdict": _verdict(ev, traced, entries),
     }

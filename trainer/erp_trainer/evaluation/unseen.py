@@ -11,10 +11,10 @@ import numpy as np
 
 from erp_trainer.evaluation.bootstrap import Resamples
 from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.new_tasks import benchmark_study
 from erp_trainer.evaluation.rivals import by_scores, erp_contender
 from erp_trainer.evaluation.table import Table
-from erp_trainer.evaluation.tasks import Tasks, categories_of, per_task
-from erp_trainer.policies.benchmark import TaskScores, in_distribution_curve, leave_one_task_out, tune_benchmark
+from erp_trainer.evaluation.tasks import categories_of
 from erp_trainer.policies.erp import Preset, fit_erp
 from erp_trainer.policies.registry import SERVED
 from litellm_erp.errors import FitError
@@ -73,28 +73,7 @@ def _rival(key: str, train: Table, test: Table, options: Any, seed: int) -> Cont
 
 
 def _benchmark(train: Table, seed: int) -> dict[str, Any] | None:
-    """The measures of arXiv 2309.15789, and how much of a task's own data it takes for S1 to pass S3."""
     try:
-        options = tune_benchmark(train, seed)
-        scores = leave_one_task_out(train, options, seed)
-        curve = in_distribution_curve(train, options, seed=seed)
+        return benchmark_study(train, seed)
     except FitError:
         return None
-    return {"threshold": scores.threshold, "rows": task_score_rows(scores), "in_distribution": curve}
-
-
-def task_score_rows(scores: TaskScores) -> list[dict[str, Any]]:
-    """One row of 003's measures per score, then for the best model on average and the oracle."""
-    whole = ~np.isnan(scores.accuracy_TM).any(axis=1)
-    tasks = Tasks(
-        tuple(name for name, kept in zip(scores.tasks, whole, strict=True) if kept),
-        (),
-        scores.accuracy_TM[whole],
-        scores.cost_TM[whole],
-        scores.best_on_average_T[whole],
-    )
-    constant = np.eye(scores.accuracy_TM.shape[1])[scores.best_on_average_T]
-    by_name = {"s1": scores.s1_TM, "s2": scores.s2_TM, "s3": scores.s3_TM, "s3-true-p": scores.s3_true_TM}
-    by_name |= {} if scores.log_likelihood_TM is None else {"log-likelihood": scores.log_likelihood_TM}
-    by_name |= {"best-on-average": constant, "task-oracle": scores.accuracy_TM}
-    return [{"policy": name, **per_task(tasks, found[whole])} for name, found in by_name.items()] if whole.any() else []
