@@ -35,6 +35,7 @@ class ModelRecord:
     probe : its safetensors file
     rows : training outcomes
     beta : ridge penalty in the sum form
+    task_beta : penalty of the part that predicts task means, where the probe has one; ``beta`` is then that of the rest
     mean_reward : over its training outcomes, in reward units; what safety leans towards
     r2, r2_by_category : out of fold; None where the rewards do not vary
     price : as stated or found; empty when unknown
@@ -51,6 +52,7 @@ class ModelRecord:
     r2_by_category: Mapping[str, float | None]
     price: Price
     constant_cost_usd: float | None = None
+    task_beta: float | None = None
     stats: tuple[FileRecord, ...] = ()
 
 
@@ -149,6 +151,7 @@ def _model(entry: Section) -> ModelRecord:
         r2_by_category=entry.section("r2_by_category").value,
         price=price,
         constant_cost_usd=entry.optional_number("constant_cost_usd"),
+        task_beta=entry.optional_number("task_beta"),
         stats=_files(entry, "stats"),
     )
 

@@ -54,6 +54,13 @@ def contents(bundle):
     return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
 
 
+def test_a_newcomer_has_the_penalties_of_the_pool(made, bundle):
+    run("add-model", bundle, "--run", made / "three", "--model", "mid")
+    penalties = {(model.beta, model.task_beta) for model in bundles.load(bundle).manifest.models}
+    assert len(penalties) == 1
+    assert next(iter(penalties))[1] is not None
+
+
 def test_nothing_but_the_newcomers_files_and_three_shared_ones_change(made, bundle):
     before = contents(bundle)
     assert run("add-model", bundle, "--run", made / "three", "--model", "mid").exit_code == 0
@@ -65,11 +72,12 @@ def test_nothing_but_the_newcomers_files_and_three_shared_ones_change(made, bund
     assert set(before) <= set(after)
 
 
-def test_a_newcomer_is_what_fitting_the_whole_pool_at_the_same_penalty_gives(made, bundle, tmp_path):
+def test_a_newcomer_is_what_fitting_the_whole_pool_at_the_same_penalty_gives(made, tmp_path):
+    bundle = tmp_path / "bundle"
+    run("fit", made / "two", "--out", bundle, "--beta", 3)
     run("add-model", bundle, "--run", made / "three", "--model", "mid")
     added = bundles.load(bundle)
-    beta = added.manifest.models[0].beta
-    run("fit", made / "three", "--out", tmp_path / "whole", "--beta", beta)
+    run("fit", made / "three", "--out", tmp_path / "whole", "--beta", 3)
     whole = bundles.load(tmp_path / "whole")
     assert added.models == whole.models
     np.testing.assert_allclose(added.probes.weights_DM, whole.probes.weights_DM, atol=1e-5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import assign_folds, blocks, cross_fit, one_standard_error, r_squared, variance_line
+from erp_trainer.fitting import Penalties, assign_folds, blocks, cross_fit, r_squared, variance_line
 from erp_trainer.moments import Moments, RidgeSolver
 from erp_trainer.policies.erp import fit_erp
 from litellm_erp.errors import EmbedderMismatch, FitError
@@ -106,13 +106,6 @@ def test_both_ways_to_solve_give_the_same_probes_and_leverage():
     assert ((x @ first.whitener(5.0)) ** 2).sum() == pytest.approx(((x @ later.whitener(5.0)) ** 2).sum())
 
 
-def test_the_one_standard_error_rule_takes_the_most_cautious_candidate_that_is_not_clearly_worse():
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=200)
-    scores = np.stack([noise, noise - 0.001 * rng.choice([-1.0, 1.01], size=200), noise - 1.0])
-    assert one_standard_error(scores, np.arange(200)) == 1
-
-
 def test_residuals_standardised_by_the_variance_line_have_unit_variance():
     leverage = RNG.uniform(0, 1, 20_000)
     residuals = (RNG.normal(size=20_000) * np.sqrt(0.5 + 2.0 * leverage))[:, None]
@@ -149,7 +142,7 @@ def test_the_paper_preset_has_beta_one_constant_costs_and_no_shrinkage():
     x, rewards = unit_rows(100, 4), RNG.normal(size=(100, 2))
     cost = RNG.uniform(1, 2, size=(100, 2))
     fitted = fit_erp(table(rewards, x, cost), preset="paper")
-    assert fitted.beta == 1.0
+    assert fitted.penalties == Penalties(1.0, 1.0)
     np.testing.assert_allclose(fitted.constant_cost_M, cost.mean(axis=0))
     assert {point["shrinkage"] for point in fitted.frontier["points"]} == {1.0}
     assert fitted.uncertainty.distrust == 0.0

@@ -44,9 +44,18 @@ from erp_trainer.bundling import (
 from erp_trainer.embed import embed_run
 from erp_trainer.evaluation.report import default_lambdas
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import MIN_ROWS, CrossFit, assign_folds, cross_fit, r_squared, variance_line
-from erp_trainer.policies.erp import FRONTIER_SCALES, choose_shrinkage, frontier, lambda_unit, verdict
+from erp_trainer.fitting import MIN_ROWS, CrossFit, Penalties, assign_folds, cross_fit, r_squared, variance_line
+from erp_trainer.policies.erp import (
+    FRONTIER_SCALES,
+    LEVERAGE_BETA,
+    choose_shrinkage,
+    frontier,
+    lambda_unit,
+    trust_where_evident,
+    verdict,
+)
 from erp_trainer.store import Run
+from erp_trainer.tasks import task_codes
 from litellm_erp import bundle as bundles
 from litellm_erp.bundle import Bundle
 from litellm_erp.cost import Price
@@ -238,6 +247,11 @@ def _prices(bundle: Bundle) -> dict[str, Price]:
     return {record.name: record.price for record in bundle.manifest.models}
 
 
+def _penalties(manifest: Manifest) -> Penalties:
+    first = manifest.models[0]
+    return Penalties(first.beta if first.task_beta is None else first.task_beta, first.beta)
+
+
 def _pool(
     bundle: Bundle,
     run: Run,
@@ -266,9 +280,10 @@ def _pool(
     embedded = embed_run(run, outcomes, embedder, advance)
     table = table_of(narrow, embedded, prices, manifest.expected_output_tokens).rows(train)
     folds = assign_folds(table.groups_P, 0)
-    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
-    beta, leverage = manifest.models[0].beta, fitted.out_of_fold_leverage(manifest.models[0].beta)
-    predicted = fitted.out_of_fold(beta)
+    penalties = _penalties(manifest)
+    tasks = None if manifest.models[0].task_beta is None else task_codes(table.categories_P)
+    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    predicted, leverage = fitted.out_of_fold(penalties), fitted.out_of_fold_leverage(LEVERAGE_BETA)
     head = None
     if bundle.output_tokens.weights_DM.any():
         head = fit_token_head(table, narrow.output_tokens_PM[train], 0, least=MIN_ROWS)
@@ -281,7 +296,7 @@ def _pool(
     if manifest.preset == "paper":
         table = replace(table, expected_cost_PM=np.broadcast_to(table.mean_cost_M, table.rewards_PM.shape))
     partial_M = np.isin(np.arange(len(models)), list(partial))
-    trust = bundle.uncertainty.trust(leverage)
+    trust = trust_where_evident(table, predicted, bundle.uncertainty.trust(leverage))
     return _Pool(table, fitted, predicted, leverage, trust, head, partial_M, audit, manifest.safety)
 
 
@@ -319,8 +334,8 @@ def _rated(pool: _Pool, m: int) -> np.ndarray:
 
 
 def _record(folder: Path, pool: _Pool, m: int, price: Price, manifest: Manifest) -> ModelRecord:
-    table, name, beta = pool.table, pool.table.models[m], manifest.models[0].beta
-    weights, intercepts = pool.fitted.probes(beta)
+    table, name = pool.table, pool.table.models[m]
+    weights, intercepts = pool.fitted.probes(_penalties(manifest))
     blocks = [(b.columns, moments) for b, moments in zip(pool.fitted.blocks, pool.fitted.moments, strict=True)]
     rated = _rated(pool, m)
     categories = sorted(set(table.categories_P.tolist()) - {""})
@@ -328,7 +343,8 @@ def _record(folder: Path, pool: _Pool, m: int, price: Price, manifest: Manifest)
         name=name,
         probe=write_probe(folder, name, Probes(weights, intercepts), pool.head, m),
         rows=int((~np.isnan(table.rewards_PM[:, m])).sum()),
-        beta=beta,
+        beta=manifest.models[0].beta,
+        task_beta=manifest.models[0].task_beta,
         mean_reward=float(table.mean_reward_M[m]),
         r2=number_or_none(_r2(pool, m, rated)),
         r2_by_category={c: number_or_none(_r2(pool, m, rated & (table.categories_P == c))) for c in categories},

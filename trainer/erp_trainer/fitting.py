@@ -12,10 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from erp_trainer.moments import Moments, RidgeSolver
+from erp_trainer.tasks import TaskSums, with_task_means
 from litellm_erp.errors import FitError
 
 N_FOLDS = 5
 MIN_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Penalties:
+    """Ridge penalties of a probe's two parts: of the task means, and of what is left of the rewards.
+
+    Equal penalties are one ridge regression on the rewards: the parts add up to it.
+    """
+
+    task: float
+    rest: float
+
+    @classmethod
+    def of(cls, beta: float | Penalties) -> Penalties:
+        """One penalty for both parts, or the two as they are."""
+        return beta if isinstance(beta, Penalties) else cls(beta, beta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +77,10 @@ def assign_folds(groups_P: np.ndarray, seed: int, n_folds: int = N_FOLDS) -> np.
 
 @dataclass(frozen=True, slots=True)
 class CrossFit:
-    """Solvers of every fold's training side and of all rows, block by block."""
+    """Solvers of every fold's training side and of all rows, block by block.
+
+    Where the rows have tasks, the solvers have the task means as targets too (`erp_trainer.tasks`).
+    """
 
     embeddings_PD: np.ndarray
     folds_P: np.ndarray
@@ -69,8 +89,14 @@ class CrossFit:
     fold_solvers: tuple[tuple[RidgeSolver, ...], ...]
     full_solvers: tuple[RidgeSolver, ...]
     moments: tuple[Moments, ...]
+    has_tasks: bool = False
 
-    def out_of_fold(self, beta: float) -> np.ndarray:
+    @property
+    def n_folds(self) -> int:
+        """How many folds there are."""
+        return len(self.fold_solvers[0])
+
+    def out_of_fold(self, beta: float | Penalties) -> np.ndarray:
         """Predictions for every row from probes that did not see its fold.
 
         A model that missed a prompt is predicted there too, from the other folds' rows.
@@ -80,15 +106,50 @@ class CrossFit:
         shape (P, M), float32
         """
         predicted = np.empty((len(self.embeddings_PD), self.n_models), dtype=np.float32)
-        for fold in range(len(self.fold_solvers[0])):
+        for fold in range(self.n_folds):
             rows = np.flatnonzero(self.folds_P == fold)
             embeddings = self.embeddings_PD[rows]
             for block, solvers in zip(self.blocks, self.fold_solvers, strict=True):
-                weights, intercept = solvers[fold].solve(beta)
+                weights, intercept = self._solved(solvers[fold], beta)
                 found = embeddings @ weights.astype(np.float32)
                 found += intercept.astype(np.float32)
                 predicted[rows if len(block.columns) == self.n_models else np.ix_(rows, block.columns)] = found
         return predicted
+
+    def parts(self, fold: int, betas: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Both parts of the probes that did not see a fold, at each of B penalties.
+
+        Returns
+        -------
+        weights and intercepts of the task means and of the rest, float32, shape (D, B, M) and (B, M) each; without
+        tasks the first part is the means alone
+        """
+        size = (len(betas), self.n_models)
+        task_w, rest_w = (np.zeros((self.embeddings_PD.shape[1], *size), dtype=np.float32) for _ in range(2))
+        task_b, rest_b = (np.zeros(size, dtype=np.float32) for _ in range(2))
+        for block, solvers in zip(self.blocks, self.fold_solvers, strict=True):
+            own, m = block.columns, len(block.columns)
+            for b, beta in enumerate(betas):
+                weights, intercept = solvers[fold].solve(beta)
+                task_w[:, b, own] = weights[:, :m] if self.has_tasks else 0.0
+                task_b[b, own] = intercept[:m] if self.has_tasks else solvers[fold].mean_y_M
+                rest_w[:, b, own] = weights[:, -m:] - task_w[:, b, own]
+                rest_b[b, own] = intercept[-m:] - task_b[b, own]
+        return task_w, task_b, rest_w, rest_b
+
+    def _solved(self, solver: RidgeSolver, beta: float | Penalties) -> tuple[np.ndarray, np.ndarray]:
+        penalties = Penalties.of(beta)
+        weights, intercept = solver.solve(penalties.rest)
+        m = len(intercept) // 2
+        if not self.has_tasks:
+            return weights, intercept
+        if penalties.task == penalties.rest:
+            return weights[:, m:], intercept[m:]
+        task_weights, task_intercept = solver.solve(penalties.task)
+        return (
+            task_weights[:, :m] + weights[:, m:] - weights[:, :m],
+            task_intercept[:m] + intercept[m:] - intercept[:m],
+        )
 
     def out_of_fold_leverage(self, beta: float) -> np.ndarray:
         """Leverage of every row with respect to the other folds, shape (P,), from the largest block."""
@@ -102,12 +163,12 @@ class CrossFit:
             leverage[rows] = 1.0 / trained_on + np.einsum("pd,pd->p", whitened, whitened)
         return leverage
 
-    def probes(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    def probes(self, beta: float | Penalties) -> tuple[np.ndarray, np.ndarray]:
         """Weights (D, M) and intercepts (M,) fitted on all rows, float32."""
         weights = np.empty((self.embeddings_PD.shape[1], self.n_models), dtype=np.float32)
         intercepts = np.empty(self.n_models, dtype=np.float32)
         for block, solver in zip(self.blocks, self.full_solvers, strict=True):
-            weights[:, block.columns], intercepts[block.columns] = solver.solve(beta)
+            weights[:, block.columns], intercepts[block.columns] = self._solved(solver, beta)
         return weights, intercepts
 
     @property
@@ -117,7 +178,11 @@ class CrossFit:
 
 
 def cross_fit(
-    embeddings_PD: np.ndarray, targets_PM: np.ndarray, folds_P: np.ndarray, models: Sequence[str]
+    embeddings_PD: np.ndarray,
+    targets_PM: np.ndarray,
+    folds_P: np.ndarray,
+    models: Sequence[str],
+    tasks_P: np.ndarray | None = None,
 ) -> CrossFit:
     """Gather moments per fold and block in one pass over the rows, and factorise them.
 
@@ -127,6 +192,7 @@ def cross_fit(
     targets_PM : shape (P, M), NaN where a model has no outcome
     folds_P : shape (P,), int, see :func:`assign_folds`
     models : M names, for messages
+    tasks_P : shape (P,), int, see `erp_trainer.tasks.task_codes`; None, or one task for all, leaves tasks out
 
     Raises
     ------
@@ -136,17 +202,27 @@ def cross_fit(
     for name, rows in zip(models, rows_per_model, strict=True):
         if rows < MIN_ROWS:
             raise FitError(f"model {name!r} has {rows} training outcomes; a probe needs at least {MIN_ROWS}")
-    n_folds = int(folds_P.max()) + 1
+    n_tasks = 0 if tasks_P is None else int(tasks_P.max()) + 1
     found = tuple(blocks(targets_PM))
     fold_solvers, full_solvers, totals = [], [], []
     for block in found:
-        parts = []
-        for fold in range(n_folds):
+        parts, sums = [], []
+        for fold in range(int(folds_P.max()) + 1):
             rows = np.flatnonzero(block.rows_P & (folds_P == fold))
-            parts.append(Moments.of(embeddings_PD[rows], targets_PM[np.ix_(rows, block.columns)]))
+            embeddings, targets = embeddings_PD[rows], targets_PM[np.ix_(rows, block.columns)]
+            parts.append(Moments.of(embeddings, targets))
+            if tasks_P is not None and n_tasks > 1:
+                sums.append(TaskSums.of(embeddings, targets, tasks_P[rows], n_tasks))
         total = sum(parts[1:], start=parts[0])
-        fold_solvers.append(tuple(RidgeSolver(_training_side(total, part)) for part in parts))
-        full_solvers.append(RidgeSolver(total))
+        sides = [*(_training_side(total, part) for part in parts), total]
+        if sums:
+            total_sums = sum(sums[1:], start=sums[0])
+            task_sides = [total_sums if side is total else total_sums - part
+                          for side, part in zip(sides, sums, strict=False)] + [total_sums]  # fmt: skip
+            sides = [with_task_means(side, part) for side, part in zip(sides, task_sides, strict=True)]
+        solvers = [RidgeSolver(side) for side in sides]
+        fold_solvers.append(tuple(solvers[:-1]))
+        full_solvers.append(solvers[-1])
         totals.append(total)
     return CrossFit(
         embeddings_PD,
@@ -156,38 +232,13 @@ def cross_fit(
         tuple(fold_solvers),
         tuple(full_solvers),
         tuple(totals),
+        n_tasks > 1,
     )
 
 
 def _training_side(total: Moments, part: Moments) -> Moments:
     # A model may have all its few rows in one fold; then there is no other side, and its own must do.
     return total if total.weight - part.weight < 1 else total - part
-
-
-def one_standard_error(scores_CP: np.ndarray, groups_P: np.ndarray) -> int:
-    """The most cautious candidate that is not clearly worse than the best.
-
-    Parameters
-    ----------
-    scores_CP : shape (C, P), the score of each candidate on each prompt, candidates from bold to cautious
-    groups_P : shape (P,), prompts of one group count as one observation
-
-    Returns
-    -------
-    int, the last candidate whose mean lies within one standard error of the paired difference to the best's
-
-    Source: the one-standard-error rule of Breiman et al. (1984), paired by prompt.
-    """
-    best = int(np.argmax(scores_CP.mean(axis=1)))
-    _, inverse = np.unique(groups_P, return_inverse=True)
-    chosen = best
-    for candidate in range(best + 1, len(scores_CP)):
-        shortfall = scores_CP[best] - scores_CP[candidate]
-        residuals = np.bincount(inverse, weights=shortfall - shortfall.mean())
-        error = np.sqrt((residuals**2).sum()) / len(shortfall)
-        if shortfall.mean() <= error:
-            chosen = candidate
-    return chosen
 
 
 def variance_line(residuals_PM: np.ndarray, leverage_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -112,7 +112,7 @@ def fit_from_shards(
     embedded = EmbeddedPrompts(np.concatenate(vectors), np.concatenate(tokens))
     embedder = load()
     try:
-        return fit_embedded(run, sampled, embedded, embedder, out, preset=preset, beta=beta, seed=seed,
+        return fit_embedded(run, sampled, embedded, embedder, out, preset=preset, beta=beta, seed=seed, by_task=False,
                             refit=total.refitted, restate=total.restated)  # fmt: skip
     finally:
         embedder.close()
@@ -155,7 +155,7 @@ class _Total:
         moments = tuple(moments for _, moments in self.groups)
         solvers = tuple(RidgeSolver(m) for m in moments)
         everything = CrossFit(nothing, np.empty(0, dtype=int), self._n_models, found, (), solvers, moments)
-        return replace(fitted, probes=Probes(*everything.probes(fitted.beta)), blocks=tuple(self.groups))
+        return replace(fitted, probes=Probes(*everything.probes(fitted.penalties)), blocks=tuple(self.groups))
 
     def restated(self, manifest: Manifest) -> Manifest:
         """The same manifest, with the rows and the means of the whole run."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import assign_folds, cross_fit, r_squared, variance_line
+from erp_trainer.fitting import Penalties, assign_folds, cross_fit, r_squared, variance_line
 from erp_trainer.policies.base import out_of_fold
 from erp_trainer.policies.erp import USUAL_QUANTILE, FittedERP, frontier
 from erp_trainer.policies.registry import SERVED
@@ -69,7 +69,7 @@ def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
     pool = FittedERP(
         probes=predictor if isinstance(predictor, Probes) else _constants(table),
         uncertainty=uncertainty,
-        beta=float(getattr(options, "beta", 0.0)),
+        penalties=Penalties.of(float(getattr(options, "beta", 0.0))),
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=None,
         r2_M=r_squared(predicted, table.rewards_PM),

@@ -1,8 +1,8 @@
 """PURE. Expected reward prediction: one ridge probe per model, and everything about it that is chosen.
 
 ``paper``  β = 1, one constant cost per model, no shrinkage, no safety (arXiv 2603.20217, section 3).
-``best``   β, the shrinkage at each λ and the distrust of unusual prompts are chosen by routed utility out of
-           fold, each by the one-standard-error rule towards the best single model.
+``best``   penalties by the out-of-fold error of differences between models, shrinkage at each λ and distrust of
+           unusual prompts by routed utility out of fold; where the differences cannot be predicted, no routing.
 """
 
 from __future__ import annotations
@@ -12,29 +12,36 @@ from typing import Any, Literal
 
 import numpy as np
 
+from erp_trainer import differences
 from erp_trainer.evaluation.bootstrap import interval
 from erp_trainer.evaluation.table import Table
 from erp_trainer.fitting import (
     CrossFit,
+    Penalties,
     assign_folds,
     cross_fit,
-    one_standard_error,
     r_squared,
     variance_line,
 )
 from erp_trainer.moments import Moments
+from erp_trainer.tasks import task_codes
 from litellm_erp.probe import Probes, Uncertainty
 
 Preset = Literal["best", "paper"]
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 20.0, 30.0, 50.0, 80.0, 120.0, 200.0, 400.0, 1000.0)
-SHRINKAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
-DISTRUSTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+# As good as infinite: nothing is learned beyond the task means.
+NO_REST = 1e6
+SHRINKAGES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)
+DISTRUSTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 PAPER_BETA = 1.0
+# Unusual prompts stand out most at a small penalty, whatever suits the probes.
+LEVERAGE_BETA = 1.0
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
 FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
 TUNING_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
-USUAL_QUANTILE = 0.99
+USUAL_QUANTILE = 0.8
 MIN_CATEGORIES = 3
+MAX_LEFT_OUT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +50,19 @@ class FittedERP:
 
     probes: Probes
     uncertainty: Uncertainty
-    beta: float
+    penalties: Penalties
     mean_reward_M: np.ndarray
     constant_cost_M: np.ndarray | None
     r2_M: np.ndarray
     r2_by_category: dict[str, np.ndarray]
     frontier: dict[str, Any]
     blocks: tuple[tuple[np.ndarray, Moments], ...]
+    has_tasks: bool = False
+
+    @property
+    def task_beta(self) -> float | None:
+        """The penalty of the task means; None where the probes have no such part."""
+        return self.penalties.task if self.has_tasks else None
 
 
 def lambda_unit(table: Table) -> float:
@@ -65,7 +78,9 @@ def lambda_unit(table: Table) -> float:
     return float(spread / np.ptp(cost[known]))
 
 
-def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
+def fit_erp(
+    table: Table, *, preset: Preset, beta: float | None = None, seed: int = 0, by_task: bool = True
+) -> FittedERP:
     """Fit a pool on training rows.
 
     Parameters
@@ -73,32 +88,33 @@ def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: in
     table : training rows only
     preset : see the module docstring
     beta : fixes the ridge penalty instead of choosing it
+    by_task : whether probes of the ``best`` preset may have a part of task means
 
     Raises
     ------
     FitError : too few prompts or outcomes
     """
+    safe = preset == "best"
     folds = assign_folds(table.groups_P, seed)
-    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
-    constant_cost = table.mean_cost_M if preset == "paper" else None
+    tasks = task_codes(table.categories_P) if safe and by_task and beta is None else None
+    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    constant_cost = None if safe else table.mean_cost_M
     if constant_cost is not None:
         table = _with_constant_cost(table, constant_cost)
-    if beta is None:
-        beta = PAPER_BETA if preset == "paper" else choose_beta(fitted, table)
+    penalties = choose_penalties(fitted, table) if safe and beta is None else Penalties.of(beta or PAPER_BETA)
 
-    predicted = fitted.out_of_fold(beta)
-    leverage = fitted.out_of_fold_leverage(beta)
-    safe = preset == "best"
-    usual = float(np.quantile(leverage, USUAL_QUANTILE))
-    uncertainty = _uncertainty(fitted, table, beta, predicted, leverage, usual)
+    predicted = fitted.out_of_fold(penalties)
+    leverage = fitted.out_of_fold_leverage(LEVERAGE_BETA)
+    uncertainty = _uncertainty(fitted, table, predicted, leverage)
     if safe:
-        uncertainty = _with_distrust(uncertainty, choose_distrust(table, beta, usual))
-    weights, intercepts = fitted.probes(beta)
+        distrust = choose_distrust(table, penalties, predicted, leverage, uncertainty.usual)
+        uncertainty = replace(uncertainty, distrust=distrust)
+    weights, intercepts = fitted.probes(penalties)
     categories = sorted(set(table.categories_P.tolist()) - {""})
     return FittedERP(
         probes=Probes(weights, intercepts),
         uncertainty=uncertainty,
-        beta=beta,
+        penalties=penalties,
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=constant_cost,
         r2_M=r_squared(predicted, table.rewards_PM),
@@ -109,23 +125,22 @@ def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: in
         },
         frontier=frontier(table, predicted, uncertainty.trust(leverage), safe=safe),
         blocks=tuple((block.columns, moments) for block, moments in zip(fitted.blocks, fitted.moments, strict=True)),
+        has_tasks=fitted.has_tasks,
     )
 
 
-def choose_beta(fitted: CrossFit, table: Table) -> float:
-    """β by cross-validated routed utility, averaged over λ; the largest within one standard error of the best.
+def choose_penalties(fitted: CrossFit, table: Table) -> Penalties:
+    """Penalties by the out-of-fold error of differences between models; among equals the largest.
 
-    Source: ours. Squared error under-shrinks: routing needs the differences between models.
+    Source: ours. Squared error of the rewards themselves under-shrinks; routed utility is too noisy to choose by.
     """
-    unit = lambda_unit(table)
-    lambdas = sorted({scale * unit for scale in TUNING_SCALES})
-    scores = np.empty((len(BETAS), len(table)))
-    for row, beta in enumerate(BETAS):
-        predicted = fitted.out_of_fold(beta)
-        scores[row] = np.mean(
-            [table.utility_of(table.choose(predicted, lambda_), lambda_) for lambda_ in lambdas], axis=0
-        )
-    return BETAS[one_standard_error(scores, table.groups_P)]
+    betas = (*BETAS, NO_REST)
+    found = differences.errors(fitted, table.rewards_PM, betas)
+    if not fitted.has_tasks:
+        found = np.where(np.eye(len(betas), dtype=bool), found, np.inf)
+    # Rounding must not decide between candidates that predict nothing.
+    task, rest = np.argwhere(found <= found.min() + 1e-9 * abs(found.min()))[-1]
+    return Penalties(betas[task], betas[rest])
 
 
 def choose_shrinkage(
@@ -133,37 +148,50 @@ def choose_shrinkage(
 ) -> tuple[float, np.ndarray]:
     """Shrinkage at one λ by out-of-fold utility, and what is then chosen, shape (P,).
 
-    The candidates run from believing the probes to the best single model at this λ.
+    The candidates run from believing the probes to the best single model at this λ; among equals the smallest.
     """
     trusts = [shrinkage * trust_P[:, None] for shrinkage in SHRINKAGES]
     choices = table.choose_each(predicted_PM, lambda_, trusts, mean_reward_M=table.mean_reward_M)
-    scores = np.stack([table.utility_of(choice, lambda_) for choice in choices])
-    best = one_standard_error(scores, table.groups_P)
+    scores = np.array([table.utility_of(choice, lambda_).mean() for choice in choices])
+    best = len(scores) - 1 - int(np.argmax(scores[::-1]))
     return SHRINKAGES[best], choices[best]
 
 
-def choose_distrust(table: Table, beta: float, usual: float) -> float:
+def trust_where_evident(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray) -> np.ndarray:
+    """The trust as it is, or 0 for every prompt where the differences between models cannot be predicted."""
+    found = differences.evident(predicted_PM, table.rewards_PM, table.mean_reward_M, table.groups_P)
+    return trust_P if found else np.zeros_like(trust_P)
+
+
+def choose_distrust(
+    table: Table, penalties: Penalties, predicted_PM: np.ndarray, leverage_P: np.ndarray, usual: float
+) -> float:
     """How fast trust falls on prompts unlike training, by leaving whole categories out.
 
-    Without at least ``MIN_CATEGORIES`` categories there is nothing to learn it from, and it is 0.
+    What is won on categories left out and what is lost on those seen count the same. Without at least
+    ``MIN_CATEGORIES`` categories there is nothing to learn it from, and it is 0.
     """
-    names, folds = np.unique(table.categories_P, return_inverse=True)
+    names, numbers = np.unique(table.categories_P, return_inverse=True)
     if len(names) < MIN_CATEGORIES:
         return 0.0
-    left_out = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
-    predicted, leverage = left_out.out_of_fold(beta), left_out.out_of_fold_leverage(beta)
-    lambdas = sorted({scale * lambda_unit(table) for scale in TUNING_SCALES})
-    scores = np.empty(len(DISTRUSTS))
-    for row, distrust in enumerate(DISTRUSTS):
-        trust = np.maximum(leverage / usual, 1.0)[:, None] ** -distrust
-        scores[row] = np.mean(
-            [
-                table.utility_of(
-                    table.choose(predicted, lambda_, mean_reward_M=table.mean_reward_M, trust=trust), lambda_
-                ).mean()
-                for lambda_ in lambdas
-            ]
-        )
+    folds = np.random.default_rng(0).permutation(len(names))[numbers] % MAX_LEFT_OUT
+    tasks = None if penalties.task == penalties.rest else task_codes(table.categories_P)
+    left_out = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    unseen, unseen_leverage = left_out.out_of_fold(penalties), left_out.out_of_fold_leverage(LEVERAGE_BETA)
+    share_P = 1.0 / np.bincount(folds)[folds]
+    scores = np.zeros(len(DISTRUSTS))
+    for lambda_ in sorted({scale * lambda_unit(table) for scale in TUNING_SCALES}):
+        for row, distrust in enumerate(DISTRUSTS):
+            trust_P, unseen_trust_P = (
+                np.maximum(found / usual, 1.0) ** -distrust for found in (leverage_P, unseen_leverage)
+            )
+            shrinkage, seen = choose_shrinkage(table, predicted_PM, trust_P, lambda_)
+            choice = table.choose(
+                unseen, lambda_, mean_reward_M=table.mean_reward_M, trust=shrinkage * unseen_trust_P[:, None]
+            )
+            # Every category left out is one observation, however many prompts it has.
+            utility = np.average(table.utility_of(choice, lambda_), weights=share_P)
+            scores[row] += table.utility_of(seen, lambda_).mean() + utility
     return DISTRUSTS[int(np.argmax(scores))]
 
 
@@ -171,6 +199,8 @@ def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, saf
     """The content of frontier.json: out-of-fold reward and cost over λ, the single models, the verdict."""
     points = []
     unit = lambda_unit(table)
+    if safe:
+        trust_P = trust_where_evident(table, predicted_PM, trust_P)
     for lambda_ in sorted({scale * unit for scale in FRONTIER_SCALES}):
         if safe:
             shrinkage, choice = choose_shrinkage(table, predicted_PM, trust_P, lambda_)
@@ -250,27 +280,16 @@ def _with_constant_cost(table: Table, cost_M: np.ndarray) -> Table:
     return replace(table, expected_cost_PM=np.broadcast_to(cost_M, table.rewards_PM.shape))
 
 
-def _uncertainty(
-    fitted: CrossFit,
-    table: Table,
-    beta: float,
-    predicted: np.ndarray,
-    leverage: np.ndarray,
-    usual: float,
-) -> Uncertainty:
+def _uncertainty(fitted: CrossFit, table: Table, predicted: np.ndarray, leverage: np.ndarray) -> Uncertainty:
     noise, slope = variance_line(table.rewards_PM - predicted, leverage)
     solver = fitted.widest
     rows = max(moments.weight for moments in fitted.moments)
     return Uncertainty(
         mean_D=solver.mean_D.astype(np.float32),
-        whiten_DR=solver.whitener(beta).astype(np.float32),
+        whiten_DR=solver.whitener(LEVERAGE_BETA).astype(np.float32),
         base=1.0 / rows,
         noise_M=noise,
         slope_M=slope,
-        usual=usual,
+        usual=float(np.quantile(leverage, USUAL_QUANTILE)),
         distrust=0.0,
     )
-
-
-def _with_distrust(uncertainty: Uncertainty, distrust: float) -> Uncertainty:
-    return replace(uncertainty, distrust=distrust)
