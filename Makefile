@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo-live demo reproduce test test-compat test-vllm check fix bench servers clean
+.PHONY: demo-live demo reproduce test test-compat test-vllm test-vllm-ray check fix bench servers clean
 
 demo: .venv/.demo  ## route held-out prompts through a real proxy and print what it served
 	$(BIN)/python -m demo
@@ -24,6 +24,12 @@ test-vllm: .venv/.dev  ## sampling from a real vLLM, in an environment of its ow
 	PYTHON=$(PYTHON) scripts/setup_vllm.sh
 	.venv-vllm/bin/vllm-python scripts/small_models.py smollm2
 	$(BIN)/python -m pytest -m vllm tests/live
+
+test-vllm-ray: .venv/.dev  ## the same on a Ray cluster of this machine; not in CI, ten minutes on two cores
+	PYTHON=$(PYTHON) scripts/setup_vllm.sh
+	scripts/setup_ray.sh
+	.venv-vllm/bin/vllm-python scripts/small_models.py smollm2
+	$(BIN)/python -m pytest -m ray tests/live/test_ray.py
 
 check: .venv/.dev  ## lint, format and types
 	$(BIN)/ruff check .

@@ -17,10 +17,11 @@ from demo.vllm_process import VLLMProcess
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "vllm: starts a real vLLM")
+    config.addinivalue_line("markers", "ray: starts a Ray cluster with a real vLLM")
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    return None if config.option.markexpr == "vllm" else True
+    return None if config.option.markexpr in ("vllm", "ray") else True
 
 
 @pytest.fixture(scope="session")
