@@ -76,7 +76,7 @@ def erp_train(vllm_python: Path, environment):
 
 
 def result(process: subprocess.Popen[str]) -> dict:
-    stdout, stderr = process.communicate(timeout=900)
+    stdout, stderr = process.communicate(timeout=3600)
     assert process.returncode == 0, stderr[-4000:]
     return json.loads(stdout)
 
@@ -93,7 +93,7 @@ def pool_file(folder: Path, smollm2: Path, cluster: str, n_prompts: int, **sampl
 def test_killed_and_resumed_on_ray_has_the_keys_of_the_local_engine(erp_train, cluster, smollm2, tmp_path):
     pool = pool_file(tmp_path / "ray", smollm2, cluster, 96, k=4, max_tokens=16)
     process = erp_train("sample", pool, "--engine", "ray")
-    end = time.monotonic() + 600
+    end = time.monotonic() + 1800
     while not keys(pool) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.1)
     process.kill()
@@ -140,8 +140,7 @@ def test_a_fit_on_ray_is_the_local_fit(erp_train, cluster, tmp_path):
 
 def test_without_a_cluster_there_is_one_clear_error(erp_train, smollm2, tmp_path):
     pool = pool_file(tmp_path, smollm2, "127.0.0.1:1", 2)
-    _, stderr = (process := erp_train("score", pool, "--engine", "ray")).communicate(timeout=300)
-    assert (process.returncode, "nothing has been sampled" in stderr) == (1, True)
-    _, stderr = (process := erp_train("sample", pool, "--engine", "ray")).communicate(timeout=600)
+    process = erp_train("sample", pool, "--engine", "ray")
+    _, stderr = process.communicate(timeout=1800)
     assert process.returncode == 1
     assert "no Ray cluster can be reached at '127.0.0.1:1'" in stderr

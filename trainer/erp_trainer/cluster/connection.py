@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 # Batches per worker that wait their turn, so that none waits for the driver.
 _AHEAD = 2
+_KNOCK_S = 10.0
 
 
 def connect(settings: RaySettings) -> Any:
@@ -32,6 +34,7 @@ def connect(settings: RaySettings) -> Any:
     if ray.is_initialized():
         return ray
     try:
+        _knock(settings.address)
         ray.init(address=settings.address, log_to_driver=False, logging_level="error")
     except Exception as e:  # Ray raises what comes along: ConnectionError, RuntimeError, ValueError, gRPC errors
         raise SettingsError(
@@ -39,6 +42,13 @@ def connect(settings: RaySettings) -> Any:
             "Start one with `ray start --head`, with the same Python and Ray as here, or name another address"
         ) from e
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself waits for minutes, and then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
 class Workers:
