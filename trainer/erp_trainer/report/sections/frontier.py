@@ -39,12 +39,12 @@ def frontier(payload: Mapping[str, Any], units: Units) -> tuple[Part, Dial | Non
         heading="What reward costs",
         lines=(
             "Every policy was run on the same held-out prompts. Further up is better, further left is cheaper. "
-            "Move the slider to see what the bundle does there: λ says how much reward a dollar must buy.",
+            "Move the slider to see what the bundle does there: λ says how much reward a unit of cost must buy.",
         ),
         caption=(
             "The band is the 95% interval of the bundle's mean reward. Circles: always the same model. Diamonds: other "
-            "baselines. Triangles: outside the chart, in that direction. Dashed: baselines and bounds that are "
-            "not learned."
+            "baselines. Triangles: outside the chart, in that direction. Dashed: baselines "
+            "that learn nothing from the prompt."
         ),
         mix_caption="Which models the bundle chooses as λ falls and the mean cost rises.",
     )
