@@ -56,7 +56,7 @@ def page_of(payload: Mapping[str, Any], title: str, examples: Sequence[Mapping[s
         categories(payload, own_key(payload), units),
         _examples(examples, payload),
         adding(payload, units),
-        unseen(payload),
+        unseen(payload, units),
         papers(payload, units),
     ]
     parts = [part for part in found if part is not None]

@@ -63,7 +63,7 @@ class Section:
     ----------
     id, name, heading : its anchor, its name in the list of sections, its title
     lines, notes : paragraphs before and after what it shows
-    charts, small_charts : names of charts below each other, and in a grid
+    charts, small_charts : names of charts below each other, and in a grid; ``trailing_charts`` stand below the tables
     pair, second_pair : names of charts side by side; ``choices`` changes the first
     caption, mix_caption : below the two charts of the frontier
     """
@@ -75,6 +75,7 @@ class Section:
     notes: Sequence[str] = ()
     tables: Sequence[DataTable] = ()
     charts: Sequence[str] = ()
+    trailing_charts: Sequence[str] = ()
     small_charts: Sequence[str] = ()
     pair: Sequence[str] = ()
     second_pair: Sequence[str] = ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
 from erp_trainer.report.palette import N_HUES
+from erp_trainer.report.sections.papers import by_task
 from erp_trainer.report.words import NOTHING, Units, number, signed, signed_span, tone
 
 
@@ -42,7 +43,7 @@ def adding(payload: Mapping[str, Any], units: Units) -> Part | None:
         ),
         charts=("adding",),
         tables=(_adding_table(found),),
-        notes=(found["text"],),
+        notes=(f"{found['text'][:1].upper()}{found['text'][1:]}.".replace("..", "."),),
     )
     return Part(section, {"adding": charts.new_model(kept, drawn, units.titles())})
 
@@ -59,14 +60,32 @@ def _adding_table(found: Mapping[str, Any]) -> DataTable:
     return DataTable(heads, rows)
 
 
-def unseen(payload: Mapping[str, Any]) -> Part | None:
-    """Each task predicted by policies fitted without it."""
+def unseen(payload: Mapping[str, Any], units: Units) -> Part | None:
+    """Each task predicted by policies fitted without it, and arXiv 2309.15789's measures of that."""
     found = payload.get("leave_one_task_out")
     if not found:
         return None
+    tables = [_left_out(payload, found)]
+    drawn = {}
+    if benchmark := found.get("benchmark"):
+        tables.append(by_task(benchmark["rows"], units, title="One model for each unseen task, by benchmark scores"))
+        drawn = {"in-distribution": _own_data(benchmark["in_distribution"], units)}
+    section = Section(
+        id="unseen",
+        name="Unseen tasks",
+        heading="Tasks it was never trained on",
+        lines=("Reward gained against the best single model of the other tasks, with the task left out of training.",),
+        tables=tables,
+        trailing_charts=tuple(drawn),
+    )
+    return Part(section, drawn)
+
+
+def _left_out(payload: Mapping[str, Any], found: Mapping[str, Any]) -> DataTable:
     keys = list(found["overall"])
     labels = [payload["curves"].get(key, {}).get("label", key) for key in keys]
     heads = [Head("task left out", text=True), Head("prompts"), *(Head(label) for label in labels)]
+    measured = [task for task in found["tasks"] if "policies" in task]
     rows = [
         TableRow(
             [
@@ -75,18 +94,32 @@ def unseen(payload: Mapping[str, Any]) -> Part | None:
                 *(_gain((task["policies"].get(key) or {}).get("gain")) for key in keys),
             ]
         )
-        for task in found["tasks"]
+        for task in measured
     ]
-    total = sum(task["prompts"] for task in found["tasks"])
-    rows.append(TableRow([Cell("all"), Cell(f"{total:,}"), *(_gain(found["overall"][key]) for key in keys)], own=True))
-    section = Section(
-        id="unseen",
-        name="Unseen tasks",
-        heading="Tasks it was never trained on",
-        lines=("Reward gained against the best single model of the other tasks, with the task left out of training.",),
-        tables=(DataTable(heads, rows),),
-    )
-    return Part(section)
+    total = sum(task["prompts"] for task in measured)
+    whole = TableRow([Cell("all"), Cell(f"{total:,}"), *(_gain(found["overall"][key]) for key in keys)], own=True)
+    skipped = [f"{task['task']}: {task['skipped']}" for task in found["tasks"] if "skipped" in task]
+    return DataTable(heads, [whole, *rows], note=" ".join(skipped))
+
+
+def _own_data(points: Sequence[Mapping[str, float]], units: Units) -> charts.Spec:
+    """How much of a task's own data it takes until its own scores choose better than those that distrust them."""
+    names = {
+        "s1": "S1, mean predicted probability",
+        "s3": "S3, distrusting",
+        "s3_true": "S3 with the true trust",
+        "best_on_average": "best on average",
+        "best": "best for the task",
+    }
+    rows = [
+        {"series": label, "x": point["prompts"], "y": point[key]}
+        for key, label in names.items()
+        for point in points
+        if point.get(key) is not None
+    ]
+    x = ("Prompts of the task itself in training, mean over tasks", "~g", None)
+    title = "How much of its own data a new task needs (arXiv 2309.15789)"
+    return charts.lines(rows, list(names.values()), x, (units.reward, "~g"), title=title)
 
 
 def _gain(interval: Mapping[str, Any] | None) -> Cell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_trainer.report import charts
@@ -18,7 +18,7 @@ def papers(payload: Mapping[str, Any], units: Units) -> Part | None:
         tables.append(_routellm(payload["routellm"]))
         drawn["apgr"] = _recovered(payload["routellm"])
     if payload.get("tasks"):
-        tables += [_by_task(payload["tasks"], units), _ranked(payload["tasks"])]
+        tables += [by_task(payload["tasks"]["rows"], units, title="One model for each task"), _ranked(payload["tasks"])]
     if payload.get("entropy") and payload["entropy"]["bins"]:
         drawn["entropy"] = _entropy(payload["entropy"])
     notes = [_proposition(payload["proposition"]["overall"])] if payload.get("proposition") else []
@@ -36,7 +36,8 @@ def papers(payload: Mapping[str, Any], units: Units) -> Part | None:
     return Part(section, drawn)
 
 
-def _by_task(found: Mapping[str, Any], units: Units) -> DataTable:
+def by_task(found: Sequence[Mapping[str, Any]], units: Units, title: str) -> DataTable:
+    """The measures of arXiv 2309.15789, one row per score."""
     heads = [
         Head("policy", text=True),
         Head("accuracy"),
@@ -50,7 +51,7 @@ def _by_task(found: Mapping[str, Any], units: Units) -> DataTable:
     rows = [
         TableRow(
             [
-                Cell(row["label"]),
+                Cell(row.get("label") or row["policy"]),
                 Cell(number(row["accuracy"])),
                 Cell(number(row["ratio_to_best"])),
                 Cell(number(row["pearson"], 2)),
@@ -60,14 +61,14 @@ def _by_task(found: Mapping[str, Any], units: Units) -> DataTable:
                 Cell(number(row["rank"], 1)),
             ]
         )
-        for row in found["rows"]
+        for row in found
         if row.get("accuracy") is not None
     ]
     note = (
         "The model with the policy's highest mean score on a task's prompts answers the whole task. Accuracy is "
         "its mean reward; correlations are of the scores with the models' true mean rewards (arXiv 2309.15789)."
     )
-    return DataTable(heads, rows, title="One model for each task", note=note)
+    return DataTable(heads, rows, title=title, note=note)
 
 
 def _ranked(found: Mapping[str, Any]) -> DataTable:
