@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from erp_trainer.bundling import fit_bundle
 from erp_trainer.cli import cli
 from erp_trainer.store import open_run
-from erp_trainer.summed import fit_from_shards, joined, outcomes_of_shard
+from erp_trainer.summed import fit_from_shards, joined, outcomes_of_shard, without_categories
 from litellm_erp.embedding import load_embedder
 
 RNG = np.random.default_rng(5)
@@ -61,6 +61,10 @@ def test_a_fit_from_shards_is_the_fit_of_the_run(run, tmp_path, preset):
     assert summed.frontier.document == whole.frontier.document
     assert summed.manifest.prompt_set == whole.manifest.prompt_set
     assert [r.rows for r in summed.manifest.models] == [r.rows for r in whole.manifest.models]
+
+
+def test_categories_are_left_out_of_the_choice_as_they_are_of_the_sums(run):
+    assert set(without_categories(run.outcomes()).categories) == {""}
 
 
 def test_what_is_chosen_on_a_sample_is_fitted_on_all_rows(run, tmp_path):

@@ -3,7 +3,8 @@
 Every shard is embedded where it is worked on, and leaves two things: the moments of its training rows, which add up
 to the moments of the run, and a sample of its prompts. What is chosen (penalties, shrinkage, the frontier, standard
 errors) is chosen on the sample by the same code as any fit; the probes and their statistics are of all rows. A run of
-at most ``SAMPLE`` training prompts is its own sample, and its bundle is that of ``fit_bundle``.
+at most ``SAMPLE`` training prompts is its own sample, and its bundle is that of ``fit_bundle`` on the run without its
+categories.
 
 Source: ours. β is in the sum form, so what suits a sample suits more rows of the same kind; a choice out of fold among
 a few dozen candidates gains little from more than tens of thousands of prompts.
@@ -108,7 +109,8 @@ def fit_from_shards(
         vectors.append(found.embedded.embeddings_PD)
         tokens.append(found.embedded.input_tokens_P)
         advance(found.n_prompts)
-    sampled = joined(outcomes)
+    # Sums per task are not gathered, so probes have no part for task means, and none may be chosen for.
+    sampled = without_categories(joined(outcomes))
     embedded = EmbeddedPrompts(np.concatenate(vectors), np.concatenate(tokens))
     embedder = load()
     try:
@@ -235,6 +237,11 @@ def joined(parts: list[Outcomes]) -> Outcomes:
         lacking = name == "samples_PMK" or any(array is None for array in arrays)
         changed[name] = None if lacking else np.concatenate(arrays)
     return replace(first, **changed)
+
+
+def without_categories(outcomes: Outcomes) -> Outcomes:
+    """The same outcomes, of prompts that belong to no category."""
+    return replace(outcomes, categories=("",) * len(outcomes.prompt_ids))
 
 
 def _fraction(prompt_id: str) -> float:
