@@ -120,7 +120,10 @@ def test_an_embedder_that_works_finds_the_planted_signal(well, kind):
     answers = well.ask(kind, 30)
     right = sum(BEST[about] == model for about, model in zip(list(BEST) * 10, served(answers), strict=True))
     assert right >= 24
-    assert {answer.erp["reason"] for answer in answers} == {"routed"}
+    # A prompt unlike those of training may lean towards the best single model.
+    reasons = [answer.erp["reason"] for answer in answers]
+    assert set(reasons) <= {"routed", "safe-default"}
+    assert reasons.count("routed") >= 24
 
 
 @pytest.mark.parametrize(("kind", "mode"), BROKEN)
