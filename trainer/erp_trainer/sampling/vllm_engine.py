@@ -114,17 +114,18 @@ class VLLMEngine:
     def _ask(self, number: int, request: SampleRequest) -> None:
         self._under_way[number] = request
         sampling = request.sampling
-        self._send(
-            {
-                "id": number,
-                "messages": plain_messages(request.messages),
-                "n": request.n,
-                "seed": request.seed,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "max_tokens": sampling.max_tokens,
-            }
-        )
+        message = {
+            "id": number,
+            "messages": plain_messages(request.messages),
+            "n": request.n,
+            "seed": request.seed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        # What a child finished before it died is still in the pipe; `_receive` meets its end after that.
+        with contextlib.suppress(SamplingError):
+            self._send(message)
 
     def _send(self, message: dict[str, Any]) -> None:
         stdin = self._process.stdin
