@@ -249,7 +249,8 @@ def quality_floor(frontier: Frontier, share: float) -> float:
 def _on(frontier: Frontier, hull: np.ndarray, values_V: np.ndarray, target: float, *, at_least: bool) -> Solution:
     """Where the envelope has a value, which rises along it: exactly there, or at the end that is nearest."""
     if target <= values_V[0]:
-        reached = bool(at_least or target == values_V[0])
+        # A mean of equal costs may differ from them in its last digit.
+        reached = bool(at_least or np.isclose(target, values_V[0], rtol=1e-9, atol=0.0))
         return _between(frontier, hull[0], hull[0], 0.0, reached=reached)
     if target >= values_V[-1]:
         reached = bool(not at_least or target == values_V[-1])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -27,8 +28,15 @@ def test_a_budget_within_the_curve_is_met_exactly(planted_bundle):
     found = calibrated(planted_bundle, "--budget", target)
     assert found["expected"]["usd_per_1k_requests"] == pytest.approx(target)
     assert sum(found["expected"]["share"].values()) == pytest.approx(1)
-    low, high = found["expected"]["reward_ci"]
-    assert low < found["expected"]["reward"] < high
+    for interval, value in (("reward_ci", "reward"), ("cost_ci", "usd_per_1k_requests")):
+        low, high = found["expected"][interval]
+        assert low < found["expected"][value] < high
+
+
+def test_the_cheapest_models_cost_is_a_budget_that_can_be_kept(planted_bundle):
+    curve = bundles.load(planted_bundle).frontier
+    found = calibrated(planted_bundle, "--budget", 1000 * np.nanmin(curve.single_cost_M))
+    assert found["expected"]["reached"]
 
 
 def test_a_target_that_cannot_be_reached_says_what_can(planted_bundle):

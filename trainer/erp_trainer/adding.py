@@ -22,6 +22,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,10 @@ from erp_trainer.evaluation.report import default_lambdas
 from erp_trainer.evaluation.table import Table
 from erp_trainer.fitting import MIN_ROWS, CrossFit, Penalties, assign_folds, cross_fit, r_squared, variance_line
 from erp_trainer.policies.erp import (
-    FRONTIER_SCALES,
     LEVERAGE_BETA,
     choose_shrinkage,
     frontier,
-    lambda_unit,
+    swept,
     trust_where_evident,
     verdict,
 )
@@ -380,10 +380,8 @@ def _audited_frontier(pool: _Pool) -> dict[str, Any]:
     """frontier.json where some models were asked only some prompts; see the module docstring."""
     table, base = pool.table, pool.without(pool.partial_M)
     points = []
-    unit = lambda_unit(table)
     zero = np.empty(0, dtype=np.int64)
-    for lambda_ in sorted({scale * unit for scale in FRONTIER_SCALES}):
-        shrinkage, after = pool.choose(table, lambda_)
+    for lambda_, shrinkage, after in swept(table, partial(pool.choose, table)):
         _, before = pool.choose(base, lambda_, shrinkage)
         if lambda_ == 0.0:
             zero = after
@@ -408,17 +406,24 @@ def _audited_frontier(pool: _Pool) -> dict[str, Any]:
 
 def _point(pool: _Pool, lambda_: float, shrinkage: float, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     table, base, audit = pool.table, pool.without(pool.partial_M), pool.audit_P
-    earned, difference = base.reward_of(before), (table.reward_of(after) - base.reward_of(before))[audit]
+    earned, spent = base.reward_of(before), base.cost_of(before)
     shares = [pool.estimate((before == m) * 1.0, (after == m) * 1.0) for m in range(len(table.models))]
     share = np.clip(shares, 0.0, None) / np.clip(shares, 0.0, None).sum()
     return {
         "lambda": lambda_,
         "shrinkage": shrinkage,
         "reward": pool.estimate(earned, table.reward_of(after)),
-        "reward_se": float(np.sqrt(earned.var() / len(earned) + difference.var() / audit.sum())),
-        "cost_usd": number_or_none(pool.estimate(base.cost_of(before), table.cost_of(after))),
+        "reward_se": _standard_error(earned, table.reward_of(after), audit),
+        "cost_usd": number_or_none(pool.estimate(spent, table.cost_of(after))),
+        "cost_se": number_or_none(_standard_error(spent, table.cost_of(after), audit)),
         "share": {name: float(share[m]) for m, name in enumerate(table.models) if share[m] > 0},
     }
+
+
+def _standard_error(before_P: np.ndarray, after_P: np.ndarray, audit_P: np.ndarray) -> float:
+    """Of the difference estimator."""
+    difference = (after_P - before_P)[audit_P]
+    return float(np.sqrt(before_P.var() / len(before_P) + difference.var() / audit_P.sum()))
 
 
 def _report(pool: _Pool, m: int, record: ModelRecord, old: Bundle, new: Bundle) -> dict[str, Any]:

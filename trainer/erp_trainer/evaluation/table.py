@@ -141,6 +141,10 @@ class Table:
         """Realised cost of the chosen models, shape (P,)."""
         return np.take_along_axis(self.realised_cost_PM, choice_P[:, None], axis=1)[:, 0]
 
+    def expected_of(self, choice_P: np.ndarray) -> np.ndarray:
+        """Expected cost of the chosen models, shape (P,)."""
+        return np.take_along_axis(self.expected_cost_PM, choice_P[:, None], axis=1)[:, 0]
+
     def utility_of(self, choice_P: np.ndarray, lambda_: float) -> np.ndarray:
         """Reward minus λ times realised cost of the chosen models, shape (P,); unknown costs count as none."""
         return self.reward_of(choice_P) - lambda_ * self.cost_scale * np.nan_to_num(self.cost_of(choice_P))

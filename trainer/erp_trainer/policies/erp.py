@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ PAPER_BETA = 1.0
 LEVERAGE_BETA = 1.0
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
 FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
+# Where models specialise, prompts differ by more than the models' means do, and the cheapest is only reached beyond.
+BEYOND, MOST_BEYOND = 3.0, 12
 TUNING_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
 USUAL_QUANTILE = 0.8
 MIN_CATEGORIES = 3
@@ -197,15 +200,16 @@ def choose_distrust(
 
 def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
     """The content of frontier.json: out-of-fold reward and cost over λ, the single models, the verdict."""
-    points = []
-    unit = lambda_unit(table)
     if safe:
         trust_P = trust_where_evident(table, predicted_PM, trust_P)
-    for lambda_ in sorted({scale * unit for scale in FRONTIER_SCALES}):
+
+    def choose(lambda_: float) -> tuple[float, np.ndarray]:
         if safe:
-            shrinkage, choice = choose_shrinkage(table, predicted_PM, trust_P, lambda_)
-        else:
-            shrinkage, choice = 1.0, table.choose(predicted_PM, lambda_)
+            return choose_shrinkage(table, predicted_PM, trust_P, lambda_)
+        return 1.0, table.choose(predicted_PM, lambda_)
+
+    points = []
+    for lambda_, shrinkage, choice in swept(table, choose):
         if lambda_ == 0.0:
             at_zero = choice
         points.append(_point(table, lambda_, shrinkage, choice))
@@ -219,6 +223,29 @@ def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, saf
         "oracle_reward": float(np.fmax.reduce(table.rewards_PM, axis=1).mean()),
         "verdict": verdict(table, at_zero, points),
     }
+
+
+def swept(
+    table: Table, choose: Callable[[float], tuple[float, np.ndarray]]
+) -> Iterator[tuple[float, float, np.ndarray]]:
+    """λ, shrinkage and first choices at every point of a frontier, λ ascending from 0.
+
+    It ends no earlier than every prompt has its cheapest model (or ``MOST_BEYOND`` points beyond the grid), so that a
+    budget which that model fits is on the curve.
+
+    Parameters
+    ----------
+    choose : from λ to shrinkage and first choices, shape (P,)
+    """
+    unit = lambda_unit(table)
+    grid = sorted({scale * unit for scale in FRONTIER_SCALES})
+    beyond = [grid[-1] * BEYOND**step for step in range(1, MOST_BEYOND + 1)] if unit else []
+    cheapest = table.choose(np.zeros(table.rewards_PM.shape, dtype=np.float32), 1.0)
+    for lambda_ in (*grid, *beyond):
+        shrinkage, choice = choose(lambda_)
+        yield lambda_, shrinkage, choice
+        if lambda_ >= grid[-1] and not (table.expected_of(choice) > table.expected_of(cheapest)).any():
+            return
 
 
 def verdict(table: Table, choice_P: np.ndarray, points: list[dict[str, Any]]) -> dict[str, Any]:
@@ -268,6 +295,7 @@ def _point(table: Table, lambda_: float, shrinkage: float, choice: np.ndarray) -
         "reward": float(reward.mean()),
         "reward_se": float(reward.std() / np.sqrt(len(reward))),
         "cost_usd": _json_number(cost.mean()),
+        "cost_se": _json_number(cost.std() / np.sqrt(len(cost))),
         "share": {name: float(counts[m]) for m, name in enumerate(table.models) if counts[m] > 0},
     }
 

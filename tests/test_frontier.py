@@ -1,0 +1,53 @@
+"""The curve a bundle records: from no price on money to the cheapest model for every prompt."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from erp_trainer.policies.erp import FRONTIER_SCALES, MOST_BEYOND, frontier
+from tests.policy_tables import table_of
+
+
+def curve(table, *, safe=False):
+    return frontier(table, table.rewards_PM, np.ones(len(table)), safe=safe)["points"]
+
+
+def specialists(prompts=400):
+    """Two models that are nearly as good on average and very different on every prompt."""
+    best = np.arange(prompts) % 2
+    return table_of(0.5 * np.eye(2)[best] + 1e-4 * np.array([0, 1]))
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_curve_ends_at_the_cheapest_model_however_much_models_specialise(safe):
+    points = curve(specialists(), safe=safe)
+    assert len(points) > len(FRONTIER_SCALES)
+    assert points[-1]["share"] == {"a": 1.0}
+    assert points[-1]["cost_usd"] == pytest.approx(0.001)
+    assert (np.diff([point["lambda"] for point in points]) > 0).all()
+
+
+def test_a_curve_that_gets_there_on_its_own_has_the_usual_points():
+    better_is_dearer = table_of(np.random.default_rng(0).normal([0.0, 1.0, 2.0], 0.1, (50, 3)))
+    assert len(curve(better_is_dearer)) == len(FRONTIER_SCALES)
+
+
+def test_a_cheapest_model_that_no_price_reaches_ends_the_curve_all_the_same():
+    table = specialists()
+    nearly_free = replace(table, expected_cost_PM=np.broadcast_to([1e-3, 1e-3 + 1e-15], table.rewards_PM.shape))
+    assert len(curve(nearly_free)) == len(FRONTIER_SCALES) + MOST_BEYOND
+
+
+def test_without_costs_there_is_one_point_and_no_standard_error_of_cost():
+    table = specialists()
+    (point,) = curve(replace(table, realised_cost_PM=np.full(table.rewards_PM.shape, np.nan)))
+    assert (point["cost_usd"], point["cost_se"]) == (None, None)
+
+
+def test_a_point_records_the_standard_errors_of_its_means():
+    table = specialists(100)
+    point = curve(table)[0]
+    assert point["cost_usd"] == pytest.approx(0.0015)
+    assert point["cost_se"] == pytest.approx(0.0005 / 10)
+    assert point["reward_se"] == pytest.approx(5e-5 / 10)
