@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from erp_trainer.cli import cli
 from erp_trainer.store import open_run
 from litellm_erp import bundle as bundles
 from tests.planted import BEST, prompt_of
+from tests.pools import wait_until
 
 MODELS = ("small", "mid", "big")
 KINDS = tuple(BEST)
@@ -113,24 +112,24 @@ def test_a_prompt_that_got_another_text_is_sampled_and_scored_anew(pool, stub, t
 
 def test_a_run_that_is_interrupted_exits_130_and_is_continued(tmp_path, stub):
     pool = write_pool(tmp_path, stub, prompts=60)
-    stub.set_mode("big", "slow:0.15")
+    stub.set_mode("big", "slow:1")
     command = [sys.executable, "-c", "from erp_trainer.cli import main; main()", "run", str(pool)]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path.cwd())}, stderr=subprocess.PIPE)
-    end = time.monotonic() + 60
-    while not any(r["model"] == "big" for r in stub.requests()):
-        assert time.monotonic() < end
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    time.sleep(0.4)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+
+    def recorded():
+        return [path for path in tmp_path.glob("run/samples/big-*/part-*.jsonl") if path.stat().st_size]
+
+    wait_until(lambda: process.poll() is not None or recorded())
+    stub.set_mode("big", "hang")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(300) == 130
     assert "run the same command again" in process.stderr.read().decode()
     stub.set_mode("big", "ok")
     result = run("run", pool, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["models"]["big"]["prompts"] == 60
-    [recorded] = (tmp_path / "run" / "samples").glob("big-*")
-    assert len(list(recorded.glob("part-*.jsonl"))) == 2
+    assert len(recorded()) == 2
 
 
 def test_a_model_that_is_down_is_named_and_the_others_are_sampled(tmp_path, stub):

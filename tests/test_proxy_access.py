@@ -4,14 +4,13 @@ LiteLLM checks the requested name only, here the group's; the rest is the plugin
 models are down.
 """
 
-import time
 from typing import Any
 
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
 from tests.harness import GROUP, RETRIED_ROUTES, ask, proxy_config, served, write_keys
-from tests.pools import add_group, ask_all, erp_settings, group_settings, prompts
+from tests.pools import add_group, ask_all, erp_settings, group_settings, prompts, wait_until
 
 pytestmark = pytest.mark.proxy
 
@@ -106,7 +105,7 @@ def test_a_model_that_is_not_allowed_is_not_served_while_the_allowed_ones_are_do
     assert {answer.status for answer in answers} != {200}
     assert {record["model"] for record in stub.requests()} == {"small"}
     stub.reset()
-    time.sleep(2.5)
+    wait_until(lambda: ask(proxy, ARITHMETIC, key="sk-small").status == 200)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,10 @@ def proxy(
 def spent(proxy: ProxyProcess, team: str) -> dict[str, Any]:
     """The team's window as ``GET /erp/teams/{id}`` shows it."""
     answer = httpx.get(
-        f"{proxy.base_url}/erp/teams/{team}", headers={"Authorization": f"Bearer sk-{team}"}, trust_env=False
+        f"{proxy.base_url}/erp/teams/{team}",
+        headers={"Authorization": f"Bearer sk-{team}"},
+        trust_env=False,
+        timeout=60.0,
     )
     found: dict[str, Any] = answer.json()["teams"][0]["window"]
     return found
@@ -52,7 +55,7 @@ def spent(proxy: ProxyProcess, team: str) -> dict[str, Any]:
 
 def until(check: Callable[[], bool]) -> None:
     """LiteLLM reports an answer some time after it."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 180.0
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -260,12 +259,11 @@ def test_an_iteration_that_is_stopped_stops_the_requests(tmp_path, server):
         if prompts:
             raise KeyboardInterrupt
 
-    model, began = pool_model(server), time.monotonic()
+    model, prompts = pool_model(server), [Prompt(f"p{i}", f"question number {i}") for i in range(2000)]
     with pytest.raises(KeyboardInterrupt):
-        sample_pool_model(tmp_path, PROMPTS, model, interrupt)
-    assert time.monotonic() - began < 2
+        sample_pool_model(tmp_path, prompts, model, interrupt)
     assert len(records(tmp_path, model)) == 1
-    assert len(server.requests()) < 20
+    assert len(server.requests()) < len(prompts)
 
 
 def test_concurrency_grows_while_requests_succeed_and_halves_once_per_trouble():

@@ -68,7 +68,7 @@ def spent(proxy: ProxyProcess) -> float:
 
 
 def until(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 45.0
+    deadline = time.monotonic() + 180.0
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -132,7 +132,7 @@ async def test_context_mode_refuses_only_longer_prompts(client: httpx.AsyncClien
 async def test_hang_mode_never_answers_and_is_recorded(client: httpx.AsyncClient, server: Stub) -> None:
     server.set_mode("small", "hang")
     with pytest.raises(httpx.ReadTimeout):
-        await client.post(CHAT, json=BODY, timeout=0.2)
+        await client.post(CHAT, json=BODY, timeout=httpx.Timeout(60.0, read=0.2))
     assert server.records[0]["status"] == 0
 
 
@@ -193,7 +193,7 @@ def test_drawn_completion_tokens_stay_in_range_and_differ_by_model() -> None:
 def test_process_serves_logs_and_stops(tmp_path: Path) -> None:
     log = tmp_path / "requests.jsonl"
     with StubProcess(["small"], request_log=log, log_path=tmp_path / "out.log") as process:
-        httpx.post(f"{process.api_base('small')}/chat/completions", json=BODY, trust_env=False)
+        httpx.post(f"{process.api_base('small')}/chat/completions", json=BODY, trust_env=False, timeout=60.0)
         assert process.requests() == [json.loads(line) for line in log.read_text().splitlines()]
         with pytest.raises(ValueError, match="unknown mode"):
             process.set_mode("small", "nonsense")
