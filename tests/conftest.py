@@ -12,6 +12,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
@@ -20,6 +21,10 @@ from tests.pools import fit_bundle, fit_rivals
 
 # Read when LiteLLM is imported, by tests that import it themselves: no download.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+# The same examples every time: a run that fails is a change that broke something, and stays broken until it is mended.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same")
 
 StartProxy = Callable[..., ProxyProcess]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score
 
@@ -68,7 +68,6 @@ def test_errors_of_their_stated_size_are_within_it() -> None:
     assert found["bins"][-1]["rms_error"] == pytest.approx(2.0, abs=0.2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=30))
 def test_auroc_is_that_of_scikit_learn_draw_by_draw(rows: list[tuple[int, int, int]]) -> None:
     score, lost, won = (np.array(column) for column in zip(*rows, strict=True))

@@ -215,7 +215,7 @@ def tables(draw: st.DrawFn) -> Outcomes:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @given(outcomes=tables())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_written_is_read_back(tmp_path_factory, suffix, outcomes):
     path = tmp_path_factory.mktemp("round") / f"o{suffix}"
     write_outcomes(outcomes, path)

@@ -29,7 +29,7 @@ def test_more_budget_never_raises_lambda(
     pace = start(RANGE, Seen(), 0.0)
     less, more = (target(budget, seen, outlook, pace, after_s) for budget in sorted((a, b)))
     # A frontier's λ falls with the cost that may be spent.
-    assert less <= more
+    assert less <= more * (1 + 1e-12)
 
 
 @given(MONEY, st.floats(0, 50), st.floats(0, 1e5), st.floats(0, 1e5))
