@@ -1,11 +1,17 @@
-"""Options that `evaluate` and `report` share: what is measured."""
+"""What `evaluate` and `report` share: options of what is measured, and measuring it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from erp_trainer.console import progress
+
+if TYPE_CHECKING:
+    from erp_trainer.evaluation.report import Evaluation
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -15,11 +21,36 @@ _OPTIONS = (
     click.option("--leave-one-task-out", is_flag=True, help="Fit without each category and measure on it; slow."),
     click.option("--price-of-adding", is_flag=True, help="Add models anew with 25, 50, 100, … of their prompts; slow."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of resamples and folds."),
+    click.option("--embedder-url", help="Where an endpoint embedder is now."),
+    click.option("--trust-remote-code", is_flag=True, help="Run code from the embedder's repository."),
 )  # fmt: skip
 
 
 def measuring_options(command: _Command) -> _Command:
-    """Add the options; the command receives them by the names of ``evaluation.report.Options``."""
+    """Add the options, for :func:`measured`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def measured(
+    run: Path, bundle: Path, *, embedder_url: str | None, trust_remote_code: bool, **options: Any
+) -> Evaluation:
+    """Embed a run's prompts with a progress bar, and measure a bundle on them.
+
+    Parameters
+    ----------
+    options : by the names of ``evaluation.report.Options``
+    """
+    from erp_trainer.evaluation.report import Options, evaluation_of
+    from erp_trainer.prediction import bundle_embedder
+    from erp_trainer.store import open_run
+    from litellm_erp.bundle import load
+
+    opened, loaded = open_run(run), load(bundle)
+    embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
+    try:
+        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
+            return evaluation_of(opened, loaded, embedder, Options(**options), advance)
+    finally:
+        embedder.close()

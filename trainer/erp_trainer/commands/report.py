@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from erp_trainer.commands.measuring import measuring_options
-from erp_trainer.console import emit, json_option, progress
+from erp_trainer.commands.measuring import measured, measuring_options
+from erp_trainer.console import emit, json_option
 
 FORMATS = ("html", "json", "csv", "png")
 
@@ -30,8 +30,6 @@ FORMATS = ("html", "json", "csv", "png")
 @click.option("--title", help="What the page is headed with; by default the run folder's name.")
 @click.option("--prompts/--no-prompts", default=True, help="Whether the page quotes prompts, cut to 420 characters.")
 @measuring_options
-@click.option("--embedder-url", help="Where an endpoint embedder is now.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code from the embedder's repository.")
 @json_option
 def command(
     run: Path,
@@ -40,10 +38,8 @@ def command(
     format_: str | None,
     title: str | None,
     prompts: bool,
-    embedder_url: str | None,
-    trust_remote_code: bool,
     as_json: bool,
-    **measured: Any,
+    **options: Any,
 ) -> None:
     """Evaluate BUNDLE on the test split of RUN and draw the result.
 
@@ -53,21 +49,11 @@ def command(
     """
     formats = [format_ or _format_of(path) for path in outs]
 
-    from erp_trainer.evaluation.report import Options, evaluation_of
-    from erp_trainer.prediction import bundle_embedder
     from erp_trainer.report.examples import candidates_of, pick
     from erp_trainer.report.files import write
     from erp_trainer.report.words import Units
-    from erp_trainer.store import open_run
-    from litellm_erp.bundle import load
 
-    opened, loaded = open_run(run), load(bundle)
-    embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
-    try:
-        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            found = evaluation_of(opened, loaded, embedder, Options(**measured), advance)
-    finally:
-        embedder.close()
+    found = measured(run, bundle, **options)
     payload = found.payload()
     examples = pick(candidates_of(found), Units.of(payload)) if prompts else []
     for path, kind in zip(outs, formats, strict=True):
