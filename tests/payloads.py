@@ -211,7 +211,7 @@ def _adding(models: tuple[str, ...]) -> dict[str, Any]:
                 "model": name,
                 "without": interval(0.58),
                 "points": points,
-                "all": {"prompts": 800, "reward": interval(0.63)},
+                "all": {"prompts": 800, "reward": interval(0.63), "gain": interval(0.05)},
             }
             for name in models
         ],
@@ -223,6 +223,7 @@ def _unseen(best: str) -> dict[str, Any]:
     gained = {"erp": {"gain": interval(-0.01), "reward": 0.59}, "zooter": {"gain": interval(-0.02), "reward": 0.58}}
     tasks = [{"task": name, "prompts": 60, "best_single": best, "policies": gained} for name in CATEGORIES[:-1]]
     scores = ("accuracy", "ratio_to_best", "pearson", "spearman", "share_best_on_average", "mean_cost_usd", "rank")
+    by_score = [{"policy": name, **dict.fromkeys(scores, 0.5)} for name in ("s1", "s2", "s3")]
     points = [
         {"share": share, "prompts": 100 * share, "s1": 0.5 + 0.1 * share, "s3": 0.55, "s3_true": 0.57, "best": 0.6}
         for share in (0.0, 0.25, 0.5, 1.0)
@@ -233,7 +234,8 @@ def _unseen(best: str) -> dict[str, Any]:
         "overall": {key: found["gain"] for key, found in gained.items()},
         "benchmark": {
             "threshold": 0.5,
-            "rows": [{"policy": name, **dict.fromkeys(scores, 0.5)} for name in ("s1", "s2", "s3")],
+            "rows": by_score,
             "in_distribution": points,
+            "small_models": {"models": list(MODELS[:2]), "rows": by_score},
         },
     }

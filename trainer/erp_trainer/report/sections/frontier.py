@@ -262,6 +262,18 @@ def _share(point: Mapping[str, Any], model: str) -> float:
 
 
 def _without_cost(payload: Mapping[str, Any], units: Units) -> Part:
+    section = Section(
+        id="frontier",
+        name="Reward",
+        heading="What each policy earns",
+        lines=("Prices are not known for every model, so there is no cost to set reward against.",),
+        caption="Mean reward with its 95% interval. The dashed line is the best single model.",
+    )
+    return Part(section, {"frontier": bars(payload, payload["policies"].values(), units)})
+
+
+def bars(payload: Mapping[str, Any], policies: Iterable[Mapping[str, Any]], units: Units) -> charts.Spec:
+    """Mean reward of some policies, beside the best single model's."""
     rows = [
         {
             "policy": bare(policy["label"]),
@@ -271,14 +283,7 @@ def _without_cost(payload: Mapping[str, Any], units: Units) -> Part:
             "low": policy["reward_ci"][0],
             "high": policy["reward_ci"][1],
         }
-        for policy in payload["policies"].values()
+        for policy in policies
     ]
     best = payload["models"][payload["verdict"]["best_single"]]["mean_reward"]
-    section = Section(
-        id="frontier",
-        name="Reward",
-        heading="What each policy earns",
-        lines=("Prices are not known for every model, so there is no cost to set reward against.",),
-        caption="Mean reward with its 95% interval. The dashed line is the best single model.",
-    )
-    return Part(section, {"frontier": charts.policies(rows, best, units.titles())})
+    return charts.policies(rows, best, units.titles())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from erp_trainer.report import charts
@@ -50,12 +51,18 @@ def adding(payload: Mapping[str, Any], units: Units) -> Part | None:
 
 def _adding_table(found: Mapping[str, Any]) -> DataTable:
     counts = sorted({point["prompts"] for model in found["models"] for point in model["points"]})
-    heads = [Head("model added", text=True), Head("pool without it"), *(Head(f"{count:,}") for count in counts)]
+    heads = [
+        Head("model added", text=True),
+        Head("pool without it"),
+        *(Head(f"{count:,}") for count in counts),
+        Head("all"),
+    ]
     rows = []
     for model in found["models"]:
         gains = {point["prompts"]: point["gain"] for point in model["points"]}
         cells = [Cell(model["model"]), Cell(number(model["without"]["mean"]))]
-        cells += [Cell(signed(gains[n]["mean"]), tone=tone(gains[n])) if n in gains else Cell(NOTHING) for n in counts]
+        found_gains = [*(gains.get(n) for n in counts), model["all"]["gain"]]
+        cells += [Cell(signed(gain["mean"]), tone=tone(gain)) if gain else Cell(NOTHING) for gain in found_gains]
         rows.append(TableRow(cells))
     return DataTable(heads, rows)
 
@@ -69,6 +76,8 @@ def unseen(payload: Mapping[str, Any], units: Units) -> Part | None:
     drawn = {}
     if benchmark := found.get("benchmark"):
         tables.append(by_task(benchmark["rows"], units, title="One model for each unseen task, by benchmark scores"))
+        if small := benchmark.get("small_models"):
+            tables.append(_small(small, units))
         drawn = {"in-distribution": _own_data(benchmark["in_distribution"], units)}
     section = Section(
         id="unseen",
@@ -79,6 +88,13 @@ def unseen(payload: Mapping[str, Any], units: Units) -> Part | None:
         trailing_charts=tuple(drawn),
     )
     return Part(section, drawn)
+
+
+def _small(found: Mapping[str, Any], units: Units) -> DataTable:
+    """The pool of the small models only, as in section 5.3 of arXiv 2309.15789."""
+    table = by_task(found["rows"], units, title="The same, with the small models only")
+    small = ", ".join(found["models"])
+    return replace(table, note=f"Small: those that cost at most half of what the dearest does ({small}).")
 
 
 def _left_out(payload: Mapping[str, Any], found: Mapping[str, Any]) -> DataTable:

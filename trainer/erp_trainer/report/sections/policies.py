@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from erp_trainer.report import charts
 from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
-from erp_trainer.report.sections.frontier import own_curve, own_key
+from erp_trainer.report.sections.frontier import bars, own_curve, own_key
 from erp_trainer.report.words import (
     MINUS,
     NOTHING,
@@ -97,17 +96,6 @@ def policies(payload: Mapping[str, Any], units: Units) -> Part:
     if over.rows:
         tables.append(over)
     best = payload["verdict"]["best_single"]
-    rows = [
-        {
-            "policy": bare(policy["label"]),
-            "own": policy["kind"] == "bundle",
-            "single": policy["kind"] == "single",
-            "reward": policy["reward"],
-            "low": policy["reward_ci"][0],
-            "high": policy["reward_ci"][1],
-        }
-        for policy in _asked(payload).values()
-    ]
     section = Section(
         id="policies",
         name="Policies",
@@ -120,8 +108,7 @@ def policies(payload: Mapping[str, Any], units: Units) -> Part:
         tables=tables,
         notes=[f"Not compared: {name}, {why}." for name, why in (payload.get("missing_rivals") or {}).items()],
     )
-    chart = charts.policies(rows, payload["models"][best]["mean_reward"], units.titles())
-    return Part(section, {"policies": chart})
+    return Part(section, {"policies": bars(payload, _asked(payload).values(), units)})
 
 
 def _asked(payload: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
