@@ -19,6 +19,7 @@ from erp_trainer.policies.benchmark import (
     leave_one_task_out,
     right_threshold,
     small_models,
+    trust_without,
 )
 
 
@@ -34,7 +35,8 @@ def benchmark_study(table: Table, seed: int = 0) -> dict[str, Any]:
     models are small or only one is
     """
     options = BenchmarkOptions(PAPER_NEIGHBOURS, False, right_threshold(table.rewards_PM))
-    scores = leave_one_task_out(table, options, seed)
+    trusts = trust_without(table, options, seed)
+    scores = leave_one_task_out(table, options, seed, trusts)
     small = small_models(table)
     studied = None
     if 1 < len(small) < len(table.models):
@@ -45,7 +47,7 @@ def benchmark_study(table: Table, seed: int = 0) -> dict[str, Any]:
         "threshold": options.threshold,
         "neighbours": options.neighbours,
         "rows": task_score_rows(scores),
-        "in_distribution": in_distribution_curve(table, options, seed=seed),
+        "in_distribution": in_distribution_curve(table, options, seed=seed, trusts=trusts),
         "small_models": studied,
     }
 

@@ -8,7 +8,7 @@ predictions are believed at this λ, stay the bundle's; the newcomer's mean rewa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,15 @@ def price_of_adding(
         return None
     order = np.argsort(-train.mean_reward_M, kind="stable")[:MAX_MODELS]
     candidates = _candidates(train, seed)
+    selected = _Selected(train, seed)
     rows = []
     for m in sorted(order.tolist()):
         answered = candidates[~np.isnan(train.rewards_PM[candidates, m])]
         sizes = [size for size in SIZES if size < len(answered)]
         columns = [_reward(_without(test, m), predicted_PM, mean_reward_M, choose)]
         for size in sizes:
-            predicted, mean = _added(train, test, m, answered, size, betas_M[m], seed)
+            asked = selected.of(answered, size, betas_M[m])
+            predicted, mean = _fitted(train, test, m, np.concatenate(asked), asked[1], betas_M[m])
             columns.append(_with(test, predicted_PM, mean_reward_M, choose, m, predicted, mean))
             advance(1)
         everything = np.flatnonzero(~np.isnan(train.rewards_PM[:, m]))
@@ -77,19 +79,28 @@ def price_of_adding(
     return {"lambda": lambda_, "models": rows, "text": text}
 
 
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """Which train rows a newcomer is asked: slow to find, and the same for all that answered the same rows."""
+
+    train: Table
+    seed: int
+    known: dict[tuple[bytes, int, float], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def of(self, answered: np.ndarray, size: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
+        """Chosen rows and the random ones that judge it."""
+        key = (answered.tobytes(), size, beta)
+        if key not in self.known:
+            found = select(self.train.embeddings_PD[answered], size, beta, seed=self.seed)
+            self.known[key] = answered[found.chosen], answered[found.audit]
+        return self.known[key]
+
+
 def _candidates(train: Table, seed: int) -> np.ndarray:
     """Train rows that a newcomer may be asked, at most ``MAX_CANDIDATES``, because choosing among more is slow."""
     if len(train) <= MAX_CANDIDATES:
         return np.arange(len(train))
     return np.sort(np.random.default_rng(seed).choice(len(train), MAX_CANDIDATES, replace=False))
-
-
-def _added(
-    train: Table, test: Table, m: int, answered: np.ndarray, size: int, beta: float, seed: int
-) -> tuple[np.ndarray, float]:
-    selection = select(train.embeddings_PD[answered], size, beta, seed=seed)
-    asked = answered[np.sort(np.concatenate([selection.chosen, selection.audit]))]
-    return _fitted(train, test, m, asked, answered[selection.audit], beta)
 
 
 def _fitted(

@@ -331,10 +331,7 @@ def _tasks(ev: Evaluation, traced: _Traced, scores: Mapping[str, np.ndarray]) ->
 
 def _unseen(ev: Evaluation) -> dict[str, Any] | None:
     preset: Preset = "paper" if ev.bundle.manifest.preset == "paper" else "best"
-    options = ev.options
-    return unseen_tasks(
-        ev.train, ev.test, preset, ev.lambdas[0], ev.resamples, rivals=options.rivals, seed=options.seed
-    )
+    return unseen_tasks(ev.tuning, ev.test, preset, ev.lambdas[0], ev.resamples, rivals=ev.options.rivals)
 
 
 def _adding(ev: Evaluation) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from erp_trainer.evaluation.contenders import baselines
 from erp_trainer.evaluation.rivals import rivals_of, routed
 from erp_trainer.evaluation.table import Table
 from erp_trainer.outcomes import Outcomes
+from erp_trainer.policies.registry import Tuning
 from erp_trainer.store import Run
 from litellm_erp.bundle import Bundle
 from litellm_erp.embedding import Embedder
@@ -136,7 +137,12 @@ class Evaluation:
         if not self.options.rivals:
             return [], {}
         manifest = self.bundle.manifest
-        return rivals_of(manifest.policy, manifest.preset, self.train, self.test, self.options.seed)
+        return rivals_of(manifest.policy, manifest.preset, self.tuning, self.test)
+
+    @cached_property
+    def tuning(self) -> Tuning:
+        """The rivals' options, chosen once on train."""
+        return Tuning(self.train, self.options.seed)
 
     def _unsafe(self, table: Table, lambda_: float) -> np.ndarray:
         return self._choose(table, lambda_, safety=False)

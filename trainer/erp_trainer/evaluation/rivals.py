@@ -13,19 +13,30 @@ from erp_trainer.evaluation.policies import Outcome, chosen
 from erp_trainer.evaluation.table import Table
 from erp_trainer.policies.base import FittedPolicy
 from erp_trainer.policies.erp import FittedERP, Preset, fit_erp
-from erp_trainer.policies.registry import POLICIES, SERVED, UNSERVED, Fitted, fit_policy, unusable, win_probability
+from erp_trainer.policies.registry import (
+    POLICIES,
+    SERVED,
+    UNSERVED,
+    Fitted,
+    Tuning,
+    fit_policy,
+    unusable,
+    win_probability,
+)
 from litellm_erp.errors import FitError
 
 Choose = Callable[[Table, float], np.ndarray]
 
 
-def rivals_of(policy: str, preset: str, train: Table, test: Table, seed: int) -> tuple[list[Contender], dict[str, str]]:
+def rivals_of(policy: str, preset: str, tuning: Tuning, test: Table) -> tuple[list[Contender], dict[str, str]]:
     """Every other policy that the data can feed, and why others are missing.
 
     Parameters
     ----------
     policy, preset : of the bundle, which is not its own rival
+    tuning : holds the train split
     """
+    train, seed = tuning.train, tuning.seed
     found, missing = [], {}
     presets: tuple[Preset, ...] = ("best", "paper")
     for other in presets:
@@ -42,7 +53,8 @@ def rivals_of(policy: str, preset: str, train: Table, test: Table, seed: int) ->
             missing[name] = reason
             continue
         try:
-            found.append(_contender(name, fit_policy(name, train, seed), test))
+            fitted = tuning.fit(name) if name in SERVED else fit_policy(name, train, seed)
+            found.append(_contender(name, fitted, test))
         except FitError as error:
             missing[name] = str(error)
     return found, missing

@@ -5,6 +5,7 @@ Source: leave-one-task-out as in arXiv 2309.15789, for all policies; tasks are c
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from erp_trainer.evaluation.rivals import by_scores, erp_contender
 from erp_trainer.evaluation.table import Table
 from erp_trainer.evaluation.tasks import categories_of
 from erp_trainer.policies.erp import Preset, fit_erp
-from erp_trainer.policies.registry import SERVED
+from erp_trainer.policies.registry import SERVED, Tuning
 from litellm_erp.errors import FitError
 
 MAX_TASKS = 20
 
 
 def unseen_tasks(
-    train: Table, test: Table, preset: Preset, lambda_: float, resamples: Resamples, *, rivals: bool, seed: int
+    tuning: Tuning, test: Table, preset: Preset, lambda_: float, resamples: Resamples, *, rivals: bool
 ) -> dict[str, Any] | None:
     """Gains on left-out tasks against the single model that is best on the others; None with fewer than three tasks.
 
@@ -32,13 +33,15 @@ def unseen_tasks(
 
     Parameters
     ----------
+    tuning : holds the train split and the rivals' options
     preset : of the ERP that is fitted
     resamples : of the test prompts
     """
+    train, seed = tuning.train, tuning.seed
     names = sorted(categories_of(test), key=lambda name: (-int((test.categories_P == name).sum()), name))[:MAX_TASKS]
     if len(set(categories_of(train)) | set(names)) < 3:
         return None
-    options = {key: policy.tune(train, seed) for key, policy in SERVED.items()} if rivals else {}
+    options = _options(tuning) if rivals else {}
     gains: dict[str, np.ndarray] = {}
     tasks = []
     for name in names:
@@ -65,6 +68,14 @@ def unseen_tasks(
         "overall": {key: resamples.mean(gain).to_json() for key, gain in gains.items()},
         "benchmark": _benchmark(train, seed) if rivals else None,
     }
+
+
+def _options(tuning: Tuning) -> dict[str, Any]:
+    found = {}
+    for key in SERVED:
+        with suppress(FitError):  # what the data cannot feed is listed under missing_rivals
+            found[key] = tuning.options(key)
+    return found
 
 
 def _rival(key: str, train: Table, test: Table, options: Any, seed: int) -> Contender:

@@ -16,6 +16,7 @@ choosing between S1 and S3 by cross-validation, are ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,19 +127,22 @@ def tune_benchmark(table: Table, seed: int = 0, threshold: float | None = None) 
     return max(options, key=lambda option: routed_utility(table, predicted[option]))
 
 
-def leave_one_task_out(table: Table, options: BenchmarkOptions, seed: int = 0) -> TaskScores:
+def leave_one_task_out(
+    table: Table, options: BenchmarkOptions, seed: int = 0, trusts: Sequence[Trust] | None = None
+) -> TaskScores:
     """Score every task of a table by the rows of its other tasks: what 003 measures.
 
     Parameters
     ----------
     options : of the neighbours; ``use_trust`` does not matter, all scores are given
+    trusts : of :func:`trust_without`, where they are known already
     """
+    trusts = trust_without(table, options, seed) if trusts is None else trusts
     table = tuning_rows(table, seed, MAX_ROWS)
     names, codes = tasks(table, seed)
     records = _records(table, options.threshold)
     left_out = leave_tasks_out(records, codes, [options.neighbours])[0]
-    known = _trust_without(records, codes, options)
-    trust_TM = np.stack([trust.at(left_out.distance_T[task]) for task, trust in enumerate(known)])
+    trust_TM = np.stack([trust.at(left_out.distance_T[task]) for task, trust in enumerate(trusts)])
     judged = table.log_likelihood_PM
     nothing = np.full(len(table.models), np.nan)
     return TaskScores(
@@ -158,12 +162,20 @@ def leave_one_task_out(table: Table, options: BenchmarkOptions, seed: int = 0) -
 
 
 def in_distribution_curve(
-    table: Table, options: BenchmarkOptions, shares: tuple[float, ...] = CURVE_SHARES, seed: int = 0
+    table: Table,
+    options: BenchmarkOptions,
+    shares: tuple[float, ...] = CURVE_SHARES,
+    seed: int = 0,
+    trusts: Sequence[Trust] | None = None,
 ) -> list[dict[str, float]]:
     """How much data of a task itself it takes until S1 chooses better than S3.
 
     Half of each task's prompts is scored; a share of the other half joins the other tasks' prompts as training data. p
     stays that of the other tasks.
+
+    Parameters
+    ----------
+    trusts : of :func:`trust_without`, where they are known already
 
     Returns
     -------
@@ -173,13 +185,14 @@ def in_distribution_curve(
 
     Source: arXiv 2309.15789, section 5.1: reducing the gap to the new task.
     """
+    trusts = trust_without(table, options, seed) if trusts is None else trusts
     table = tuning_rows(table, seed, MAX_ROWS)
     names, codes = tasks(table, seed)
     place_P = _place_in_task(codes, seed)
     records = _records(table, options.threshold)
     best_on_average = _best_on_average(table, codes)
     points: list[dict[str, float]] = [{"share": share, "prompts": 0.0} for share in shares]
-    for task, trust in enumerate(_trust_without(records, codes, options)):
+    for task, trust in enumerate(trusts):
         own = codes == task
         target = table.rows(own & (place_P >= 0.5))
         for point in points:
@@ -252,9 +265,11 @@ def _kernel(distance_T: np.ndarray, trust_TM: np.ndarray) -> Trust:
     return Trust(distance_T.astype(np.float32), trust_TM.astype(np.float32), bandwidth)
 
 
-def _trust_without(records: Records, codes_N: np.ndarray, options: BenchmarkOptions) -> list[Trust]:
+def trust_without(table: Table, options: BenchmarkOptions, seed: int = 0) -> list[Trust]:
     """For each task what is known of p from the others, none of its own prompts having a say."""
-    distance_TT, trust_TTM = leave_two_tasks_out(records, codes_N, options.neighbours)
+    table = tuning_rows(table, seed, MAX_ROWS)
+    codes = tasks(table, seed)[1]
+    distance_TT, trust_TTM = leave_two_tasks_out(_records(table, options.threshold), codes, options.neighbours)
     found = []
     for task in range(len(distance_TT)):
         others = np.arange(len(distance_TT)) != task

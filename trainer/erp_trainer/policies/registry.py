@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +68,27 @@ SERVED: Mapping[str, ServedPolicy] = {
         ServedPolicy("pairwise", "pairwise preference", tune_pairwise, train_pairwise),
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Policies that a bundle can hold, the options of each chosen once on the same training rows."""
+
+    train: Table
+    seed: int = 0
+    _known: dict[str, Any] = field(default_factory=dict)
+
+    def options(self, name: str) -> Any:
+        """What is chosen out of fold for a policy of ``SERVED``."""
+        if name not in self._known:
+            self._known[name] = SERVED[name].tune(self.train, self.seed)
+        return self._known[name]
+
+    def fit(self, name: str) -> FittedPolicy:
+        """The policy with these options, on all rows."""
+        return FittedPolicy(name, SERVED[name].train(self.train, self.options(name), self.seed))
+
+
 UNSERVED: Mapping[str, str] = {
     "frugalgpt": "cascade by reward (FrugalGPT)",
     "automix": "cascade by self-check (AutoMix)",
@@ -98,8 +119,7 @@ def fit_policy(name: str, train: Table, seed: int = 0) -> Fitted:
     if reason := unusable(name, train):
         raise FitError(f"policy {name}: {reason}. Import outcomes with it, or leave the policy out")
     if name in SERVED:
-        served = SERVED[name]
-        return FittedPolicy(name, served.train(train, served.tune(train, seed), seed))
+        return Tuning(train, seed).fit(name)
     if name in ("frugalgpt", "automix"):
         return fit_cascade(train, "reward" if name == "frugalgpt" else "self_check")
     return _AfterTheCalls(name, ranked_by_reward if name == "reward-ranking" else ranked_by_likelihood)
