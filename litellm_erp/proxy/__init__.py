@@ -129,17 +129,17 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
         Never raises: an internal error leaves LiteLLM's own order, is counted, and is named in a header.
         """
-        self._look_around()
-        self.accounting.keep_sharing()
-        group = self.groups.get(model)
-        if group is None or not healthy_deployments:
-            return healthy_deployments
         started = time.perf_counter()
         request = request_kwargs or {}
         note = Note()
         offered = healthy_deployments
         # The one place on the request path that catches broadly: no user's request fails because of routing.
         try:
+            self._look_around()
+            self.accounting.keep_sharing()
+            group = self.groups.get(model)
+            if group is None or not offered:
+                return offered
             metadata = metadata_of(request)
             note = _note(metadata, model)
             failed = note.failed(metadata)
