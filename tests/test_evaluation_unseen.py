@@ -46,7 +46,7 @@ def test_a_model_is_worth_more_the_more_prompts_it_is_added_with(payload: dict[s
 
 def test_adding_with_all_prompts_is_the_whole_pool(payload: dict[str, Any]) -> None:
     whole = payload["curves"]["erp"]["points"][0]["reward"]
-    assert all(row["all"]["reward"]["mean"] == pytest.approx(whole, abs=0.01)
+    assert all(row["all"]["reward"]["mean"] == pytest.approx(whole, abs=1e-6)
                for row in payload["price_of_adding"]["models"])  # fmt: skip
 
 

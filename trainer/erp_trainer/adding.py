@@ -35,6 +35,7 @@ from erp_trainer.bundling import (
     created,
     fit_token_head,
     number_or_none,
+    penalties_of,
     prompt_set,
     table_of,
     with_expected_tokens,
@@ -45,7 +46,7 @@ from erp_trainer.bundling import (
 from erp_trainer.embed import embed_run
 from erp_trainer.evaluation.report import default_lambdas
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import MIN_ROWS, CrossFit, Penalties, assign_folds, cross_fit, r_squared, variance_line
+from erp_trainer.fitting import MIN_ROWS, CrossFit, assign_folds, cross_fit, r_squared, variance_line
 from erp_trainer.policies.erp import (
     LEVERAGE_BETA,
     choose_shrinkage,
@@ -247,11 +248,6 @@ def _prices(bundle: Bundle) -> dict[str, Price]:
     return {record.name: record.price for record in bundle.manifest.models}
 
 
-def _penalties(manifest: Manifest) -> Penalties:
-    first = manifest.models[0]
-    return Penalties(first.beta if first.task_beta is None else first.task_beta, first.beta)
-
-
 def _pool(
     bundle: Bundle,
     run: Run,
@@ -280,7 +276,7 @@ def _pool(
     embedded = embed_run(run, outcomes, embedder, advance)
     table = table_of(narrow, embedded, prices, manifest.expected_output_tokens).rows(train)
     folds = assign_folds(table.groups_P, 0)
-    penalties = _penalties(manifest)
+    penalties = penalties_of(manifest)
     tasks = None if manifest.models[0].task_beta is None else task_codes(table.categories_P)
     fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
     predicted, leverage = fitted.out_of_fold(penalties), fitted.out_of_fold_leverage(LEVERAGE_BETA)
@@ -335,7 +331,7 @@ def _rated(pool: _Pool, m: int) -> np.ndarray:
 
 def _record(folder: Path, pool: _Pool, m: int, price: Price, manifest: Manifest) -> ModelRecord:
     table, name = pool.table, pool.table.models[m]
-    weights, intercepts = pool.fitted.probes(_penalties(manifest))
+    weights, intercepts = pool.fitted.probes(penalties_of(manifest))
     blocks = [(b.columns, moments) for b, moments in zip(pool.fitted.blocks, pool.fitted.moments, strict=True)]
     rated = _rated(pool, m)
     categories = sorted(set(table.categories_P.tolist()) - {""})

@@ -14,7 +14,7 @@ import numpy as np
 
 from erp_trainer.embed import EmbeddedPrompts, embed_run
 from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import CrossFit, assign_folds, cross_fit, mean_squared_error
+from erp_trainer.fitting import CrossFit, Penalties, assign_folds, cross_fit, mean_squared_error
 from erp_trainer.moments import Moments
 from erp_trainer.outcomes import Outcomes
 from erp_trainer.policies.bundled import FittedRival, fit_rival
@@ -243,6 +243,12 @@ def _reward(run: Run, outcomes: Outcomes) -> dict[str, Any]:
     if recorded:
         return {"zero": None, **recorded}
     return {"models": [outcomes.reward_model or "rewards"], "unit": "reward", "normalisation": "none", "zero": None}
+
+
+def penalties_of(manifest: Manifest) -> Penalties:
+    """What the probes of an ERP bundle were fitted with."""
+    first = manifest.models[0]
+    return Penalties(first.beta if first.task_beta is None else first.task_beta, first.beta)
 
 
 def write_probe(folder: Path, name: str, probes: Probes, head: TokenHead | None, column: int) -> FileRecord:

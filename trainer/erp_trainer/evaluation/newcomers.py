@@ -1,13 +1,14 @@
 """PURE. The price of a new model: what routing earns on test after adding it with more and more of its prompts.
 
-Each model in turn is taken out of the pool, and put back with a ridge probe fitted on n train prompts, chosen as
-``add-model`` chooses them (``selection``), at the bundle's penalty. The other models' predictions, and how far
-predictions are believed at this λ, stay the bundle's; the newcomer's mean reward is estimated from its random prompts.
+Each model in turn is taken out of the pool, and put back with a probe fitted on n train prompts, chosen as
+``add-model`` chooses them (``selection``), and fitted as ``add-model`` fits it, at the bundle's penalties. The other
+models' predictions, and how far predictions are believed at this λ, stay the bundle's; the newcomer's mean reward is
+estimated from its random prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +16,10 @@ import numpy as np
 
 from erp_trainer.evaluation.bootstrap import Resamples
 from erp_trainer.evaluation.table import Table
-from erp_trainer.moments import Moments, RidgeSolver
+from erp_trainer.fitting import Penalties, assign_folds, cross_fit
 from erp_trainer.selection import select
+from erp_trainer.tasks import task_codes
+from litellm_erp.probe import Probes
 
 SIZES = (25, 50, 100, 200, 500, 1000, 2000)
 # Models are taken by their mean reward on train; the best are those whose addition matters.
@@ -32,7 +35,7 @@ def price_of_adding(
     predicted_PM: np.ndarray,
     mean_reward_M: np.ndarray,
     choose: Choose,
-    betas_M: Sequence[float],
+    penalties: Penalties,
     lambda_: float,
     resamples: Resamples,
     *,
@@ -46,26 +49,30 @@ def price_of_adding(
     predicted_PM : shape (P, M), the bundle's predictions on test
     mean_reward_M : shape (M,), the bundle's mean rewards, which predictions lean towards
     choose : from the test table, predictions and mean rewards to first choices at λ, shape (P,)
-    betas_M : the ridge penalty of each model
+    penalties : of the bundle's probes; two different ones where they have a part for task means
     """
     if len(test.models) < 2:
         return None
     order = np.argsort(-train.mean_reward_M, kind="stable")[:MAX_MODELS]
     candidates = _candidates(train, seed)
     selected = _Selected(train, seed)
+    fitting = _Fitting.of(train, penalties, seed)
+
+    def added(m: int, asked: np.ndarray, audit: np.ndarray) -> np.ndarray:
+        probes, mean = fitting.fit(m, asked, audit)
+        predicted_P = probes.predict(test.embeddings_PD)[:, 0]
+        return _with(test, predicted_PM, mean_reward_M, choose, m, predicted_P, mean)
+
     rows = []
     for m in sorted(order.tolist()):
         answered = candidates[~np.isnan(train.rewards_PM[candidates, m])]
         sizes = [size for size in SIZES if size < len(answered)]
         columns = [_reward(_without(test, m), predicted_PM, mean_reward_M, choose)]
         for size in sizes:
-            asked = selected.of(answered, size, betas_M[m])
-            predicted, mean = _fitted(train, test, m, np.concatenate(asked), asked[1], betas_M[m])
-            columns.append(_with(test, predicted_PM, mean_reward_M, choose, m, predicted, mean))
+            columns.append(added(m, *selected.of(answered, size, penalties.rest)))
             advance(1)
         everything = np.flatnonzero(~np.isnan(train.rewards_PM[:, m]))
-        predicted, mean = _fitted(train, test, m, everything, everything, betas_M[m])
-        columns.append(_with(test, predicted_PM, mean_reward_M, choose, m, predicted, mean))
+        columns.append(added(m, everything, everything))
         reward = np.stack(columns, axis=1)
         found = resamples.means(np.hstack([reward, reward[:, 1:] - reward[:, :1]])).intervals()
         rewards, gains = [i.to_json() for i in found[: len(columns)]], [i.to_json() for i in found[len(columns) :]]
@@ -75,7 +82,7 @@ def price_of_adding(
             "points": [{"prompts": size, "reward": rewards[i + 1], "gain": gains[i]} for i, size in enumerate(sizes)],
             "all": {"prompts": len(everything), "reward": rewards[-1], "gain": gains[-1]},
         })  # fmt: skip
-    text = "each model taken out and added again; the other probes, the penalty and the shrinkage are the bundle's"
+    text = "each model taken out and added again; the other probes, the penalties and the shrinkage are the bundle's"
     return {"lambda": lambda_, "models": rows, "text": text}
 
 
@@ -88,11 +95,12 @@ class _Selected:
     known: dict[tuple[bytes, int, float], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def of(self, answered: np.ndarray, size: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
-        """Chosen rows and the random ones that judge it."""
+        """All rows it is asked, and the random ones among them, which judge it."""
         key = (answered.tobytes(), size, beta)
         if key not in self.known:
             found = select(self.train.embeddings_PD[answered], size, beta, seed=self.seed)
-            self.known[key] = answered[found.chosen], answered[found.audit]
+            asked = np.sort(np.concatenate([found.chosen, found.audit]))
+            self.known[key] = answered[asked], answered[found.audit]
         return self.known[key]
 
 
@@ -103,16 +111,29 @@ def _candidates(train: Table, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(len(train), MAX_CANDIDATES, replace=False))
 
 
-def _fitted(
-    train: Table, test: Table, m: int, asked: np.ndarray, audit: np.ndarray, beta: float
-) -> tuple[np.ndarray, float]:
-    """A newcomer's predictions on test, shape (P,), and its mean reward by the difference estimator."""
-    weights, intercept = RidgeSolver(Moments.of(train.embeddings_PD[asked], train.rewards_PM[asked][:, [m]])).solve(
-        beta
-    )
-    on_train = train.embeddings_PD @ weights[:, 0].astype(np.float32) + intercept[0]
-    mean = float(on_train.mean() + (train.rewards_PM[audit, m] - on_train[audit]).mean())
-    return test.embeddings_PD @ weights[:, 0].astype(np.float32) + intercept[0], mean
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """How a newcomer is fitted: at the bundle's penalties, on the folds and tasks of the whole train split."""
+
+    train: Table
+    penalties: Penalties
+    folds_P: np.ndarray
+    tasks_P: np.ndarray | None
+
+    @classmethod
+    def of(cls, train: Table, penalties: Penalties, seed: int) -> _Fitting:
+        tasks = None if penalties.task == penalties.rest else task_codes(train.categories_P)
+        return cls(train, penalties, assign_folds(train.groups_P, seed), tasks)
+
+    def fit(self, m: int, asked: np.ndarray, audit: np.ndarray) -> tuple[Probes, float]:
+        """A newcomer's probe on the rows it was asked, and its mean reward by the difference estimator."""
+        targets = np.full((len(self.train), 1), np.nan)
+        targets[asked, 0] = self.train.rewards_PM[asked, m]
+        name = (self.train.models[m],)
+        fitted = cross_fit(self.train.embeddings_PD, targets, self.folds_P, name, self.tasks_P)
+        predicted = fitted.out_of_fold(self.penalties)
+        mean = float(predicted.mean() + (targets[audit] - predicted[audit]).mean())
+        return Probes(*fitted.probes(self.penalties)), mean
 
 
 def _with(

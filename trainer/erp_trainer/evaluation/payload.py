@@ -347,7 +347,7 @@ def _adding(ev: Evaluation) -> dict[str, Any] | None:
         ev.predicted_PM,
         ev.mean_reward_M,
         choose,
-        ev.betas_M,
+        ev.penalties,
         ev.lambdas[0],
         ev.resamples,
         seed=ev.options.seed,

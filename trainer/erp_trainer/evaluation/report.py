@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundling import table_of
+from erp_trainer.bundling import penalties_of, table_of
 from erp_trainer.embed import embed_run
 from erp_trainer.evaluation import payload as payloads
 from erp_trainer.evaluation.bootstrap import Resamples
@@ -17,6 +17,7 @@ from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.contenders import baselines
 from erp_trainer.evaluation.rivals import rivals_of, routed
 from erp_trainer.evaluation.table import Table
+from erp_trainer.fitting import Penalties
 from erp_trainer.outcomes import Outcomes
 from erp_trainer.policies.registry import Tuning
 from erp_trainer.store import Run
@@ -108,9 +109,9 @@ class Evaluation:
         return self.bundle.mean_reward_M[self.measured]
 
     @property
-    def betas_M(self) -> list[float]:
-        """Ridge penalties of the measured models."""
-        return [self.bundle.manifest.models[m].beta for m in self.measured.tolist()]
+    def penalties(self) -> Penalties:
+        """Ridge penalties of the bundle's probes."""
+        return penalties_of(self.bundle.manifest)
 
     @property
     def std_error_PM(self) -> np.ndarray:

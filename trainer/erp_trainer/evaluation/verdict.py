@@ -34,8 +34,8 @@ def verdict(
     saving = comparison["against"].get("best_single", {}).get("saved_at_equal_reward")
     saves = saving is not None and saving["low"] is not None and saving["low"] > 0
     numbers = (
-        f"{gain.mean:+.4g} mean {unit} (95% interval {gain.low:+.4g} to {gain.high:+.4g}, {prompts} test prompts) "
-        f"against always using {best_single}, the best single model on train, which earns {best_reward:.4g}"
+        f"{gain.mean:+.3g} mean {unit} (95% interval {gain.low:+.3g} to {gain.high:+.3g}, {prompts:,} test prompts) "
+        f"against always using {best_single}, the best single model on train, which earns {best_reward:.3g}"
     )
     opening = {
         "helps": f"Routing helps at λ = {lambda_:.4g}: {numbers}.",
@@ -44,7 +44,7 @@ def verdict(
     }[kind]
     sentences = [opening, *_on_cost(cost), *_on_saving(saving, best_single), *_on_budgets(comparison, unit)]
     if kind != "helps" and not saves:
-        sentences.append(f"As far as {prompts} prompts can tell, {best_single} alone is as good.")
+        sentences.append(f"As far as {prompts:,} prompts can tell, {best_single} alone is as good.")
     return {
         "kind": kind,
         "helps": kind == "helps",
@@ -61,8 +61,8 @@ def _on_budgets(comparison: Mapping[str, Any], unit: str) -> list[str]:
     area = comparison["against"].get("mixture", {}).get("area")
     if area is None:
         return []
-    spread = f"95% interval {area['low']:+.4g} to {area['high']:+.4g}"
-    return [f"Over all budgets it earns {area['mean']:+.4g} mean {unit} ({spread}) against mixing single models."]
+    spread = f"95% interval {area['low']:+.3g} to {area['high']:+.3g}"
+    return [f"Over all budgets it earns {area['mean']:+.3g} mean {unit} ({spread}) against mixing single models."]
 
 
 def _on_cost(cost: Mapping[str, Any]) -> list[str]:
@@ -72,7 +72,7 @@ def _on_cost(cost: Mapping[str, Any]) -> list[str]:
     change = ""
     if other and abs(ours / other - 1) >= 0.005:
         change = f", {abs(1 - ours / other):.0%} {'less' if ours < other else 'more'}"
-    return [f"It costs {ours:.4g} {cost['label']} instead of {other:.4g}{change}."]
+    return [f"It costs {ours:.3g} {cost['label']} instead of {other:.3g}{change}."]
 
 
 def _on_saving(saving: Mapping[str, Any] | None, best_single: str) -> list[str]:

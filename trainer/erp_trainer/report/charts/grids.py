@@ -157,7 +157,7 @@ def lines(
             "type": "quantitative",
             "title": x[0],
             "scale": scale,
-            "axis": {"format": x[1], "grid": False},
+            "axis": {"format": x[1], "grid": False, "tickCount": 8},
         },
         "y": {"field": "y", "type": "quantitative", "title": y[0], "scale": {"zero": False}, "axis": {"format": y[1]}},
         "color": {

@@ -75,7 +75,9 @@ def unseen(payload: Mapping[str, Any], units: Units) -> Part | None:
     tables = [_left_out(payload, found)]
     drawn = {}
     if benchmark := found.get("benchmark"):
-        tables.append(by_task(benchmark["rows"], units, title="One model for each unseen task, by benchmark scores"))
+        tables.append(
+            by_task(_scored(benchmark["rows"]), units, title="One model for each unseen task, by benchmark scores")
+        )
         if small := benchmark.get("small_models"):
             tables.append(_small(small, units))
         drawn = {"in-distribution": _own_data(benchmark["in_distribution"], units)}
@@ -92,14 +94,31 @@ def unseen(payload: Mapping[str, Any], units: Units) -> Part | None:
 
 def _small(found: Mapping[str, Any], units: Units) -> DataTable:
     """The pool of the small models only, as in section 5.3 of arXiv 2309.15789."""
-    table = by_task(found["rows"], units, title="The same, with the small models only")
+    table = by_task(_scored(found["rows"]), units, title="The same, with the small models only")
     small = ", ".join(found["models"])
     return replace(table, note=f"Small: those that cost at most half of what the dearest does ({small}).")
 
 
+# ERP is fitted anew without a task, so its keys are presets.
+_FITTED = {"erp-best": "erp", "erp-paper": "erp (paper preset)"}
+_SCORES = {
+    "s1": "S1, mean predicted probability",
+    "s2": "S2, share predicted to be right",
+    "s3": "S3, S2 distrusted far from training",
+    "s3-true-p": "S3 with the true trust",
+    "log-likelihood": "log-likelihood",
+    "best-on-average": "best model on average",
+    "task-oracle": "best model of each task (hindsight)",
+}
+
+
+def _scored(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [{**row, "label": _SCORES.get(row["policy"], row["policy"])} for row in found]
+
+
 def _left_out(payload: Mapping[str, Any], found: Mapping[str, Any]) -> DataTable:
     keys = list(found["overall"])
-    labels = [payload["curves"].get(key, {}).get("label", key) for key in keys]
+    labels = [payload["curves"].get(key, {}).get("label") or _FITTED.get(key, key) for key in keys]
     heads = [Head("task left out", text=True), Head("prompts"), *(Head(label) for label in labels)]
     measured = [task for task in found["tasks"] if "policies" in task]
     rows = [
@@ -122,7 +141,7 @@ def _own_data(points: Sequence[Mapping[str, float]], units: Units) -> charts.Spe
     """How much of a task's own data it takes until its own scores choose better than those that distrust them."""
     names = {
         "s1": "S1, mean predicted probability",
-        "s3": "S3, distrusting",
+        "s3": "S3, distrusted far from training",
         "s3_true": "S3 with the true trust",
         "best_on_average": "best on average",
         "best": "best for the task",
@@ -133,7 +152,7 @@ def _own_data(points: Sequence[Mapping[str, float]], units: Units) -> charts.Spe
         for point in points
         if point.get(key) is not None
     ]
-    x = ("Prompts of the task itself in training, mean over tasks", "~g", None)
+    x = ("Prompts of the task itself in training, mean over tasks", "~s", None)
     title = "How much of its own data a new task needs (arXiv 2309.15789)"
     return charts.lines(rows, list(names.values()), x, (units.reward, "~g"), title=title)
 

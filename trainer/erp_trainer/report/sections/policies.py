@@ -143,7 +143,7 @@ def _rows(payload: Mapping[str, Any], units: Units) -> DataTable:
 def _row(name: str, policy: Mapping[str, Any], own: str, units: Units, names: Mapping[str, str]) -> TableRow:
     gain = policy["against_best_single"]
     cells = [
-        Cell(name),
+        Cell(name, small=_BOUND if policy["kind"] == "bound" else ""),
         Cell(number(policy["reward"])),
         Cell(span(*policy["reward_ci"])),
         _difference(gain),
@@ -152,6 +152,9 @@ def _row(name: str, policy: Mapping[str, Any], own: str, units: Units, names: Ma
         Cell("" if policy["kind"] == "single" else mostly(policy["share"], names)),
     ]
     return TableRow(cells, own=policy["curve"] == own)
+
+
+_BOUND = "a bound: it looks at the rewards"
 
 
 def _difference(interval: Mapping[str, Any] | None) -> Cell:
@@ -166,8 +169,8 @@ def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
         Head("policy", text=True),
         Head("mean reward"),
         Head("against the mixture"),
-        Head("reward at equal cost to the best single"),
-        Head("cheaper at its reward"),
+        Head("gain at the best single model's cost"),
+        Head("cheaper at that model's reward"),
     ]
     rows = []
     for curve in payload["curves"].values():
