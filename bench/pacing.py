@@ -1,20 +1,26 @@
 """Spend windows over a month of simulated traffic: the shipped book of budgets, with a clock of the simulation's own.
 
 Beside it stand fixed λ, chosen in hindsight, under the same windows: exhausted ones are enforced alike. A figure of
-100% is the best of those that overspend no window by more than 2%; 0% is the cheapest model for everything. A harder
-bound, which no controller that cannot see ahead reaches, is the best mixture of two λ *for every window of its own*.
+100% is the best of those that overspend no window that can be kept by more than 2%; 0% is the cheapest model for
+everything. A harder bound, which no controller that cannot see ahead reaches, is the best mixture of two λ *for every
+window of its own*.
 """
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from bench.hindsight import ALLOWED, Hindsight
 from bench.machine import heading
 from bench.month import DAYS, START_S, Month, Traffic, World, build, month
 from bench.pacing_plot import write_plot
@@ -24,10 +30,9 @@ from erp_trainer.store import open_run
 from litellm_erp import bundle as bundles
 from litellm_erp.budget import Frontier, Policy, Window
 from litellm_erp.counters import Counters
-from litellm_erp.spending import SpendBook
+from litellm_erp.spending import SpendBook, Ticket
 from litellm_erp.tenancy import Claim, Grant
 from litellm_erp.terms import Terms
-from litellm_erp.windows import span
 
 GROUP = "erp-auto"
 SEEDS = (1, 2, 3)
@@ -47,196 +52,125 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one way of routing made of a month.
+    """What routing made of a month.
 
     Attributes
     ----------
-    reward : sum over requests; a refused one brings nothing
-    spent_W : shape (W,), USD by window
-    refused : how many requests
+    reward_R, cost_R : shape (R,); a refused request brings and costs nothing
     lambda_R : shape (R,), λ of every request, infinite where the money was gone
-    spent_R : shape (R,), spend of the window so far
+    refused : how many requests
     """
 
-    reward: float
-    spent_W: np.ndarray
-    refused: int
+    reward_R: np.ndarray
+    cost_R: np.ndarray
     lambda_R: np.ndarray
-    spent_R: np.ndarray
-
-    def overspend(self, budget_usd: float) -> float:
-        """Of the worst window, as a share of the budget."""
-        return float(self.spent_W.max() / budget_usd - 1.0)
+    refused: int
 
 
-def main(quick: bool = False) -> None:
-    """Print the table and draw the plot."""
-    print(
-        heading(
-            f"Spend windows over {DAYS} simulated days, held-out prompts of llmrouter_example",
-            "used: of all money that dearest routing could have spent; over: worst window; hindsight: share of the way",
-            "from the cheapest model to the best fixed λ; ideal: to the best mixture of two λ for every window.",
-            "Days have a cycle, weekends are quiet, bursts of five-fold traffic come; reward of a refused request: 0.",
-        )
-    )
-    world, frontier = _world()
-    print(f"{'case':41}seed  requests   used    over  refused  hindsight   ideal")
-    for case in cases(frontier):
-        for seed in SEEDS[:1] if quick else SEEDS:
-            drawn = month(world, case.traffic, seed)
-            paced = simulate(case, drawn, world, frontier)
-            _print_row(case, seed, drawn, paced, world, frontier)
-            if case.name == "day" and seed == SEEDS[0] and not quick:
-                write_plot(PLOT, drawn, paced.lambda_R, paced.spent_R, case.budget_usd)
-
-
-def cases(frontier: Frontier) -> list[Case]:
+def cases(frontier: Frontier) -> dict[str, Case]:
     """Budgets a weekday's traffic can spend, at the middle of the frontier, and a step of ten."""
     low, high = (float(frontier.cost_L[frontier.envelope[i]]) for i in (0, -1))
     middle, n = (low * high) ** 0.5, Traffic().per_day
     plain, step = Traffic(), Traffic(step_at=15.5)
-    return [
+    found = [
         Case("day", plain, Window("day"), middle * n),
-        Case("day, tight", plain, Window("day"), 1.6 * low * n),
-        Case("day, reject", plain, Window("day", on_exhausted="reject"), middle * n),
-        Case("day in Berlin", plain, Window("day", "Europe/Berlin"), middle * n),
-        Case("day, dear models +50% for ten days", Traffic(prices=True), Window("day"), middle * n),
+        Case("day-tight", plain, Window("day"), 1.6 * low * n),
+        Case("day-reject", plain, Window("day", on_exhausted="reject"), middle * n),
+        Case("day-berlin", plain, Window("day", "Europe/Berlin"), middle * n),
+        Case("day-prices", Traffic(prices=True), Window("day"), middle * n),
         Case("hour", plain, Window("hour"), middle * n / 24),
         Case("week", plain, Window("week"), 5.6 * middle * n),
         Case("month", plain, Window("month"), 24 * middle * n),
-        Case("day, ten-fold from noon of day 16, reject", step, Window("day", on_exhausted="reject"), middle * n),
-        Case("day, ten-fold, a budget that suffices", step, Window("day"), 16 * low * n),
+        Case("step-reject", step, Window("day", on_exhausted="reject"), middle * n),
+        Case("step", step, Window("day"), 16 * low * n),
     ]
+    return {case.name: case for case in found}
 
 
 def simulate(case: Case, drawn: Month, world: World, frontier: Frontier) -> Run:
     """Route a month with the shipped controller."""
-    now = [START_S]
-    book = SpendBook(Counters("one"), clock=lambda: now[0])
+    now = START_S
+    book = SpendBook(Counters("one"), clock=lambda: now)
     claim = Claim("team:a", Policy("budget_usd", case.budget_usd, case.window))
-    grant, rng = Grant(claim), np.random.default_rng(0)
-    under_way: list[tuple[float, int, object, float]] = []
-    draws, delays = rng.random(len(drawn.at_R)), rng.uniform(*ANSWER_S, len(drawn.at_R))
-
-    def route(r: int) -> tuple[float, bool]:
-        now[0] = float(drawn.at_R[r])
-        while under_way and under_way[0][0] <= now[0]:
+    grant, rng, count = Grant(claim), np.random.default_rng(0), len(drawn.at_R)
+    under_way: list[tuple[float, int, Ticket, float]] = []
+    draws, delays = rng.random(count).tolist(), rng.uniform(*ANSWER_S, count).tolist()
+    choice = {x: choice_P.tolist() for x, choice_P in world.choice.items()} | {np.inf: world.cheapest_P.tolist()}
+    expected, cost, reward = world.expected_PM.tolist(), world.cost_PM.tolist(), world.reward_PM.tolist()
+    lambda_R, cost_R, reward_R = np.empty(count), np.zeros(count), np.zeros(count)
+    refused = 0
+    for r, (now, p) in enumerate(zip(drawn.at_R.tolist(), drawn.prompt_R.tolist(), strict=True)):
+        while under_way and under_way[0][0] <= now:
             _, _, ticket, usd = heapq.heappop(under_way)
-            book.settle(ticket, usd)  # type: ignore[arg-type]
+            book.settle(ticket, usd)
         gone = book.exhausted(GROUP, claim)
         mixture = book.mixture(GROUP, claim, frontier)
-        lambda_ = np.inf if gone == "cheapest" or mixture is None else mixture.at(draws[r])
+        lambda_R[r] = lambda_ = np.inf if gone == "cheapest" or mixture is None else mixture.at(draws[r])
         if gone == "reject":
             book.arrived(GROUP, grant.claims)
-            return lambda_, False
-        p, m = drawn.prompt_R[r], _chosen(world, drawn.prompt_R[r], lambda_)
-        ticket = book.reserve(GROUP, grant, Terms(lambda_, claim, exhausted=gone), float(world.expected_PM[p, m]), None)
-        heapq.heappush(under_way, (now[0] + delays[r], r, ticket, float(world.cost_PM[p, m] * drawn.factor_RM[r, m])))
-        return lambda_, True
-
-    return _account(case, drawn, world, route)
-
-
-def fixed(case: Case, drawn: Month, world: World, lambda_: float) -> Run:
-    """Route a month at one λ; a window that is spent is enforced as the case says."""
-    state = {"window": -1.0, "spent": 0.0}
-
-    def route(r: int) -> tuple[float, bool]:
-        begins = span(case.window.per, case.window.timezone, float(drawn.at_R[r])).start_s
-        if begins != state["window"]:
-            state.update(window=begins, spent=0.0)
-        gone = state["spent"] >= case.budget_usd
-        if gone and case.window.on_exhausted == "reject":
-            return lambda_, False
-        used = np.inf if gone else lambda_
-        p, m = drawn.prompt_R[r], _chosen(world, drawn.prompt_R[r], used)
-        state["spent"] += float(world.cost_PM[p, m] * drawn.factor_RM[r, m])
-        return used, True
-
-    return _account(case, drawn, world, route)
+            refused += 1
+            continue
+        m = choice[lambda_][p]
+        reward_R[r], cost_R[r] = reward[p][m], cost[p][m] * drawn.factor_RM[r, m]
+        ticket = book.reserve(GROUP, grant, Terms(lambda_, claim, exhausted=gone), expected[p][m], None)
+        heapq.heappush(under_way, (now + delays[r], r, ticket, float(cost_R[r])))
+    return Run(reward_R, cost_R, lambda_R, refused)
 
 
-def _chosen(world: World, prompt: int, lambda_: float) -> int:
-    return int(world.cheapest_P[prompt] if np.isinf(lambda_) else world.choice[lambda_][prompt])
+def row(case: Case, seed: int, world: World, frontier: Frontier, plot: Path | None = None) -> str:
+    """Simulate one month and say what came of it."""
+    drawn = month(world, case.traffic, seed)
+    paced = simulate(case, drawn, world, frontier)
+    known = Hindsight.of(case.window, case.budget_usd, drawn, world, frontier)
+    if plot is not None:
+        write_plot(plot, drawn, paced.lambda_R, known.so_far(paced.cost_R), case.budget_usd)
+    spent_W, could_W, whole_W = known.by_window(paced.cost_R), known.meetable_W, known.whole_W
+    used = spent_W[whole_W].sum() / known.spendable_W[whole_W].sum()
+    over_W = spent_W / case.budget_usd - 1
+    low, best = known.fixed()
+    reward = float(paced.reward_R.sum())
+    share = f"{(reward - low) / (best - low):.1%}" if best > low else "none"
+    others = "-"
+    if not could_W.all():
+        alone = known.cheapest_W.max() / case.budget_usd - 1
+        others = f"{(~could_W).sum()}: {over_W[~could_W].max():+.0%} ({alone:+.0%})"
+    return (
+        f"{case.name:12}{seed:5}{len(drawn.at_R):10}{len(spent_W):8}{used:8.1%}"
+        f"{over_W[could_W].max(initial=-1.0):+9.2%}{(over_W[could_W] > ALLOWED).sum():6}{paced.refused:9}"
+        f"{share:>11}{(reward - low) / (known.ideal() - low):8.1%}   {others}"
+    )
 
 
-def _account(case: Case, drawn: Month, world: World, route: Callable[[int], tuple[float, bool]]) -> Run:
-    """Run through a month and add up what it brought."""
-    count = len(drawn.at_R)
-    lambda_R, spent_R, cost_R = np.empty(count), np.empty(count), np.zeros(count)
-    reward, refused, window_R = 0.0, 0, _windows(case, drawn)
-    spent_W = np.zeros(window_R[-1] + 1)
-    for r in range(count):
-        lambda_R[r], served = route(r)
-        if served:
-            p, m = drawn.prompt_R[r], _chosen(world, drawn.prompt_R[r], lambda_R[r])
-            reward += float(world.reward_PM[p, m])
-            cost_R[r] = world.cost_PM[p, m] * drawn.factor_RM[r, m]
-        refused += not served
-        spent_W[window_R[r]] += cost_R[r]
-        spent_R[r] = spent_W[window_R[r]]
-    return Run(reward, spent_W, refused, lambda_R, spent_R)
-
-
-def _windows(case: Case, drawn: Month) -> np.ndarray:
-    """Shape (R,), int: which window a request falls into."""
-    starts = [span(case.window.per, case.window.timezone, float(at)).start_s for at in drawn.at_R]
-    return np.unique(np.array(starts), return_inverse=True)[1]
-
-
-def _print_row(case: Case, seed: int, drawn: Month, paced: Run, world: World, frontier: Frontier) -> None:
-    lambdas = [float(frontier.lambda_L[i]) for i in frontier.envelope]
-    others = [fixed(case, drawn, world, x) for x in (np.inf, *lambdas)]
-    allowed = [run for run in others if run.overspend(case.budget_usd) <= 0.02] or others[:1]
-    low, best = others[0].reward, max(run.reward for run in allowed)
-    could = np.minimum(_dearest(case, drawn, world, lambdas), case.budget_usd)
-    ideal = low + _ideal_gain(case, drawn, world, lambdas)
+def main(
+    quick: bool = False, only: Sequence[str] = (), seeds: Sequence[int] = SEEDS, processes: int = 2, plot: bool = False
+) -> None:
+    """Print the table, and draw the plot of the first case and seed where asked to."""
     print(
-        f"{case.name:41}{seed:4}{len(drawn.at_R):10}{paced.spent_W.sum() / could.sum():7.1%}"
-        f"{paced.overspend(case.budget_usd):8.2%}{paced.refused:9}{_share(paced.reward, low, best):11.1%}"
-        f"{_share(paced.reward, low, ideal):8.1%}",
-        flush=True,
+        heading(
+            f"Spend windows over {DAYS} simulated days, held-out prompts of llmrouter_example",
+            "used: of all money that dearest routing could have spent in whole windows; over: the worst of the windows",
+            "whose budget the cheapest model alone could have kept, and how many of these are over by more than 2%;",
+            "hindsight: share of the way from the cheapest model to the best fixed λ that keeps these windows, none",
+            "where that is the cheapest model; ideal: to the best mixture of two λ for every window; others: windows",
+            "that the cheapest model could not keep: how many, the worst (and with the cheapest alone).",
+            "Days have a cycle, weekends are quiet, bursts of five-fold traffic come; reward of a refused request: 0.",
+        )
     )
+    world, frontier = load_world()
+    chosen = [case for name, case in cases(frontier).items() if not only or name in only]
+    print("case         seed  requests windows    used     over  > 2%  refused  hindsight   ideal   others", flush=True)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(row, case, seed, world, frontier, PLOT if plot and (case.name, seed) == ("day", 1) else None)
+            for case in chosen
+            for seed in (seeds[:1] if quick else seeds)
+        ]
+        for job in jobs:
+            print(job.result(), flush=True)
 
 
-def _share(value: float, low: float, high: float) -> float:
-    return (value - low) / (high - low) if high > low else float("nan")
-
-
-def _dearest(case: Case, drawn: Month, world: World, lambdas: list[float]) -> np.ndarray:
-    """Shape (W,): what each window would have spent without any budget, at the frontier's dear end."""
-    m_R = world.choice[lambdas[-1]][drawn.prompt_R]
-    cost_R = world.cost_PM[drawn.prompt_R, m_R] * drawn.factor_RM[np.arange(len(m_R)), m_R]
-    return np.bincount(_windows(case, drawn), cost_R)
-
-
-def _ideal_gain(case: Case, drawn: Month, world: World, lambdas: list[float]) -> float:
-    """What the best mixture of two λ for every window would gain on the cheapest model, in hindsight."""
-    window_R, rows = _windows(case, drawn), np.arange(len(drawn.at_R))
-    options = [world.cheapest_P[drawn.prompt_R], *(world.choice[x][drawn.prompt_R] for x in lambdas)]
-    reward = np.stack([np.bincount(window_R, world.reward_PM[drawn.prompt_R, m]) for m in options])
-    cost = np.stack(
-        [np.bincount(window_R, world.cost_PM[drawn.prompt_R, m] * drawn.factor_RM[rows, m]) for m in options]
-    )
-    gained = 0.0
-    for w in range(reward.shape[1]):
-        gained += _best_mixture(cost[:, w], reward[:, w], case.budget_usd) - reward[0, w]
-    return gained
-
-
-def _best_mixture(cost: np.ndarray, reward: np.ndarray, budget: float) -> float:
-    """Highest mean of one or two points whose cost fits; the cheapest point's share of the money where none does."""
-    if cost.min() > budget:
-        return float(reward[np.argmin(cost)])
-    best = float(reward[cost <= budget].max())
-    for i in np.flatnonzero(cost <= budget):
-        for j in np.flatnonzero(cost > budget):
-            share = (budget - cost[i]) / (cost[j] - cost[i])
-            best = max(best, float(reward[i] + share * (reward[j] - reward[i])))
-    return best
-
-
-def _world() -> tuple[World, Frontier]:
+def load_world() -> tuple[World, Frontier]:
+    """Fit a bundle on the train split of llmrouter_example and let it choose on the held-out prompts."""
     with tempfile.TemporaryDirectory() as folder:
         run, path = Path(folder) / "run", Path(folder) / "bundle"
         source, prices = prepare.EXAMPLE / "outcomes.parquet", prepare.EXAMPLE / "prices.yaml"
@@ -249,4 +183,13 @@ def _world() -> tuple[World, Frontier]:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m bench.pacing", description=__doc__)
+    parser.add_argument("--case", action="append", default=[], help="one of the ten, by name; may be given again")
+    parser.add_argument("--seed", action="append", type=int, default=[], help="of the traffic; may be given again")
+    parser.add_argument("--quick", action="store_true", help="the first seed only")
+    parser.add_argument("--processes", type=int, default=2, help="months simulated side by side")
+    parser.add_argument("--plot", action="store_true", help=f"draw {PLOT.relative_to(REPOSITORY)} of case day, seed 1")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    main(arguments.quick, arguments.case, arguments.seed or SEEDS, arguments.processes, arguments.plot)
+    print(f"{time.perf_counter() - began:.0f} s")

@@ -5,12 +5,13 @@ spent: the money left over the requests still to come is what one may cost, the 
 controller moves the cost, not λ itself, because cost is what money and traffic are stated in; the frontier's map from
 cost to λ is monotone, so more money never means a higher λ.
 
-Three corrections keep it honest:
+Four corrections keep it honest:
 
 * ``bias``: real spend over what the frontier promised for the targets in force, for prompts, prices or answers that are
   not those the bundle was fitted on;
 * what is in flight is taken off the money left, at its expected cost;
-* one percent of the budget is kept back for the end of the window, where no request is left to correct a forecast.
+* one percent of the budget is kept back for the end of the window, where no request is left to correct a forecast;
+* so is what a surge would cost on the cheapest models, as large as surges have been: it is spent as the window ends.
 
 Steps are bounded in the logarithm of the target. Time is an argument.
 """
@@ -28,6 +29,7 @@ _BIAS_REQUESTS = 200.0
 _BIAS_PRIOR_REQUESTS = 10.0
 _BIAS_BOUNDS = (0.02, 50.0)
 _FIRST_REQUESTS = 20.0
+_CHANCE = 1.0
 # Requests within which a mean spend that is off its target is to be back on it.
 _MEAN_HORIZON = 250.0
 _MEAN_BOUNDS = (0.1, 4.0)
@@ -106,28 +108,32 @@ class Outlook:
     requests : expected until its end
     observed : how many were ever seen, on which that rests
     first_usd : what a request may cost while nothing was; it counts as 20 requests do
+    surge_usd : what those that may come beyond what is expected cost at the cheap end
     """
 
     requests: float
     observed: float
     first_usd: float
+    surge_usd: float = 0.0
 
 
 def per_request(budget_usd: float, seen: Seen, outlook: Outlook) -> float:
     """Real USD that one of the requests to come may cost."""
-    left = budget_usd * (1.0 - _KEPT_BACK) - seen.spent_usd - seen.reserved_usd
+    left = budget_usd * (1.0 - _KEPT_BACK) - seen.spent_usd - seen.reserved_usd - outlook.surge_usd
     if left <= 0:
         return 0.0
     # Harmonic: the assumed request number is the one that makes a request cost first_usd.
     known = outlook.observed / (outlook.observed + _FIRST_REQUESTS)
-    count = known * max(outlook.requests, 1.0) + (1.0 - known) * left / max(outlook.first_usd, 1e-12)
+    expected = max(outlook.requests, 1.0)
+    # As many as chance may make of them; so the last of the money is not one request's either.
+    count = known * (expected + _CHANCE * math.sqrt(expected)) + (1.0 - known) * left / max(outlook.first_usd, 1e-12)
     return left / count
 
 
 def per_request_ignoring(budget_usd: float, seen: Seen, outlook: Outlook) -> float:
     """As :func:`per_request` where a spent budget is not to be felt: never below the window's mean."""
     usual = budget_usd / max(seen.requests + outlook.requests, 1.0)
-    return max(per_request(budget_usd, seen, outlook), usual)
+    return max(per_request(budget_usd, seen, replace(outlook, surge_usd=0.0)), usual)
 
 
 def per_request_of_mean(target_usd: float, seen: Seen) -> float:

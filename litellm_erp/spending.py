@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from litellm_erp.budget import MONEY, Frontier, Mixture, OnExhausted, Policy, solve
 from litellm_erp.counters import NANO, Counters
 from litellm_erp.pacing import (
@@ -35,7 +33,7 @@ from litellm_erp.pacing import (
 )
 from litellm_erp.tenancy import Claim, Grant
 from litellm_erp.terms import Terms, WindowStatus
-from litellm_erp.traffic import DAYS_KEPT, History, Rate, forecast, usual
+from litellm_erp.traffic import DAYS_KEPT, Ahead, History, Rate, ahead, forecast
 from litellm_erp.windows import HOUR_S, Span, span
 
 DAY_S = 24 * HOUR_S
@@ -65,8 +63,7 @@ class _Account:
     next_step_s: float = 0.0
     arrivals: float = 0.0
     next_history_s: float = 0.0
-    history: History | None = None
-    usual_H: np.ndarray | None = None
+    ahead: Ahead | None = None
     merged: int = -1
 
 
@@ -237,7 +234,7 @@ class SpendBook:
         account.key = _key(account.group, Claim(account.name, account.policy), account.span)
         account.arrivals = 0.0
         account.next_history_s = 0.0
-        account.history = None
+        account.ahead = None
         account.pace = account.pace and new_window(account.pace)
         self.counters.watch(account.key, expires_s=account.span.end_s + _KEPT_S, now_s=now)
 
@@ -272,15 +269,17 @@ class SpendBook:
         account.arrivals = arrivals
         if now >= account.next_history_s:
             self._remember(account, now)
-        history, usual_H, pace, range_ = account.history, account.usual_H, account.pace, account.range
-        if history is None or usual_H is None or pace is None or range_ is None:
+        outlook, pace, range_ = account.ahead, account.pace, account.range
+        if outlook is None or pace is None or range_ is None:
             return Outlook(0.0, 0.0, 0.0)
         hour = int(now // HOUR_S)
-        history = history.at(float(self.counters.total(_traffic_key(account, hour // 24), str(hour % 24))))
+        current = float(self.counters.total(_traffic_key(account, hour // 24), str(hour % 24)))
+        coming = forecast(outlook, current, account.rate.per_s, now)
         return Outlook(
-            requests=forecast(history, usual_H, account.rate.per_s, now, account.span.end_s),
-            observed=history.total,
+            requests=coming.requests,
+            observed=outlook.observed + current,
             first_usd=range_.middle_usd * pace.bias,
+            surge_usd=coming.surge * range_.cheapest_usd * pace.bias,
         )
 
     def _remember(self, account: _Account, now: float) -> None:
@@ -290,7 +289,7 @@ class SpendBook:
         told = self.counters.merged != account.merged
         account.merged = self.counters.merged
         account.next_history_s = min(now + _HISTORY_EVERY_S, (hour + 1) * HOUR_S)
-        if account.history is not None and account.history.hour == hour and not told:
+        if account.ahead is not None and account.ahead.hour == hour and not told:
             return
         hours: dict[int, float] = {}
         for day in range(hour // 24 - DAYS_KEPT, hour // 24 + 1):
@@ -298,8 +297,7 @@ class SpendBook:
             # Days that are over are asked for once; nobody adds to them any more.
             self.counters.watch(key, expires_s=_traffic_expiry(day), now_s=now if day == hour // 24 else 0.0)
             hours |= {day * 24 + int(name): float(count) for name, count in self.counters.totals(key).items()}
-        account.history = History.from_hours(hours, hour)
-        account.usual_H = usual(account.history, int((account.span.end_s - now) // HOUR_S) + 2)
+        account.ahead = ahead(History.from_hours(hours, hour), account.span.end_s)
 
     def _seen(self, account: _Account) -> Seen:
         return Seen(

@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_erp.pacing import Outlook, Pace, Range, Seen, per_request, per_request_of_mean, start, step
-from litellm_erp.traffic import History, Rate, forecast, usual
+from litellm_erp.pacing import (
+    Outlook,
+    Pace,
+    Range,
+    Seen,
+    per_request,
+    per_request_ignoring,
+    per_request_of_mean,
+    start,
+    step,
+)
+from litellm_erp.traffic import History, ahead, forecast
 from litellm_erp.windows import span
 
 RANGE = Range(1e-5, 1e-3)
@@ -80,19 +90,42 @@ def _daily(weeks: int, hour: int) -> History:
 @pytest.mark.parametrize("level", [1.0, 10.0])
 def test_a_known_day_is_forecast_and_ten_times_of_it_too(level: float) -> None:
     hour = 24 * 20000 + 12
-    history = _daily(2, hour)
-    counts = history.counts_H.copy()
+    counts = _daily(2, hour).counts_H.copy()
     counts[-4:] *= level
-    history = History(hour, counts, history.known, 0.0, float(counts.sum()))
+    history = History(hour, counts, 2 * 168)
     rest = sum(100 + 80 * np.sin(h / 24 * 2 * np.pi) for h in range(12, 24))
-    rate = Rate(0.0, level * 100 / 3600)
-    found = forecast(history, usual(history, 13), rate.per_s, hour * 3600.0, (hour + 12) * 3600.0)
-    assert found == pytest.approx(level * rest, rel=0.25 if level == 1 else 0.6)
+    found = forecast(ahead(history, (hour + 12) * 3600.0), 0.0, level * 100 / 3600, hour * 3600.0)
+    assert found.requests == pytest.approx(level * rest, rel=0.25 if level == 1 else 0.6)
 
 
 def test_a_quiet_night_does_not_make_the_morning_quiet() -> None:
     hour = 24 * 20000 + 7
     busy = {h: 100.0 for h in range(hour - 14 * 24, hour) if 7 <= h % 24 < 20}
-    history = History.from_hours(busy, hour)
-    found = forecast(history, usual(history, 18), 0.0, hour * 3600.0, (hour + 17) * 3600.0)
-    assert found == pytest.approx(1300, rel=0.1)
+    found = forecast(ahead(History.from_hours(busy, hour), (hour + 17) * 3600.0), 0.0, 0.0, hour * 3600.0)
+    assert found.requests == pytest.approx(1300, rel=0.1)
+
+
+def test_surges_that_came_before_are_reckoned_with_and_less_as_a_window_ends() -> None:
+    hour = 24 * 20000
+    calm = dict.fromkeys(range(hour - 28 * 24, hour), 100.0)
+    surges = dict.fromkeys(range(hour - 28 * 24 + 14, hour, 48), 500.0)
+    end_s = (hour + 24) * 3600.0
+
+    def surge(counts: dict[int, float], at_s: float) -> float:
+        now_hour = int(at_s // 3600)
+        history = History.from_hours({h + now_hour - hour: n for h, n in counts.items()}, now_hour)
+        return forecast(ahead(history, end_s), 100.0 * (at_s % 3600) / 3600, 100 / 3600, at_s).surge
+
+    expected = surge(calm | surges, hour * 3600.0)
+    assert 400 < expected < 800
+    assert surge(calm, hour * 3600.0) < 0.5 * expected
+    assert 0 < surge(calm | surges, end_s - 600) < 0.3 * expected
+    assert surge(calm | surges, end_s) == 0
+
+
+def test_money_for_a_surge_is_kept_and_a_budget_that_is_ignored_keeps_none() -> None:
+    seen, calm = Seen(spent_usd=1.0, requests=100), Outlook(1000.0, 1e6, 1e-4)
+    surge = Outlook(1000.0, 1e6, 1e-4, surge_usd=0.5)
+    assert per_request(2.0, seen, surge) < per_request(2.0, seen, calm)
+    assert per_request(2.0, seen, Outlook(1000.0, 1e6, 1e-4, surge_usd=5.0)) == 0
+    assert per_request_ignoring(2.0, seen, surge) == per_request_ignoring(2.0, seen, calm)
