@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 
-PARTS = ("embedding", "decision", "bundle", "proxy", "fitting", "evaluation")
+PARTS = ("embedding", "decision", "budget_path", "bundle", "proxy", "fitting", "evaluation")
 
 
 def main() -> None:

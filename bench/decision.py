@@ -125,9 +125,7 @@ def _rule_based(router: litellm.Router) -> Column:
 def _router(pool: int) -> litellm.Router:
     models = [f"model-{m:03d}" for m in range(pool)]
     group = {"group_name": GROUP, "models": models, "routing_strategy": "simple-shuffle"}
-    return litellm.Router(
-        model_list=[_entry(name, 1 + m % 50) for m, name in enumerate(models)], routing_groups=[group]
-    )
+    return litellm.Router(model_list=[entry(name, 1 + m % 50) for m, name in enumerate(models)], routing_groups=[group])
 
 
 def _plugin(folder: Path, router: litellm.Router, embedder: StaticEmbedder) -> ErpRouter:
@@ -155,15 +153,15 @@ def _hook(plugin: ErpRouter, deployments: list[Any]) -> Column:
         offered, messages, request = given
         return await plugin.async_filter_deployments(GROUP, offered, messages, request)
 
-    return Column(lambda text: (list(deployments), _messages(text), _request()), run)
+    return Column(lambda text: (list(deployments), _messages(text), request_of()), run)
 
 
-def _request() -> dict[str, Any]:
+def request_of(team: str = "research") -> dict[str, Any]:
     """What LiteLLM's proxy passes for a chat request of a team's key."""
     metadata = {
         "user_api_key": "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b",
-        "user_api_key_team_id": "research",
-        "user_api_key_team_alias": "research",
+        "user_api_key_team_id": team,
+        "user_api_key_team_alias": team,
         "user_api_key_team_metadata": {},
         "user_api_key_metadata": {},
         "user_api_key_auth": _KEY,
@@ -178,7 +176,8 @@ def _request() -> dict[str, Any]:
 _KEY = UserAPIKeyAuth(api_key="sk-research", team_id="research", team_alias="research", models=[GROUP])
 
 
-def _entry(name: str, price: int) -> dict[str, Any]:
+def entry(name: str, price: int) -> dict[str, Any]:
+    """A deployment of the benchmark's router."""
     return {
         "model_name": name,
         "litellm_params": {

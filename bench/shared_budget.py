@@ -1,0 +1,209 @@
+"""One budget kept by two proxies of two workers each through a real Redis, which is killed and comes back empty.
+
+A bundle fitted on llmrouter_example routes its held-out prompts over a stub upstream that reports recorded token
+counts. What was spent is counted twice over: by the proxies, from LiteLLM's callbacks, and here, from the stub's own
+records and the prices.
+
+* tight: a budget that ``reject`` enforces, of about half of what the requests would cost
+* killed: an ample budget; Redis gets SIGKILL after a third of the requests, and starts again, empty, after two thirds
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import yaml
+
+from bench.machine import heading
+from demo import prepare
+from demo.prepare import EXAMPLE, PROXY_CONFIG, HeldOut
+from demo.proxy_process import ProxyProcess, StubProcess
+from demo.redis_process import RedisProcess
+from erp_trainer.store import open_run
+from litellm_erp import bundle as bundles
+from litellm_erp.budget import Frontier
+from litellm_erp.errors import ServingError
+
+REQUESTS, CONCURRENCY = 5000, 64
+PROXIES, WORKERS = 2, 2
+GROUP = "erp-auto"
+TIGHT, KILLED = "tight", "killed"
+# A phase that takes longer is broken off; so is waiting for the proxies to agree.
+PHASE_S, AGREE_S = 400.0, 60.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is running: one stub, one Redis, the proxies; and prompts with the prices of what answers them."""
+
+    stub: StubProcess
+    redis: RedisProcess
+    proxies: list[ProxyProcess]
+    data: HeldOut
+
+    def upstream_usd(self) -> float:
+        """What the stub's answers cost, by its own records."""
+        models = self.data.outcomes.models
+        records = [record for record in self.stub.requests() if record["status"] == 200]
+        tokens = [np.array([[r[name]] for r in records]) for name in ("prompt_tokens", "completion_tokens")]
+        cost_RM = self.data.prices.expected_cost(*tokens)
+        return float(sum(cost_RM[i, models.index(r["model"])] for i, r in enumerate(records)))
+
+    def counted_usd(self, team: str) -> list[float]:
+        """What each proxy says that a team spent; one of its workers answers."""
+        found = []
+        for proxy in self.proxies:
+            answer = httpx.get(f"{proxy.base_url}/erp/teams/{team}", headers=_key(team), trust_env=False, timeout=30.0)
+            found.append(float(answer.json()["teams"][0]["window"]["spent_usd"]))
+        return found
+
+    def agree(self, team: str, usd: float) -> bool:
+        """Whether the proxies come to say this to within a millionth, eight times running, in time."""
+        deadline, running = time.monotonic() + AGREE_S, 0
+        while running < 8 and time.monotonic() < deadline:
+            same = np.allclose(self.counted_usd(team), usd, rtol=1e-6, atol=0.0)
+            running = running + 1 if same else 0
+            time.sleep(0.05 if same else 0.5)
+        return running == 8
+
+
+@dataclass
+class Load:
+    """Requests of one team to all proxies by turns, and what came back."""
+
+    team: str
+    statuses: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    async def send(
+        self, setting: Setting, n_requests: int, at: dict[int, Callable[[], None]], base: Sequence[str]
+    ) -> None:
+        """Send them; ``at`` says what to do in between, by how many requests were begun."""
+        numbers, began = iter(range(n_requests)), time.perf_counter()
+        limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+        async with httpx.AsyncClient(trust_env=False, timeout=60.0, limits=limits, headers=_key(self.team)) as client:
+
+            async def connection() -> None:
+                for number in numbers:
+                    if number in at:
+                        await asyncio.to_thread(at[number])
+                    prompt = setting.data.outcomes.prompts[number % len(setting.data)]
+                    self.statuses[await _ask(client, base[number % len(base)], prompt)] += 1
+
+            await asyncio.wait_for(asyncio.gather(*(connection() for _ in range(CONCURRENCY))), PHASE_S)
+        self.seconds = time.perf_counter() - began
+
+
+async def _ask(client: httpx.AsyncClient, base: str, prompt: str) -> str:
+    body = {"model": GROUP, "messages": [{"role": "user", "content": prompt}]}
+    try:
+        answer = await client.post(f"{base}/v1/chat/completions", json=body)
+    except httpx.HTTPError as error:
+        return type(error).__name__
+    if answer.status_code == 429 and "the budget of" in answer.text:
+        return "refused"
+    return "served" if answer.status_code == 200 else f"HTTP {answer.status_code}"
+
+
+def _key(team: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer sk-{team}"}
+
+
+def main(quick: bool = False, n_requests: int | None = None) -> bool:
+    """Print the table; whether everything was kept."""
+    count = n_requests or (REQUESTS // 10 if quick else REQUESTS)
+    print(
+        heading(
+            f"One budget, {PROXIES} proxies of {WORKERS} workers, one Redis; {count} requests, {CONCURRENCY} at a time",
+            "failed: neither answered nor refused because the budget was spent; upstream: by the stub's own records;",
+            "counted: whether every worker comes to say the same to within a millionth.",
+        )
+    )
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        setting, budget = _start(Path(folder), stack, count)
+        kept = [_tight(setting, budget, count), _killed(setting, count)]
+    return all(kept)
+
+
+def _tight(setting: Setting, budget: float, count: int) -> bool:
+    load = Load(TIGHT)
+    asyncio.run(load.send(setting, count, {}, [proxy.base_url for proxy in setting.proxies]))
+    return _report(setting, load, budget)
+
+
+def _killed(setting: Setting, count: int) -> bool:
+    load = Load(KILLED)
+    setting.stub.reset()
+    at = {count // 3: setting.redis.kill, 2 * count // 3: setting.redis.start}
+    asyncio.run(load.send(setting, count, at, [proxy.base_url for proxy in setting.proxies]))
+    return _report(setting, load, None)
+
+
+def _report(setting: Setting, load: Load, budget: float | None) -> bool:
+    settled = setting.upstream_usd()
+    agreed = setting.agree(load.team, settled)
+    failed = sum(load.statuses.values()) - load.statuses["served"] - load.statuses["refused"]
+    share = "" if budget is None else f", budget {budget:.4f} USD: {settled / budget - 1:+.2%}"
+    print(
+        f"{load.team}: {load.seconds:.0f} s, {sum(load.statuses.values()) / load.seconds:.0f} requests/s, "
+        f"served {load.statuses['served']}, refused {load.statuses['refused']}, failed {failed}"
+        f"{'' if not failed else ' ' + str(dict(load.statuses))}; "
+        f"upstream {settled:.6f} USD{share}; counted {'alike' if agreed else setting.counted_usd(load.team)}",
+        flush=True,
+    )
+    return agreed and not failed and (budget is None or settled <= 1.02 * budget)
+
+
+def _start(folder: Path, stack: ExitStack, count: int) -> tuple[Setting, float]:
+    run, path = folder / "run", folder / "bundle"
+    prepare.erp_train(
+        "import", EXAMPLE / "outcomes.parquet", "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run
+    )
+    prepare.erp_train("fit", run, "--out", path)
+    data, frontier = prepare.held_out(open_run(run), None), bundles.load(path).frontier
+    budget = round(_half(frontier, count), 4)
+    prepare.write_tokens(data, folder / "tokens.jsonl")
+    models = data.outcomes.models
+    stub = stack.enter_context(StubProcess(models, recorded=folder / "tokens.jsonl"))
+    redis = stack.enter_context(RedisProcess())
+    teams: dict[str, Any] = {
+        TIGHT: {"budget_usd": budget, "per": "month", "on_exhausted": "reject"},
+        KILLED: {"budget_usd": 1000.0, "per": "month"},
+    }
+    group = {"bundle": str(path.resolve()), "policy": {"lambda": 0.0}, "teams": teams}
+    settings = {"redis": {"url": "os.environ/ERP_BENCH_REDIS"}, "groups": {GROUP: group}}
+    (folder / "erp.yaml").write_text(yaml.safe_dump({"erp_settings": settings}), encoding="utf-8")
+    (folder / "keys.json").write_text(json.dumps({f"sk-{team}": {} for team in teams}), encoding="utf-8")
+    env = prepare.stub_environment(models, stub.base_url) | {"ERP_BENCH_REDIS": redis.url}
+    env |= {"ERP_SETTINGS": str(folder / "erp.yaml"), "ERP_DEMO_KEYS": str(folder / "keys.json")}
+    proxies = [
+        stack.enter_context(
+            ProxyProcess(PROXY_CONFIG, env=env, num_workers=WORKERS, log_path=folder / f"proxy-{number}.log")
+        )
+        for number in range(PROXIES)
+    ]
+    setting = Setting(stub, redis, proxies, data)
+    if not setting.agree(KILLED, 0.0):
+        raise ServingError("the proxies' workers did not answer in time")
+    return setting, budget
+
+
+def _half(frontier: Frontier, count: int) -> float:
+    """Half of what so many requests cost on the cheapest model, USD."""
+    return 0.5 * count * float(frontier.cost_L[frontier.envelope[0]])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.shared_budget", description=__doc__)
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each phase")
+    raise SystemExit(0 if main(n_requests=parser.parse_args().requests) else 1)
