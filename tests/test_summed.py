@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from erp_trainer.bundling import fit_bundle
 from erp_trainer.cli import cli
 from erp_trainer.store import open_run
-from erp_trainer.summed import fit_from_shards, joined, outcomes_of_shard, without_categories
+from erp_trainer.summed import fit_from_shards, joined, outcomes_of_shard
 from litellm_erp.embedding import load_embedder
 
 RNG = np.random.default_rng(5)
@@ -19,17 +19,19 @@ WORDS = ("sum", "proof", "poem", "loop", "verb", "graph")
 load = partial(load_embedder, "static")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """300 prompts, three models, one of which missed some."""
+@pytest.fixture(scope="module", params=[False, True], ids=["without categories", "with categories"])
+def run(tmp_path_factory, request):
+    """300 prompts, three models, one of which missed some; categories come one after the other, and one is rare."""
     folder = tmp_path_factory.mktemp("shards")
     rows = []
     for p in range(300):
-        text = " ".join(RNG.choice(WORDS, 4)) + f" {p}"
+        task = "rare" if p in (11, 222) else ("prose", "verse", "", "code")[p // 45 % 4]
+        text = f"{task} " + " ".join(RNG.choice(WORDS, 4)) + f" {p}"
         for m, model in enumerate(("a", "b", "c")):
             if not (model == "c" and p % 7 == 0):
-                reward = float(("poem" in text) == (m == 0)) + RNG.normal() * 0.1
+                reward = 0.3 * float(("poem" in text) == (m == 0)) + (task == "code") * m + RNG.normal() * 0.5
                 row = {"prompt_id": f"p{p}", "prompt": text, "model": model, "reward": reward}
+                row |= {"category": task} if request.param else {}
                 rows.append(row | {"split": "test" if p % 5 == 0 else "train", "output_tokens": 5 + m})
     (folder / "outcomes.jsonl").write_text("\n".join(map(json.dumps, rows)))
     command = ["import", str(folder / "outcomes.jsonl"), "--out", str(folder / "run")]
@@ -61,10 +63,10 @@ def test_a_fit_from_shards_is_the_fit_of_the_run(run, tmp_path, preset):
     assert summed.frontier.document == whole.frontier.document
     assert summed.manifest.prompt_set == whole.manifest.prompt_set
     assert [r.rows for r in summed.manifest.models] == [r.rows for r in whole.manifest.models]
-
-
-def test_categories_are_left_out_of_the_choice_as_they_are_of_the_sums(run):
-    assert set(without_categories(run.outcomes()).categories) == {""}
+    assert [r.task_beta for r in summed.manifest.models] == [r.task_beta for r in whole.manifest.models]
+    has_tasks = preset == "best" and "code" in run.outcomes().categories
+    record = summed.manifest.models[0]
+    assert (record.task_beta not in (None, record.beta)) == has_tasks
 
 
 def test_what_is_chosen_on_a_sample_is_fitted_on_all_rows(run, tmp_path):

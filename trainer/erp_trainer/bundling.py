@@ -85,7 +85,6 @@ def fit_embedded(
     preset: Preset = "best",
     beta: float | None = None,
     seed: int = 0,
-    by_task: bool = True,
     refit: Callable[[FittedERP], FittedERP] = lambda fitted: fitted,
     restate: Callable[[Manifest], Manifest] = lambda manifest: manifest,
 ) -> Bundle:
@@ -93,7 +92,6 @@ def fit_embedded(
 
     Parameters
     ----------
-    by_task : see `fit_erp`; sums of all rows that leave tasks out can refit only probes without them
     refit, restate : put what is known of all rows in place of what these rows say, in the fit and in the manifest
     """
     train = np.array([split == "train" for split in outcomes.splits])
@@ -106,7 +104,7 @@ def fit_embedded(
     if head is not None and preset == "best":
         tables = with_expected_tokens(tables, embedded.input_tokens_P[train], head.out_of_fold_PM, run.prices())
     rival = None if policy == "erp" else fit_rival(tables, policy, seed)
-    fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed, by_task=by_task) if rival is None else rival.pool
+    fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed) if rival is None else rival.pool
     fitted = refit(fitted)
     with bundles.writing(out) as folder:
         manifest = _write(folder, run, outcomes, train, embedder, tables, fitted, head, preset)

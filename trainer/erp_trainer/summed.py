@@ -1,10 +1,9 @@
 """A fit from sums over shards of a run, so that a run need not fit into one memory.
 
 Every shard is embedded where it is worked on, and leaves two things: the moments of its training rows, which add up
-to the moments of the run, and a sample of its prompts. What is chosen (penalties, shrinkage, the frontier, standard
-errors) is chosen on the sample by the same code as any fit; the probes and their statistics are of all rows. A run of
-at most ``SAMPLE`` training prompts is its own sample, and its bundle is that of ``fit_bundle`` on the run without its
-categories.
+to the moments of the run, whole and by category, and a sample of its prompts. What is chosen (penalties, shrinkage, the
+frontier, standard errors) is chosen on the sample by the same code as any fit; the probes and their statistics are of
+all rows. A run of at most ``SAMPLE`` training prompts is its own sample, and its bundle is that of ``fit_bundle``.
 
 Source: ours. β is in the sum form, so what suits a sample suits more rows of the same kind; a choice out of fold among
 a few dozen candidates gains little from more than tens of thousands of prompts.
@@ -31,6 +30,7 @@ from erp_trainer.moments import Moments, RidgeSolver
 from erp_trainer.outcomes import Outcomes, read_outcomes
 from erp_trainer.policies.erp import FittedERP, Preset
 from erp_trainer.store import Run
+from erp_trainer.tasks import TaskSums, task_numbers, with_task_means
 from litellm_erp.bundle import Bundle
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import FitError
@@ -42,18 +42,44 @@ _ARRAYS = tuple(f.name for f in fields(Outcomes) if f.name.endswith(("_PM", "_PM
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Sums of models with outcomes for the same prompts.
+
+    Attributes
+    ----------
+    columns : shape (m,), int; indices of the models
+    by_category : of the categories of whoever holds the group, in their order
+    """
+
+    columns: np.ndarray
+    moments: Moments
+    by_category: TaskSums
+
+    def only(self, columns: np.ndarray) -> Group:
+        """The sums of some of the models, by their indices."""
+        places = np.searchsorted(self.columns, columns)
+        return Group(columns, self.moments.columns(places), self.by_category.columns(places))
+
+    def __add__(self, other: Group) -> Group:
+        return Group(self.columns, self.moments + other.moments, self.by_category + other.by_category)
+
+
+@dataclass(frozen=True, slots=True)
 class ShardSums:
     """What a shard leaves behind.
 
     Attributes
     ----------
-    groups : (columns, moments) of models with outcomes for the same prompts of the shard
+    groups : of the shard's training rows
+    categories, counts : shape (C,), sorted; how many training prompts each has
     digests : one per training prompt, in order; the run's fingerprint is their hash
     n_prompts, n_test : prompts of the shard, and how many are of the test split
     outcomes, embedded : the sampled prompts
     """
 
-    groups: tuple[tuple[np.ndarray, Moments], ...]
+    groups: tuple[Group, ...]
+    categories: np.ndarray
+    counts: np.ndarray
     digests: bytes
     n_prompts: int
     n_test: int
@@ -109,12 +135,10 @@ def fit_from_shards(
         vectors.append(found.embedded.embeddings_PD)
         tokens.append(found.embedded.input_tokens_P)
         advance(found.n_prompts)
-    # Sums per task are not gathered, so probes have no part for task means, and none may be chosen for.
-    sampled = without_categories(joined(outcomes))
     embedded = EmbeddedPrompts(np.concatenate(vectors), np.concatenate(tokens))
     embedder = load()
     try:
-        return fit_embedded(run, sampled, embedded, embedder, out, preset=preset, beta=beta, seed=seed, by_task=False,
+        return fit_embedded(run, joined(outcomes), embedded, embedder, out, preset=preset, beta=beta, seed=seed,
                             refit=total.refitted, restate=total.restated)  # fmt: skip
     finally:
         embedder.close()
@@ -127,10 +151,12 @@ def row_groups(path: Path) -> Iterator[Any]:
 
 
 class _Total:
-    """Moments of everything so far, by the models that had outcomes for the same prompts so far."""
+    """Sums of everything so far, by the models that had outcomes for the same prompts so far."""
 
     def __init__(self, n_models: int) -> None:
-        self.groups: list[tuple[np.ndarray, Moments]] = []
+        self.groups: list[Group] = []
+        self._categories = np.empty(0, dtype=str)
+        self._counts = np.empty(0, dtype=int)
         self._n_models = n_models
         self._fingerprint = hashlib.sha256()
         self._train = self._test = 0
@@ -139,39 +165,55 @@ class _Total:
         self._fingerprint.update(shard.digests)
         self._train += len(shard.digests) // hashlib.sha256().digest_size
         self._test += shard.n_test
-        if not self.groups:
-            self.groups = list(shard.groups)
-            return
+        names = np.union1d(self._categories, shard.categories)
+        held, added = np.searchsorted(names, self._categories), np.searchsorted(names, shard.categories)
+        counts = np.zeros(len(names), dtype=int)
+        counts[held] += self._counts
+        counts[added] += shard.counts
+        before, new = _renumbered(self.groups, held, len(names)), _renumbered(shard.groups, added, len(names))
+        self._categories, self._counts = names, counts
         self.groups = [
-            (common, before.columns(_places(columns, common)) + new.columns(_places(added, common)))
-            for columns, before in self.groups
-            for added, new in shard.groups
-            for common in [np.intersect1d(columns, added)]
+            one.only(common) + other.only(common)
+            for one in before
+            for other in new
+            for common in [np.intersect1d(one.columns, other.columns)]
             if common.size
-        ]
+        ] if before else new  # fmt: skip
 
     def refitted(self, fitted: FittedERP) -> FittedERP:
         """The same choices, with probes of all rows."""
-        nothing = np.empty((0, len(self.groups[0][1].sum_D)), dtype=np.float32)
-        found = tuple(Block(np.empty(0, dtype=bool), columns) for columns, _ in self.groups)
-        moments = tuple(moments for _, moments in self.groups)
-        solvers = tuple(RidgeSolver(m) for m in moments)
-        everything = CrossFit(nothing, np.empty(0, dtype=int), self._n_models, found, (), solvers, moments)
-        return replace(fitted, probes=Probes(*everything.probes(fitted.penalties)), blocks=tuple(self.groups))
+        moments = tuple(group.moments for group in self.groups)
+        sides = moments
+        if fitted.has_tasks:
+            tasks = task_numbers(self._categories, self._counts)
+            groups = _renumbered(self.groups, tasks, int(tasks.max()) + 1)
+            sides = tuple(with_task_means(group.moments, group.by_category) for group in groups)
+        everything = CrossFit(
+            embeddings_PD=np.empty((0, len(moments[0].sum_D)), dtype=np.float32),
+            folds_P=np.empty(0, dtype=int),
+            n_models=self._n_models,
+            blocks=tuple(Block(np.empty(0, dtype=bool), group.columns) for group in self.groups),
+            fold_solvers=(),
+            full_solvers=tuple(RidgeSolver(side) for side in sides),
+            moments=moments,
+            has_tasks=fitted.has_tasks,
+        )
+        blocks = tuple((group.columns, group.moments) for group in self.groups)
+        return replace(fitted, probes=Probes(*everything.probes(fitted.penalties)), blocks=blocks)
 
     def restated(self, manifest: Manifest) -> Manifest:
         """The same manifest, with the rows and the means of the whole run."""
         records = list(manifest.models)
-        for columns, moments in self.groups:
-            for m, sum_y in zip(columns.tolist(), moments.sum_y_M, strict=True):
-                mean = float(sum_y / moments.weight)
-                records[m] = replace(records[m], rows=int(moments.weight), mean_reward=mean)
+        for group in self.groups:
+            rows = group.moments.weight
+            for m, sum_y in zip(group.columns.tolist(), group.moments.sum_y_M, strict=True):
+                records[m] = replace(records[m], rows=int(rows), mean_reward=float(sum_y / rows))
         prompts = {"fingerprint": self._fingerprint.hexdigest(), "train": self._train, "test": self._test}
         return replace(manifest, models=tuple(records), prompt_set=prompts)
 
 
-def _places(columns: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.searchsorted(columns, wanted)
+def _renumbered(groups: Iterable[Group], numbers_C: np.ndarray, n: int) -> list[Group]:
+    return [replace(group, by_category=group.by_category.regrouped(numbers_C, n)) for group in groups]
 
 
 def _worker(load: Callable[[], Embedder], models: tuple[str, ...], share: float) -> Callable[[pa.Table], ShardSums]:
@@ -188,14 +230,19 @@ def sums_of(outcomes: Outcomes, embedder: Embedder, share: float) -> ShardSums:
     """
     train = np.array([split == "train" for split in outcomes.splits])
     embedded = embed_prompts(outcomes.prompts, embedder)
+    of_train = np.array(outcomes.categories, dtype=str)[train]
+    categories, numbers, counts = np.unique(of_train, return_inverse=True, return_counts=True)
     groups = []
     for block in blocks(outcomes.rewards_PM[train]):
         rows = np.flatnonzero(train)[block.rows_P]
-        targets = outcomes.rewards_PM[np.ix_(rows, block.columns)]
-        groups.append((block.columns, Moments.of(embedded.embeddings_PD[rows], targets)))
+        vectors, targets = embedded.embeddings_PD[rows], outcomes.rewards_PM[np.ix_(rows, block.columns)]
+        by_category = TaskSums.of(vectors, targets, numbers[block.rows_P], len(categories))
+        groups.append(Group(block.columns, Moments.of(vectors, targets), by_category))
     picked = train & np.array([_fraction(prompt_id) < share for prompt_id in outcomes.prompt_ids])
     return ShardSums(
         tuple(groups),
+        categories,
+        counts,
         b"".join(prompt_digest(outcomes.prompt_ids[row], outcomes.prompts[row]) for row in np.flatnonzero(train)),
         len(outcomes.prompt_ids),
         sum(split == "test" for split in outcomes.splits),
@@ -237,11 +284,6 @@ def joined(parts: list[Outcomes]) -> Outcomes:
         lacking = name == "samples_PMK" or any(array is None for array in arrays)
         changed[name] = None if lacking else np.concatenate(arrays)
     return replace(first, **changed)
-
-
-def without_categories(outcomes: Outcomes) -> Outcomes:
-    """The same outcomes, of prompts that belong to no category."""
-    return replace(outcomes, categories=("",) * len(outcomes.prompt_ids))
 
 
 def _fraction(prompt_id: str) -> float:

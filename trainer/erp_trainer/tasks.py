@@ -26,10 +26,14 @@ _BLOCK = 8192
 def task_codes(categories_P: np.ndarray) -> np.ndarray:
     """Number the tasks, shape (P,), int from 0; prompts of rare categories, and without one, share a number."""
     names, inverse, counts = np.unique(categories_P, return_inverse=True, return_counts=True)
-    own = (counts >= MIN_TASK_ROWS) & (names != "")
-    own[np.argsort(counts, kind="stable")[: max(0, len(names) - MAX_TASKS)]] = False
-    codes = np.where(own, np.cumsum(own), 0)
-    return np.unique(codes[inverse], return_inverse=True)[1]
+    return task_numbers(names, counts)[inverse]
+
+
+def task_numbers(names_C: np.ndarray, counts_C: np.ndarray) -> np.ndarray:
+    """The number of each category's task, shape (C,), from sorted names and how many prompts each has."""
+    own = (counts_C >= MIN_TASK_ROWS) & (names_C != "")
+    own[np.argsort(counts_C, kind="stable")[: max(0, len(names_C) - MAX_TASKS)]] = False
+    return np.unique(np.where(own, np.cumsum(own), 0), return_inverse=True)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,21 @@ class TaskSums:
             sum_x[tasks] += np.add.reduceat(embeddings_PD[rows], first, axis=0, dtype=np.float64)
             sum_y[tasks] += np.add.reduceat(targets_PM[rows], first, axis=0, dtype=np.float64)
         return cls(count, sum_x, sum_y)
+
+    def regrouped(self, numbers_C: np.ndarray, n_tasks: int) -> TaskSums:
+        """The same sums under other numbers; those that share a number are added."""
+        found = TaskSums(*(np.zeros((n_tasks, *part.shape[1:])) for part in self._parts))
+        for whole, part in zip(found._parts, self._parts, strict=True):
+            np.add.at(whole, numbers_C, part)
+        return found
+
+    def columns(self, models: np.ndarray) -> TaskSums:
+        """The sums of some of the models, by their places."""
+        return TaskSums(self.count_C, self.sum_x_CD, self.sum_y_CM[:, models])
+
+    @property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.count_C, self.sum_x_CD, self.sum_y_CM
 
     def __add__(self, other: TaskSums) -> TaskSums:
         return TaskSums(self.count_C + other.count_C, self.sum_x_CD + other.sum_x_CD, self.sum_y_CM + other.sum_y_CM)

@@ -81,9 +81,7 @@ def lambda_unit(table: Table) -> float:
     return float(spread / np.ptp(cost[known]))
 
 
-def fit_erp(
-    table: Table, *, preset: Preset, beta: float | None = None, seed: int = 0, by_task: bool = True
-) -> FittedERP:
+def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
     """Fit a pool on training rows.
 
     Parameters
@@ -91,7 +89,6 @@ def fit_erp(
     table : training rows only
     preset : see the module docstring
     beta : fixes the ridge penalty instead of choosing it
-    by_task : whether probes of the ``best`` preset may have a part of task means
 
     Raises
     ------
@@ -99,7 +96,7 @@ def fit_erp(
     """
     safe = preset == "best"
     folds = assign_folds(table.groups_P, seed)
-    tasks = task_codes(table.categories_P) if safe and by_task and beta is None else None
+    tasks = task_codes(table.categories_P) if safe and beta is None else None
     fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
     constant_cost = None if safe else table.mean_cost_M
     if constant_cost is not None:
