@@ -22,6 +22,8 @@ TEAMS = {
     "listed": {"budget_usd": 50, "per": "month"},
     "cached": {"budget_usd": 50, "per": "month"},
     "failing": {"budget_usd": 50, "per": "month"},
+    "wide": {"budget_usd": 50, "per": "month", "count": "everything"},
+    "narrow": {"budget_usd": 50, "per": "month"},
 }
 
 
@@ -124,3 +126,14 @@ def test_a_request_that_fails_gives_back_what_was_held(proxy: ProxyProcess, stub
     assert ask(proxy, "will fail", key="sk-failing").status == 500
     until(lambda: spent(proxy, "failing")["reserved_usd"] < 1e-9)
     assert spent(proxy, "failing")["spent_usd"] == 0
+
+
+def test_requests_to_other_models_count_only_where_a_budget_says_everything(
+    proxy: ProxyProcess, stub: StubProcess
+) -> None:
+    assert ask(proxy, "outside the group", model="mid", key="sk-narrow").status == 200
+    stub.reset()
+    assert ask(proxy, "outside the group as well", model="mid", key="sk-wide").status == 200
+    until(lambda: spent(proxy, "wide")["spent_usd"] > 0)
+    assert spent(proxy, "wide")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
+    assert spent(proxy, "narrow")["spent_usd"] == 0
