@@ -32,6 +32,13 @@ def test_paths_start_from_the_file(tmp_path):
     assert load(tmp_path, run="elsewhere/run").run == tmp_path / "elsewhere" / "run"
 
 
+def test_a_model_may_be_a_folder_beside_the_file_and_keeps_its_key_elsewhere(tmp_path):
+    (tmp_path / "weights").mkdir()
+    loaded = load(tmp_path, models={"a": {"model": "./weights"}, "b": {"model": "org/weights"}}).models
+    assert [model.weights for model in loaded.values()] == [str(tmp_path / "weights"), "org/weights"]
+    assert loaded["a"].identity()["model"] == "./weights"
+
+
 def test_a_secret_is_read_when_needed_and_never_printed(tmp_path, monkeypatch):
     model = load(tmp_path).models["small"]
     with pytest.raises(SettingsError, match="POOL_KEY is not set"):

@@ -81,7 +81,12 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class PoolModel:
-    """One pool member: weights, and what is put around them."""
+    """One pool member: weights, and what is put around them.
+
+    Attributes
+    ----------
+    base : where a relative folder in ``model`` starts
+    """
 
     name: str
     model: str
@@ -95,6 +100,13 @@ class PoolModel:
     trust_remote_code: bool = False
     timeout_s: float = 300.0
     ray: RaySettings = RaySettings()
+    base: Path = Path()
+
+    @property
+    def weights(self) -> str:
+        """What an engine of this machine loads: the folder that ``model`` names, or else its name on the hub."""
+        folder = self.base / self.model
+        return str(folder.resolve()) if folder.is_dir() else self.model
 
     def secret(self) -> str | None:
         """The API key itself, read from the environment when it is needed.
@@ -191,7 +203,9 @@ def load(path: Path | str) -> Pool:
         bundle=source.parent / top.text("bundle", "bundle"),
         prompts=dict(top.section("prompts").value),
         models={
-            str(name): replace(_model(str(name), models.section(name, _MODEL_KEYS), sampling, engine), ray=ray)
+            str(name): replace(
+                _model(str(name), models.section(name, _MODEL_KEYS), sampling, engine), ray=ray, base=source.parent
+            )
             for name in models.value
         },
         rewards=_rewards(top, source.parent),

@@ -88,7 +88,7 @@ class _Source:
 
     @classmethod
     def of(cls, model: PoolModel) -> _Source:
-        return cls(model.model, model.revision, model.trust_remote_code)
+        return cls(model.weights, model.revision, model.trust_remote_code)
 
     def options(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
@@ -98,7 +98,7 @@ def _processor(model: PoolModel) -> dict[str, Any]:
     settings = model.ray
     off = {"enabled": False}
     return {
-        "model_source": model.model,
+        "model_source": model.weights,
         "engine_kwargs": {
             "revision": model.revision,
             "trust_remote_code": model.trust_remote_code,
@@ -125,7 +125,7 @@ def _context(model: PoolModel) -> int:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(model.model, **_Source.of(model).options())
+        config = AutoConfig.from_pretrained(model.weights, **_Source.of(model).options())
         return int(config.get_text_config().max_position_embeddings)
     except (OSError, ValueError, AttributeError) as e:
         raise SamplingError(

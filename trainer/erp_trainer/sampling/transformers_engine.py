@@ -53,8 +53,8 @@ class TransformersEngine:
         options: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
         dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model.model, **options)
-            self._lm = transformers.AutoModelForCausalLM.from_pretrained(model.model, dtype=dtype, **options)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model.weights, **options)
+            self._lm = transformers.AutoModelForCausalLM.from_pretrained(model.weights, dtype=dtype, **options)
             self._lm.to(self._device).eval()
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as e:
             raise SamplingError(

@@ -64,7 +64,7 @@ class VLLMEngine:
         try:
             self._send(
                 {
-                    "model": model.model,
+                    "model": model.weights,
                     "revision": model.revision,
                     "trust_remote_code": model.trust_remote_code,
                     "options": _options(),
