@@ -62,14 +62,16 @@ class VLLMEngine:
         except OSError as e:
             raise SettingsError(f"ERP_VLLM_PYTHON: {python} cannot be started ({e.strerror})") from e
         try:
-            self._send(
-                {
-                    "model": model.weights,
-                    "revision": model.revision,
-                    "trust_remote_code": model.trust_remote_code,
-                    "options": _options(),
-                }
-            )
+            # A child that ended at once says why where its answer is read.
+            with contextlib.suppress(OSError):
+                self._send(
+                    {
+                        "model": model.weights,
+                        "revision": model.revision,
+                        "trust_remote_code": model.trust_remote_code,
+                        "options": _options(),
+                    }
+                )
             answer = self._receive()
             if "error" in answer:
                 self._keep_log = True
@@ -100,7 +102,7 @@ class VLLMEngine:
     def close(self) -> None:
         """End the child; what it was asked and has not answered is dropped."""
         if not self._under_way:
-            with contextlib.suppress(OSError, SamplingError):
+            with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
                 self._send({"stop": True})
                 self._process.wait(_STOP_DEADLINE_S)
         _end_group(self._process.pid, self._process)
@@ -124,17 +126,14 @@ class VLLMEngine:
             "max_tokens": sampling.max_tokens,
         }
         # What a child finished before it died is still in the pipe; `_receive` meets its end after that.
-        with contextlib.suppress(SamplingError):
+        with contextlib.suppress(OSError):
             self._send(message)
 
     def _send(self, message: dict[str, Any]) -> None:
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101  it was opened as a pipe
-        try:
-            stdin.write(json.dumps(message) + "\n")
-            stdin.flush()
-        except (OSError, ValueError) as e:
-            raise self._died() from e
+        stdin.write(json.dumps(message) + "\n")
+        stdin.flush()
 
     def _receive(self) -> dict[str, Any]:
         stdout = self._process.stdout
