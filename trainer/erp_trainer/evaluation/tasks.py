@@ -173,9 +173,12 @@ def entropy_bins(test: Table, predicted_PM: np.ndarray, *, n_bins: int = 10) -> 
     halves = test.halves()
     ranking = np.full(len(rows), np.nan) if halves is None else _concordance(halves[0][rows], halves[1][rows])
     n_bins = int(np.clip(len(rows) // 20, 1, n_bins))
-    order = np.argsort(entropy, kind="stable")
+    # Equal entropies stay together, however few different ones there are.
+    edges = np.unique(np.quantile(entropy, np.arange(1, n_bins) / n_bins))
+    codes = np.searchsorted(edges, entropy)
     bins = []
-    for inside in np.array_split(order, n_bins):
+    for code in np.unique(codes):
+        inside = np.flatnonzero(codes == code)
         known = inside[~np.isnan(ranking[inside])]
         bins.append({
             "entropy": float(entropy[inside].mean()),

@@ -15,8 +15,9 @@ def papers(payload: Mapping[str, Any], units: Units) -> Part | None:
     tables: list[DataTable] = []
     drawn: dict[str, charts.Spec] = {}
     if payload.get("routellm"):
-        tables.append(_routellm(payload["routellm"]))
-        drawn["apgr"] = _recovered(payload["routellm"])
+        named = _labelled(payload["routellm"], payload["curves"])
+        tables.append(_routellm(named))
+        drawn["apgr"] = _recovered(named)
     if payload.get("tasks"):
         tables += [by_task(payload["tasks"]["rows"], units, title="One model for each task"), _ranked(payload["tasks"])]
     if payload.get("entropy") and payload["entropy"]["bins"]:
@@ -89,6 +90,12 @@ def _ranked(found: Mapping[str, Any]) -> DataTable:
     return DataTable(heads, rows, title="Policies by task", note=note)
 
 
+def _labelled(found: Mapping[str, Any], curves: Mapping[str, Any]) -> dict[str, Any]:
+    """Policies by the names they have elsewhere on the page."""
+    rows = [{**row, "label": curves.get(row["policy"], {}).get("label", row["policy"])} for row in found["rows"]]
+    return {**found, "rows": rows}
+
+
 def _routellm(found: Mapping[str, Any]) -> DataTable:
     marks = sorted({mark for row in found["rows"] for mark in row["cpt"]})
     heads = [
@@ -101,7 +108,7 @@ def _routellm(found: Mapping[str, Any]) -> DataTable:
     rows = []
     for row in found["rows"]:
         apgr = row["apgr"] or {"mean": None, "low": None, "high": None}
-        cells = [Cell(row.get("label") or row["policy"]), Cell(row["category"] or "all")]
+        cells = [Cell(row["label"]), Cell(row["category"] or "all")]
         cells += [Cell(number(apgr["mean"])), Cell(span(apgr["low"], apgr["high"]))]
         rows.append(TableRow([*cells, *(Cell(percent(row["cpt"].get(mark))) for mark in marks)]))
     note = (
@@ -115,12 +122,12 @@ def _routellm(found: Mapping[str, Any]) -> DataTable:
 def _recovered(found: Mapping[str, Any]) -> charts.Spec:
     whole = [row for row in found["rows"] if row["category"] == ""]
     rows = [
-        {"series": row.get("label") or row["policy"], "x": point["share_strong"], "y": point["pgr"]}
+        {"series": row["label"], "x": point["share_strong"], "y": point["pgr"]}
         for row in whole
         for point in row["points"]
         if point["pgr"] is not None
     ]
-    series = [row.get("label") or row["policy"] for row in whole]
+    series = [row["label"] for row in whole]
     x = ("Share of prompts sent to the strong model", ".0%", (0.0, 1.0))
     y = ("Share of the gap recovered", ".0%")
     return charts.lines(rows, series, x, y, title="Performance gap recovered")

@@ -160,8 +160,9 @@ _BOUND = "a bound: it looks at the rewards"
 def _difference(interval: Mapping[str, Any] | None) -> Cell:
     if interval is None:
         return Cell()
-    ends = signed_span(interval["low"], interval["high"])
-    return Cell(signed(interval["mean"]), small=f"({ends})", tone=tone(interval))
+    ends, mean = signed_span(interval["low"], interval["high"]), signed(interval["mean"])
+    # What is written as nought points nowhere.
+    return Cell(mean, small=f"({ends})", tone=tone(interval) if mean != signed(0.0) else "")
 
 
 def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
