@@ -71,8 +71,8 @@ def main_table(payload: dict[str, Any]) -> list[str]:
     ]
     rows = [_row(policy, payload, bold=policy["curve"] == own) for policy in (*policies, *_others(payload, own))]
     return [
-        "| policy | mean reward | against the best single model (95% interval) | USD per 1,000 requests |",
-        "|---|---|---|---|",
+        "| policy | mean reward | against the best single model | ERP against it | USD per 1,000 requests |",
+        "|---|---|---|---|---|",
         *rows,
     ]
 
@@ -91,17 +91,52 @@ def _others(payload: dict[str, Any], curve: str) -> list[dict[str, Any]]:
 
 
 def _row(policy: dict[str, Any], payload: dict[str, Any], *, bold: bool) -> str:
-    gain = policy["against_best_single"]
+    ahead = None if bold else (policy["bundle_ahead"] or {}).get("reward")
     bound = " (bound)" if policy["kind"] == "bound" else ""
     name = (
         policy["label"].removeprefix("single: ")
         + bound
         + ("" if policy["lambda"] is None else f", λ = {policy['lambda']:.3g}")
     )
-    points = f"{100 * gain['mean']:+.1f} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
     cost = "" if policy["cost_usd"] is None else f"{policy['cost_usd'] * payload['cost']['scale']:.3f}"
-    cells = [name, f"{policy['reward']:.3f}", points.replace("-", "−"), cost]
+    gain = _points(policy["against_best_single"])
+    cells = [name, f"{policy['reward']:.3f}", gain, _points(ahead), cost]
     return f"| {' | '.join(f'**{cell}**' if bold and cell else cell for cell in cells)} |"
+
+
+def duels(payload: dict[str, Any]) -> list[str]:
+    """The bundle's utility, reward less λ times cost, less that of every other policy over λ, as Markdown."""
+    own = next(iter(payload["curves"]))
+    others = {
+        key: curve
+        for key, curve in payload["curves"].items()
+        if key != own and curve["kind"] != "bound" and curve["points"][0]["lambda"] is not None
+    }
+    found = {(policy["curve"], policy["lambda"]): policy["bundle_ahead"] for policy in payload["policies"].values()}
+    asked = sorted(lambda_ for key, lambda_ in found if key == own)
+    heads = ["ERP's utility less that of", *(f"λ = {lambda_:.3g}" for lambda_ in asked), "mean over λ"]
+    rows = [
+        [
+            curve["label"],
+            *(_points((found[key, lambda_] or {}).get("utility")) for lambda_ in asked),
+            _points(curve["bundle_ahead"]),
+        ]
+        for key, curve in others.items()
+    ]
+    return [_line(heads), "|" + "---|" * len(heads), *map(_line, rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _points(interval: dict[str, float] | None) -> str:
+    """An interval in hundredths, with a second decimal where it is narrow."""
+    if interval is None:
+        return ""
+    digits = 2 if interval["high"] - interval["low"] < 0.02 else 1
+    mean, low, high = (f"{100 * interval[end]:+.{digits}f}".replace("-", "−") for end in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _sample(source: Path, folder: Path, n_prompts: int) -> Path:
@@ -121,7 +156,7 @@ def _show(found: Reproduced) -> None:
     text = render(found.payload)
     (found.folder / "report.txt").write_text(text + "\n", encoding="utf-8")
     print(f"\n{'=' * 100}\n{found.name}\n{'=' * 100}\n{text}\n")
-    print("\n".join(main_table(found.payload)))
+    print("\n".join([*main_table(found.payload), "", *duels(found.payload)]))
     places = ", ".join(f"report.{suffix}" for suffix in (*FORMATS, "txt"))
     print(f"\nIn {found.folder}: {places}   ({found.seconds:.0f} s)")
 

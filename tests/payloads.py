@@ -39,6 +39,7 @@ def curve(label: str, kind: str, points: list[dict[str, Any]]) -> dict[str, Any]
         "kind": kind,
         "servable": kind == "bundle",
         "points": points,
+        "bundle_ahead": interval(0.01) if len(points) > 1 else None,
         "area": interval(0.6) if len(points) > 1 else None,
         "against": {"best_single": {**against, "saved_at_equal_reward": saved}, "mixture": against},
     }
@@ -100,6 +101,7 @@ def payload(*, models: tuple[str, ...] = MODELS, costs: bool = True, samples: in
                 "kind": found["kind"],
                 "against_mixture": None,
                 "against_category_best": None,
+                "bundle_ahead": {"reward": interval(0.01), "utility": None},
                 "prompts": 200,
             }
             for key, found in curves.items()

@@ -1,9 +1,11 @@
 """Reward against cost: areas, savings and Pareto points worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from erp_trainer.evaluation import curves
+from erp_trainer.evaluation import curves, duels
 from erp_trainer.evaluation.curves import Line, mixture_vertices, oracle, oracle_kind, pareto
 from erp_trainer.evaluation.economics import Market, compare
 from tests.evaluated import curve, table
@@ -115,3 +117,28 @@ def test_an_oracle_pays_for_what_it_chooses() -> None:
     assert oracle(two, 0.0).cost_P.tolist() == [2.0, 2.0]
     assert oracle(two, 0.1).cost_P.tolist() == [2.0, 1.0]
     assert oracle(two, 1e6).cost_P.tolist() == [1.0, 1.0]
+
+
+def test_the_bundle_against_a_policy_in_utility_over_lambda() -> None:
+    bundle, other = curve([(4.0, 0.9), (2.0, 0.7), (1.0, 0.2)]), curve([(3.0, 0.8)], key="always")
+    assert duels.at_lambda(bundle, other, 1.0, 0.1)["reward"]["mean"] == pytest.approx(0.7 - 0.8)
+    assert duels.at_lambda(bundle, other, 1.0, 0.1)["utility"]["mean"] == pytest.approx((0.7 - 0.2) - (0.8 - 0.3))
+    # Ahead by .1, 0 and −.2 at λ = 0, 1 and 2; the λ between counts twice as much as each end.
+    ahead = [0.1, 0.0, (0.2 - 0.2) - (0.8 - 0.6)]
+    found = duels.over_lambda(bundle, other, 2.0, 0.1)
+    assert found["mean"] == pytest.approx((ahead[0] + 2 * ahead[1] + ahead[2]) / 4)
+
+
+def test_a_policy_is_level_with_itself_and_a_mixture_has_no_lambda() -> None:
+    bundle = curve([(4.0, 0.9), (2.0, 0.7)])
+    assert duels.over_lambda(bundle, bundle, 9.0, 1.0) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    mixture = curve([(4.0, 0.9), (2.0, 0.7)], key="mixture")
+    mixture = replace(mixture, lambdas=(None, None), contender=replace(mixture.contender, by_lambda=False))
+    assert duels.at_lambda(bundle, mixture, 0.0, 1.0) is None
+
+
+def test_without_prices_rewards_are_compared_and_utilities_are_not() -> None:
+    bundle, other = curve([(float("nan"), 0.9), (float("nan"), 0.7)]), curve([(float("nan"), 0.5)])
+    assert duels.at_lambda(bundle, other, 0.0, 1.0)["utility"] is None
+    assert duels.at_lambda(bundle, other, 0.0, 1.0)["reward"]["mean"] == pytest.approx(0.4)
+    assert duels.over_lambda(bundle, other, 2.0, 1.0) is None

@@ -12,6 +12,7 @@ from erp_trainer.evaluation import curves as tracing
 from erp_trainer.evaluation.bootstrap import Estimates, Interval
 from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.curves import Curve, mixture_vertices, pareto, trace
+from erp_trainer.evaluation.duels import at_lambda, over_lambda
 from erp_trainer.evaluation.economics import Market, compare, gained_on
 from erp_trainer.evaluation.newcomers import price_of_adding
 from erp_trainer.evaluation.pairs import Scores, bound_tightness, pair_measures, win_rates
@@ -21,7 +22,7 @@ from erp_trainer.evaluation.table import Table
 from erp_trainer.evaluation.tasks import categories_of, entropy_bins, task_rows, tasks_of
 from erp_trainer.evaluation.unseen import unseen_tasks
 from erp_trainer.evaluation.verdict import verdict
-from erp_trainer.policies.erp import Preset
+from erp_trainer.policies.erp import Preset, lambda_unit
 
 if TYPE_CHECKING:
     from erp_trainer.evaluation.report import Evaluation
@@ -148,6 +149,7 @@ def _mixture(vertices: list[Curve]) -> Curve:
 
 def _curve_entries(ev: Evaluation, traced: _Traced) -> dict[str, Any]:
     marked = pareto(list(traced.curves.values()))
+    highest = lambda_unit(ev.train)
     entries = {}
     for (key, curve), best in zip(traced.curves.items(), marked, strict=True):
         contender = curve.contender
@@ -157,6 +159,7 @@ def _curve_entries(ev: Evaluation, traced: _Traced) -> dict[str, Any]:
             "servable": contender.servable,
             "prompts": curve.prompts,
             "points": _points(ev, curve, best),
+            "bundle_ahead": over_lambda(traced.bundle, curve, highest, ev.test.cost_scale),
             **compare(curve, traced.market, ev.lambdas[0]),
         }
     return entries
@@ -221,6 +224,9 @@ def _policy(ev: Evaluation, traced: _Traced, curve: Curve, lambda_: float | None
         "against_best_single": gain.to_json(),
         "against_mixture": gained_on(curve, traced.market, "mixture", at),
         "against_category_best": _against_category_best(traced, curve, at, lambda_),
+        "bundle_ahead": at_lambda(
+            traced.bundle, curve, ev.lambdas[0] if lambda_ is None else lambda_, ev.test.cost_scale
+        ),
     }
 
 

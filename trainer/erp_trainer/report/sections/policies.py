@@ -121,8 +121,8 @@ def _rows(payload: Mapping[str, Any], units: Units) -> DataTable:
     heads = [
         Head("policy", text=True),
         Head("mean reward"),
-        Head("95% interval"),
         Head("against best single"),
+        Head("the bundle against it"),
         Head(units.cost_short),
         Head("regret"),
         Head("chosen most", text=True),
@@ -144,9 +144,9 @@ def _row(name: str, policy: Mapping[str, Any], own: str, units: Units, names: Ma
     gain = policy["against_best_single"]
     cells = [
         Cell(name, small=_BOUND if policy["kind"] == "bound" else ""),
-        Cell(number(policy["reward"])),
-        Cell(span(*policy["reward_ci"])),
+        Cell(number(policy["reward"]), small=f"({span(*policy['reward_ci'])})"),
         _difference(gain),
+        _difference((policy["bundle_ahead"] or {}).get("reward")) if policy["curve"] != own else Cell(),
         Cell(units.money(policy["cost_usd"])),
         Cell(number(policy["regret"])),
         Cell("" if policy["kind"] == "single" else mostly(policy["share"], names)),
@@ -157,12 +157,12 @@ def _row(name: str, policy: Mapping[str, Any], own: str, units: Units, names: Ma
 _BOUND = "a bound: it looks at the rewards"
 
 
-def _difference(interval: Mapping[str, Any] | None) -> Cell:
+def _difference(interval: Mapping[str, Any] | None, digits: int = 3) -> Cell:
     if interval is None:
         return Cell()
-    ends, mean = signed_span(interval["low"], interval["high"]), signed(interval["mean"])
+    ends, mean = signed_span(interval["low"], interval["high"], digits), signed(interval["mean"], digits)
     # What is written as nought points nowhere.
-    return Cell(mean, small=f"({ends})", tone=tone(interval) if mean != signed(0.0) else "")
+    return Cell(mean, small=f"({ends})", tone=tone(interval) if mean != signed(0.0, digits) else "")
 
 
 def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
@@ -172,9 +172,10 @@ def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
         Head("against the mixture"),
         Head("gain at the best single model's cost"),
         Head("cheaper at that model's reward"),
+        Head("the bundle against it, utility over λ"),
     ]
-    rows = []
-    for curve in payload["curves"].values():
+    rows, own = [], own_key(payload)
+    for key, curve in payload["curves"].items():
         if curve["area"] is None or curve["kind"] in ("single", "bound"):
             continue
         single, mixture = curve["against"].get("best_single") or {}, curve["against"].get("mixture") or {}
@@ -185,6 +186,7 @@ def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
             _difference(mixture.get("area")),
             _difference(single.get("gained_at_equal_cost")),
             Cell(percent(saved["mean"]), small=_ends(saved)) if saved else Cell(NOTHING),
+            _difference(curve["bundle_ahead"], 4) if key != own else Cell(),
         ]
         rows.append(TableRow(cells, own=curve["kind"] == "bundle"))
     return DataTable(heads, rows, title="Over all budgets", note=_OVER_NOTE)
@@ -192,7 +194,8 @@ def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
 
 _OVER_NOTE = (
     "Mean reward with the budget spread evenly from the cheapest to the dearest single model. The mixture of "
-    "single models tosses a coin between two of them, to hit the same cost without looking at the prompt."
+    "single models tosses a coin between two of them, to hit the same cost without looking at the prompt. Utility is "
+    "reward less λ times cost, averaged over λ from 0 to where the dearest model stops paying."
 )
 
 
