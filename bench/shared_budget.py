@@ -39,7 +39,7 @@ PROXIES, WORKERS = 2, 2
 GROUP = "erp-auto"
 TIGHT, KILLED = "tight", "killed"
 # A phase that takes longer is broken off; so is waiting for the proxies to agree.
-PHASE_S, AGREE_S = 400.0, 60.0
+PHASE_S, AGREE_S = 600.0, 60.0
 
 
 @dataclass(frozen=True)
