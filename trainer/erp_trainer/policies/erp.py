@@ -42,7 +42,7 @@ FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
 # Where models specialise, prompts differ by more than the models' means do, and the cheapest is only reached beyond.
 BEYOND, MOST_BEYOND = 3.0, 12
 TUNING_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
-USUAL_QUANTILE = 0.8
+USUAL_QUANTILE = 0.5
 MIN_CATEGORIES = 3
 MAX_LEFT_OUT = 20
 
