@@ -18,37 +18,46 @@ _CELLS = 65_536
 EVIDENCE = 1.645
 
 
-def errors(fitted: CrossFit, targets_PM: np.ndarray, betas: Sequence[float]) -> np.ndarray:
+def errors(
+    fitted: CrossFit, targets_PM: np.ndarray, betas: Sequence[float], rows_R: np.ndarray | None = None
+) -> np.ndarray:
     """Sum of squared out-of-fold errors of the differences between models, for every pair of penalties.
 
     An error is target − task part − rest, so that all pairs follow from the inner products of these columns.
 
+    Parameters
+    ----------
+    rows_R : the rows that count, by default all
+
     Returns
     -------
-    shape (B, B): penalty of the task part, penalty of the rest
+    shape (B, B): penalty of the task part (without tasks it makes no difference), penalty of the rest
     """
     n = len(betas)
-    products = np.zeros((2 * n + 1, 2 * n + 1))
+    n_task = n if fitted.has_tasks else 1
+    products = np.zeros((1 + n_task + n,) * 2)
+    counted = np.arange(len(targets_PM)) if rows_R is None else rows_R
     shared = _several(targets_PM)
     step = max(1, _CELLS // targets_PM.shape[1])
     for fold in range(fitted.n_folds):
         task_w, task_b, rest_w, rest_b = (part.reshape(*part.shape[:-2], -1) for part in fitted.parts(fold, betas))
-        rows = np.flatnonzero(fitted.folds_P == fold)
+        rows = counted[fitted.folds_P[counted] == fold]
         for start in range(0, len(rows), step):
             chunk = rows[start : start + step]
             x, y = fitted.embeddings_PD[chunk], targets_PM[chunk]
-            task = np.broadcast_to(task_b, (len(x), task_b.size)) if not fitted.has_tasks else x @ task_w + task_b
-            stacked = np.concatenate([y[:, None], _by_beta(task, n), _by_beta(x @ rest_w + rest_b, n)], axis=1)
-            columns = relative(stacked, np.isnan(y)[:, None], shared).transpose(1, 0, 2).reshape(2 * n + 1, -1)
+            task = x @ task_w + task_b if fitted.has_tasks else np.broadcast_to(task_b[: y.shape[1]], y.shape)
+            stacked = np.concatenate([y[:, None], _by_beta(task, n_task), _by_beta(x @ rest_w + rest_b, n)], axis=1)
+            columns = relative(stacked, np.isnan(y)[:, None], shared).transpose(1, 0, 2).reshape(len(products), -1)
             products += columns @ columns.T
-    task, rest = slice(1, n + 1), slice(n + 1, None)
+    task, rest = slice(1, n_task + 1), slice(n_task + 1, None)
     own = np.diag(products)
-    return np.asarray(
+    found = (
         own[0]
         + (own[task] - 2 * products[0, task])[:, None]
         + (own[rest] - 2 * products[0, rest])[None, :]
         + 2 * products[task, rest]
     )
+    return np.broadcast_to(found, (n, n))
 
 
 def evident(predicted_PM: np.ndarray, targets_PM: np.ndarray, mean_M: np.ndarray, groups_P: np.ndarray) -> bool:

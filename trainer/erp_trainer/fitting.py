@@ -16,6 +16,8 @@ from erp_trainer.tasks import TaskSums, with_task_means
 from litellm_erp.errors import FitError
 
 N_FOLDS = 5
+# Choosing among a few dozen candidates gains nothing from more rows than this.
+CHOOSING_ROWS = 20_000
 MIN_ROWS = 10
 
 
@@ -75,6 +77,13 @@ def assign_folds(groups_P: np.ndarray, seed: int, n_folds: int = N_FOLDS) -> np.
     return rng.permutation(folds)[inverse]
 
 
+def choosing_rows(n_rows: int) -> np.ndarray:
+    """Which rows to choose on, ascending, int: all of them, or ``CHOOSING_ROWS`` at random."""
+    if n_rows <= CHOOSING_ROWS:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(0).choice(n_rows, CHOOSING_ROWS, replace=False))
+
+
 @dataclass(frozen=True, slots=True)
 class CrossFit:
     """Solvers of every fold's training side and of all rows, block by block.
@@ -129,6 +138,7 @@ class CrossFit:
         task_b, rest_b = (np.zeros(size, dtype=np.float32) for _ in range(2))
         for block, solvers in zip(self.blocks, self.fold_solvers, strict=True):
             own, m = block.columns, len(block.columns)
+            solvers[fold].decompose()
             for b, beta in enumerate(betas):
                 weights, intercept = solvers[fold].solve(beta)
                 task_w[:, b, own] = weights[:, :m] if self.has_tasks else 0.0

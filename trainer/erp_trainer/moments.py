@@ -13,6 +13,8 @@ import numpy as np
 # Rows are taken in blocks so that a float64 copy of a float32 matrix is never as large as the matrix.
 _BLOCK = 8192
 _SMALL = 64
+# About as many Cholesky factors as an eigendecomposition costs.
+_FEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ class RidgeSolver:
 
     Minimises Σᵢ (θᵀxᵢ + b − yᵢ)² + β‖θ‖² with b unpenalised: scikit-learn's ``alpha``.
 
-    The first penalty is solved through a Cholesky factor; from the second on an eigendecomposition, which costs
-    five times as much, makes each further one a diagonal scaling.
+    A few penalties are solved through a Cholesky factor each. After them, or once asked to (:meth:`decompose`), an
+    eigendecomposition, which costs five times as much, makes each further one a diagonal scaling.
     """
 
     def __init__(self, moments: Moments) -> None:
@@ -94,7 +96,8 @@ class RidgeSolver:
         self.mean_y_M = moments.sum_y_M / moments.weight
         self._scatter_DD = moments.gram_DD - moments.weight * np.outer(self.mean_D, self.mean_D)
         self._centred_DM = moments.xty_DM - np.outer(self.mean_D, moments.sum_y_M)
-        self._first: tuple[float, np.ndarray] | None = None
+        self._latest: tuple[float, np.ndarray] | None = None
+        self._n_factors = 0
         self._eigen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def solve(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
@@ -102,36 +105,38 @@ class RidgeSolver:
 
         Source: arXiv 2603.20217, eq. 3, in the sum form.
         """
-        if self._is_first(beta):
-            whitener = self._first_whitener(beta)
+        if self._by_factor(beta):
+            whitener = self._factored(beta)
             weights = whitener @ (whitener.T @ self._centred_DM)
         else:
-            eigenvalue_D, basis_DD, rotated_DM = self._decomposed()
+            eigenvalue_D, basis_DD, rotated_DM = self.decompose()
             weights = basis_DD @ (rotated_DM / (eigenvalue_D + beta)[:, None])
         return weights, self.mean_y_M - self.mean_D @ weights
 
     def whitener(self, beta: float) -> np.ndarray:
         """Shape (D, D): W with W Wᵀ = (S + βI)⁻¹, so that ‖xᵀW‖² is the leverage of a centred embedding x."""
-        if self._is_first(beta):
-            return self._first_whitener(beta)
-        eigenvalue_D, basis_DD, _ = self._decomposed()
+        if self._by_factor(beta):
+            return self._factored(beta)
+        eigenvalue_D, basis_DD, _ = self.decompose()
         return basis_DD / np.sqrt(eigenvalue_D + beta)
 
-    def _is_first(self, beta: float) -> bool:
-        return self._eigen is None and (self._first is None or self._first[0] == beta)
-
-    def _first_whitener(self, beta: float) -> np.ndarray:
-        if self._first is None:
-            lower = np.linalg.cholesky(self._scatter_DD + beta * np.eye(len(self._scatter_DD)))
-            self._first = beta, _inverse_of_lower(lower).T
-        return self._first[1]
-
-    def _decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decompose(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Eigenvalues and eigenvectors of S, and the targets in their basis; for many penalties ask for it first."""
         if self._eigen is None:
             eigenvalues, basis = np.linalg.eigh(self._scatter_DD)
             self._eigen = np.maximum(eigenvalues, 0.0), basis, basis.T @ self._centred_DM
-            self._first = None
+            self._latest = None
         return self._eigen
+
+    def _by_factor(self, beta: float) -> bool:
+        return self._eigen is None and (self._n_factors < _FEW or (self._latest or (None,))[0] == beta)
+
+    def _factored(self, beta: float) -> np.ndarray:
+        if self._latest is None or self._latest[0] != beta:
+            lower = np.linalg.cholesky(self._scatter_DD + beta * np.eye(len(self._scatter_DD)))
+            self._latest = beta, _inverse_of_lower(lower).T
+            self._n_factors += 1
+        return self._latest[1]
 
 
 def _inverse_of_lower(lower_DD: np.ndarray) -> np.ndarray:

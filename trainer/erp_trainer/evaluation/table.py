@@ -124,7 +124,7 @@ class Table:
                                  cost_scale=self.cost_scale)  # fmt: skip
 
         for rows in self._chunks():
-            prompts = np.arange(len(self))[rows]
+            prompts = np.arange(rows.start, min(rows.stop, len(self)))
             # Utility is linear in trust: whoever is first at both ends is first between them.
             ends = choose(prompts, slice(None, None, max(1, len(trusts) - 1)))
             choices[:, prompts], choices[-1, prompts] = ends[0], ends[-1]

@@ -20,6 +20,7 @@ from erp_trainer.fitting import (
     CrossFit,
     Penalties,
     assign_folds,
+    choosing_rows,
     cross_fit,
     r_squared,
     variance_line,
@@ -135,7 +136,7 @@ def choose_penalties(fitted: CrossFit, table: Table) -> Penalties:
     Source: ours. Squared error of the rewards themselves under-shrinks; routed utility is too noisy to choose by.
     """
     betas = (*BETAS, NO_REST)
-    found = differences.errors(fitted, table.rewards_PM, betas)
+    found = differences.errors(fitted, table.rewards_PM, betas, choosing_rows(len(table)))
     if not fitted.has_tasks:
         found = np.where(np.eye(len(betas), dtype=bool), found, np.inf)
     # Rounding must not decide between candidates that predict nothing.
@@ -144,14 +145,23 @@ def choose_penalties(fitted: CrossFit, table: Table) -> Penalties:
 
 
 def choose_shrinkage(
-    table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, lambda_: float
+    table: Table,
+    predicted_PM: np.ndarray,
+    trust_P: np.ndarray,
+    lambda_: float,
+    mean_reward_M: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
     """Shrinkage at one λ by out-of-fold utility, and what is then chosen, shape (P,).
 
     The candidates run from believing the probes to the best single model at this λ; among equals the smallest.
+
+    Parameters
+    ----------
+    mean_reward_M : what predictions are shrunk towards, by default the means of the table
     """
     trusts = [shrinkage * trust_P[:, None] for shrinkage in SHRINKAGES]
-    choices = table.choose_each(predicted_PM, lambda_, trusts, mean_reward_M=table.mean_reward_M)
+    mean_reward_M = table.mean_reward_M if mean_reward_M is None else mean_reward_M
+    choices = table.choose_each(predicted_PM, lambda_, trusts, mean_reward_M=mean_reward_M)
     scores = np.array([table.utility_of(choice, lambda_).mean() for choice in choices])
     best = len(scores) - 1 - int(np.argmax(scores[::-1]))
     return SHRINKAGES[best], choices[best]
@@ -178,6 +188,10 @@ def choose_distrust(
     tasks = None if penalties.task == penalties.rest else task_codes(table.categories_P)
     left_out = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
     unseen, unseen_leverage = left_out.out_of_fold(penalties), left_out.out_of_fold_leverage(LEVERAGE_BETA)
+    rows, mean_reward_M = choosing_rows(len(table)), table.mean_reward_M
+    if len(rows) < len(table):
+        table, folds, predicted_PM, unseen = table.rows(rows), folds[rows], predicted_PM[rows], unseen[rows]
+        leverage_P, unseen_leverage = leverage_P[rows], unseen_leverage[rows]
     share_P = 1.0 / np.bincount(folds)[folds]
     scores = np.zeros(len(DISTRUSTS))
     for lambda_ in sorted({scale * lambda_unit(table) for scale in TUNING_SCALES}):
@@ -185,9 +199,9 @@ def choose_distrust(
             trust_P, unseen_trust_P = (
                 np.maximum(found / usual, 1.0) ** -distrust for found in (leverage_P, unseen_leverage)
             )
-            shrinkage, seen = choose_shrinkage(table, predicted_PM, trust_P, lambda_)
+            shrinkage, seen = choose_shrinkage(table, predicted_PM, trust_P, lambda_, mean_reward_M)
             choice = table.choose(
-                unseen, lambda_, mean_reward_M=table.mean_reward_M, trust=shrinkage * unseen_trust_P[:, None]
+                unseen, lambda_, mean_reward_M=mean_reward_M, trust=shrinkage * unseen_trust_P[:, None]
             )
             # Every category left out is one observation, however many prompts it has.
             utility = np.average(table.utility_of(choice, lambda_), weights=share_P)
@@ -200,10 +214,20 @@ def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, saf
     if safe:
         trust_P = trust_where_evident(table, predicted_PM, trust_P)
 
+    rows, mean = choosing_rows(len(table)), table.mean_reward_M
+    few = len(rows) < len(table)
+    judged, judged_PM, judged_P = table, predicted_PM, trust_P
+    if few:
+        judged, judged_PM, judged_P = table.rows(rows), predicted_PM[rows], trust_P[rows]
+
     def choose(lambda_: float) -> tuple[float, np.ndarray]:
-        if safe:
-            return choose_shrinkage(table, predicted_PM, trust_P, lambda_)
-        return 1.0, table.choose(predicted_PM, lambda_)
+        if not safe:
+            return 1.0, table.choose(predicted_PM, lambda_)
+        shrinkage, choice = choose_shrinkage(judged, judged_PM, judged_P, lambda_, mean)
+        if few:
+            trust = shrinkage * trust_P[:, None]
+            choice = table.choose(predicted_PM, lambda_, mean_reward_M=mean, trust=trust)
+        return shrinkage, choice
 
     points = []
     for lambda_, shrinkage, choice in swept(table, choose):
