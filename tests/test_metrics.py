@@ -8,7 +8,13 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from erp_trainer.evaluation.bootstrap import Resamples
 from erp_trainer.evaluation.pairs import auroc, bound_tightness, draws, pair_measures, win_rates
-from erp_trainer.evaluation.predictions import calibration, error_calibration, noise_ceiling, r_squared
+from erp_trainer.evaluation.predictions import (
+    calibration,
+    calibration_slopes,
+    error_calibration,
+    noise_ceiling,
+    r_squared,
+)
 from erp_trainer.evaluation.routellm import gap_recovered, routing_curve, two_model_measures
 from tests.evaluated import table
 
@@ -58,6 +64,19 @@ def test_calibration_is_a_line_and_bins_of_equal_counts() -> None:
     assert (found["slope"], found["intercept"]) == pytest.approx((2, 1))
     assert [row["prompts"] for row in found["bins"]] == [20] * 5
     assert found["bins"][0]["observed"] == pytest.approx(1 + 2 * found["bins"][0]["predicted"])
+
+
+def test_slopes_have_intervals_from_resampled_rows() -> None:
+    predicted = RNG.normal(size=(50, 1))
+    observed, drawn = predicted + RNG.normal(size=(50, 1)) + 100, Resamples.draw(np.arange(50), n_resamples=200)
+    found = calibration_slopes(predicted, observed, drawn)
+    by_hand = [np.polyfit(np.repeat(predicted[:, 0], n), np.repeat(observed[:, 0], n), 1)[0] for n in drawn.weights_RG]
+    assert found.value_S[0] == pytest.approx(np.polyfit(predicted[:, 0], observed[:, 0], 1)[0], abs=1e-5)
+    assert found.bounds()[0] == pytest.approx(np.percentile(by_hand, [2.5, 97.5]), abs=1e-4)
+
+
+def test_one_prediction_for_all_has_no_slope() -> None:
+    assert np.isnan(calibration_slopes(np.full((9, 1), 0.3), RNG.normal(size=(9, 1)), resamples(9)).value_S[0])
 
 
 def test_errors_of_their_stated_size_are_within_it() -> None:
@@ -123,19 +142,22 @@ def test_win_rates_share_ties_and_leave_out_what_is_missing() -> None:
 
 def test_the_bound_holds_on_gaussian_rewards_and_is_the_formula() -> None:
     samples = RNG.normal(size=(300, 2, 30)) + np.array([0.0, 1.5])[None, :, None]
-    found = bound_tightness(table(samples.mean(axis=2), samples_PMK=samples.astype(np.float32)))
+    found = bound_tightness(table(samples.mean(axis=2), samples_PMK=samples.astype(np.float32)), resamples(300))
     assert found is not None
     assert found["overall"]["held"] > 0.99
     mean, variance = samples.mean(axis=2), samples.var(axis=2, ddof=1).max(axis=1)
     expected = 1 - np.exp(-((mean[:, 1] - mean[:, 0]) ** 2) / (4 * variance))
     assert found["overall"]["bound"] == pytest.approx(expected.mean(), abs=1e-6)
+    assert found["overall"]["bound_ci"][0] < found["overall"]["bound"] < found["overall"]["bound_ci"][1]
 
 
 def test_without_spread_the_better_model_always_wins_and_equals_promise_nothing() -> None:
     samples = np.array([[[1.0, 1.0], [2.0, 2.0]], [[3.0, 3.0], [3.0, 3.0]]], dtype=np.float32)
-    found = bound_tightness(table([[1, 2], [3, 3]], samples_PMK=samples))
+    found = bound_tightness(table([[1, 2], [3, 3]], samples_PMK=samples), resamples(2))
     assert found is not None
-    assert found["overall"] | {"slack": 0} == {"bound": 0.5, "won": 0.75, "slack": 0, "held": 1.0, "instances": 2}
+    assert found["bins"][0] | {"slack": 0} == {"bound": 0.0, "won": 0.5, "slack": 0, "held": 1.0, "instances": 1}
+    assert (found["overall"]["bound"], found["overall"]["won"], found["overall"]["held"]) == (0.5, 0.75, 1.0)
+    assert found["overall"]["held_ci"] == [1.0, 1.0]
 
 
 def test_apgr_is_one_for_an_oracle_in_few_calls_and_half_at_random() -> None:
@@ -146,6 +168,7 @@ def test_apgr_is_one_for_an_oracle_in_few_calls_and_half_at_random() -> None:
     assert chance["apgr"]["mean"] == pytest.approx(0.5, abs=0.05)
     assert chance["cpt"]["0.5"] == pytest.approx(0.5, abs=0.1)
     assert chance["apgr"]["low"] < 0.5 < chance["apgr"]["high"]
+    assert chance["cpt_ci"]["0.5"][0] < chance["cpt"]["0.5"] < chance["cpt_ci"]["0.5"][1]
 
 
 def test_apgr_of_ten_prompts_by_hand() -> None:
@@ -164,6 +187,7 @@ def test_a_strong_model_that_is_no_better_leaves_no_gap() -> None:
     found = gap_recovered(RNG.random(20), np.ones(20), np.ones(20), resamples(20))
     assert np.isnan(found["apgr"]["mean"])
     assert found["cpt"] == {"0.2": None, "0.5": None, "0.8": None}
+    assert found["cpt_ci"]["0.5"] == [None, None]
 
 
 def test_the_protocol_is_for_two_models() -> None:

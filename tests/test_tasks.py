@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
+from erp_trainer.evaluation.bootstrap import Resamples
 from erp_trainer.evaluation.tasks import entropy_bins, pearson, per_prompt, per_task, task_rows, task_scores, tasks_of
 from tests.evaluated import table
 
 REWARDS = [[1.0, 0.5, 0.2], [0.8, 0.7, 0.0], [0.1, 0.2, 0.9], [0.3, 0.4, 0.7]]
 TEST = table(REWARDS, costs=[1.0, 2.0, 4.0], categories=["x", "x", "y", "y"])
+
+
+def resamples(n):
+    return Resamples.draw(np.arange(n), n_resamples=200)
 
 
 def tasks():
@@ -63,7 +68,7 @@ def test_choosing_per_prompt_is_ranked_among_the_single_models():
 
 def test_rows_end_with_the_best_model_on_average_and_the_oracle():
     scores = {"erp": np.array(REWARDS)}
-    rows = task_rows(tasks(), scores, {"erp": np.ones(4)}, {"erp": "erp"})
+    rows = task_rows(tasks(), scores, {"erp": np.ones(4)}, {"erp": "erp"}, TEST, resamples(4))
     assert [row["policy"] for row in rows] == ["erp", "best-on-average", "task-oracle"]
     assert rows[0]["accuracy"] == rows[2]["accuracy"] == pytest.approx(0.85)
     assert rows[1]["accuracy"] == pytest.approx(0.55)
@@ -77,9 +82,28 @@ def test_rankings_are_harder_where_rewards_are_alike():
     rng = np.random.default_rng(0)
     gaps = np.repeat([0.02, 3.0], 400)[:, None] * np.array([0.0, 1.0, 2.0])
     samples = (gaps[:, :, None] + rng.normal(0, 0.5, (800, 3, 4))).astype(np.float32)
-    found = entropy_bins(table(samples.mean(axis=2), costs=np.ones(3), samples_PMK=samples), gaps)
+    found = entropy_bins(table(samples.mean(axis=2), costs=np.ones(3), samples_PMK=samples), gaps, resamples(800))
     assert found is not None
     first, last = found["bins"][0], found["bins"][-1]
     assert first["entropy"] < last["entropy"] <= 1
     assert first["ranking"] > 0.95 > 0.75 > last["ranking"]
     assert first["router"] > last["router"]
+    assert first["router_ci"][0] <= first["router"] <= first["router_ci"][1]
+
+
+def test_intervals_of_tasks_are_those_of_the_resampled_prompts():
+    rng = np.random.default_rng(1)
+    rewards, scores = rng.random((2, 40, 3))
+    test = table(rewards, costs=np.arange(3.0) + 1, categories=["x", "y"] * 20)
+    found, drawn = tasks_of(test, 0), resamples(40)
+    assert found is not None
+    row = task_rows(found, {"a": scores}, {"a": rewards[:, 1]}, {"a": "a"}, test, drawn)[0]
+    by_hand = []
+    for counts in drawn.weights_RG:
+        again = test.rows(np.repeat(np.arange(40), counts))
+        part = tasks_of(again, 0)
+        assert part is not None
+        by_hand.append(per_task(part, task_scores(part, np.repeat(scores, counts, axis=0)))["rank"])
+    assert row["rank_ci"] == pytest.approx(np.percentile(by_hand, [2.5, 97.5]), abs=1e-6)
+    assert row["mean_cost_usd_ci"][0] <= row["mean_cost_usd"] <= row["mean_cost_usd_ci"][1]
+    assert row["routed_reward_ci"][0] < row["routed_reward"] < row["routed_reward_ci"][1]

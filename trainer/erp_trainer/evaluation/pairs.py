@@ -189,15 +189,16 @@ def win_rates(test: Table, predicted_PM: np.ndarray, resamples: Resamples) -> di
     predicted = np.where(np.isnan(rewards), np.nan, predicted_PM)
     best, foreseen = _shares_of_best(rewards), _shares_of_best(predicted)
     names = ["", *sorted(set(test.categories_P.tolist()) - {""})]
-    found: dict[str, Any] = {"models": list(test.models), "prompts": {}, "predicted": {}, "true": {}, "true_ci": {},
-                             "pairwise_predicted": {}, "pairwise_true": {}}  # fmt: skip
+    keys = ("prompts", "predicted", "predicted_ci", "true", "true_ci", "pairwise_predicted", "pairwise_true")
+    found: dict[str, Any] = {"models": list(test.models), **{key: {} for key in keys}}
     for name in names:
         rows = np.arange(len(test)) if name == "" else np.flatnonzero(test.categories_P == name)
-        true = resamples.among(rows).means(best[rows]).intervals()
+        shares = resamples.among(rows).means(np.hstack([best[rows], foreseen[rows]])).intervals()
+        true, predicted_shares = shares[: len(test.models)], shares[len(test.models) :]
         found["prompts"][name] = len(rows)
-        found["predicted"][name] = foreseen[rows].mean(axis=0)
-        found["true"][name] = [interval.mean for interval in true]
-        found["true_ci"][name] = [[interval.low, interval.high] for interval in true]
+        for key, intervals in (("predicted", predicted_shares), ("true", true)):
+            found[key][name] = [interval.mean for interval in intervals]
+            found[f"{key}_ci"][name] = [[interval.low, interval.high] for interval in intervals]
         found["pairwise_predicted"][name] = _pairwise(predicted[rows])
         found["pairwise_true"][name] = _pairwise(rewards[rows])
     return found
@@ -221,38 +222,40 @@ def _pairwise(values_PM: np.ndarray) -> np.ndarray:
     return rates
 
 
-def bound_tightness(test: Table, *, seed: int = 0) -> dict[str, Any] | None:
+def bound_tightness(test: Table, resamples: Resamples, *, seed: int = 0) -> dict[str, Any] | None:
     """Proposition 4.1's lower bound on a win against the share of sample pairs won; None without two samples.
 
     Beyond ``MAX_BOUND_PROMPTS`` prompts a seeded sample of them is taken.
 
     Source: arXiv 2603.20217, proposition 4.1; the larger sample variance stands in for the variance proxy.
     """
-    samples = test.samples_PMK
-    if samples is None:
+    if test.samples_PMK is None:
         return None
-    if len(samples) > MAX_BOUND_PROMPTS:
-        samples = samples[np.sort(np.random.default_rng(seed).choice(len(samples), MAX_BOUND_PROMPTS, replace=False))]
-    samples = samples.astype(np.float64)
+    taken = np.arange(len(test))
+    if len(test) > MAX_BOUND_PROMPTS:
+        taken = np.sort(np.random.default_rng(seed).choice(len(test), MAX_BOUND_PROMPTS, replace=False))
+    samples = test.samples_PMK[taken].astype(np.float64)
     counts = (~np.isnan(samples)).sum(axis=2)
     several = np.where(counts > 1, 1.0, np.nan)
     mean = np.nansum(samples, axis=2) / np.maximum(counts, 1) * several
     squares = np.nansum((samples - mean[:, :, None]) ** 2, axis=2)
     variance = squares / np.maximum(counts - 1, 1) * several
-    pairs, bounds, shares = [], [], []
+    pairs, bounds, shares, prompts = [], [], [], []
     for a, b in combinations(range(samples.shape[1]), 2):
-        bound, won = _bound(samples[:, a], samples[:, b], mean[:, [a, b]], variance[:, [a, b]])
+        rows = np.flatnonzero(~np.isnan(mean[:, [a, b]]).any(axis=1))
+        bound, won = _bound(samples[rows, a], samples[rows, b], mean[rows][:, [a, b]], variance[rows][:, [a, b]])
         if len(bound):
             pairs.append({"a": a, "b": b, **_tightness(bound, won)})
             bounds.append(bound)
             shares.append(won)
+            prompts.append(rows)
     if not pairs:
         return None
     bound, won = np.concatenate(bounds), np.concatenate(shares)
     edges = np.linspace(0.0, 1.0, 11)
     bins = np.clip(np.searchsorted(edges, bound, side="right") - 1, 0, 9)
     return {
-        "overall": _tightness(bound, won),
+        "overall": _tightness(bound, won) | _tightness_ci(bound, won, np.concatenate(prompts), resamples.among(taken)),
         "bins": [_tightness(bound[bins == i], won[bins == i]) for i in range(10) if (bins == i).any()],
         "pairs": pairs,
         "variance": "the larger of the two sample variances stands in for the variance proxy",
@@ -262,12 +265,11 @@ def bound_tightness(test: Table, *, seed: int = 0) -> dict[str, Any] | None:
 def _bound(
     first_PK: np.ndarray, second_PK: np.ndarray, mean_P2: np.ndarray, variance_P2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bound and share of sample pairs won by whichever model has the higher mean, at prompts where both have two."""
-    rows = ~np.isnan(mean_P2).any(axis=1)
-    gap, proxy = mean_P2[rows, 1] - mean_P2[rows, 0], variance_P2[rows].max(axis=1)
+    """Bound, and share of sample pairs won by whichever model has the higher mean; both have two samples everywhere."""
+    gap, proxy = mean_P2[:, 1] - mean_P2[:, 0], variance_P2.max(axis=1)
     # Without any spread the better model always wins, and between equals nothing is promised.
     exponent = np.divide(gap**2, 4 * proxy, out=np.where(gap != 0, np.inf, 0.0), where=proxy > 0)
-    difference = second_PK[rows, :, None] - first_PK[rows, None, :]
+    difference = second_PK[:, :, None] - first_PK[:, None, :]
     known = (~np.isnan(difference)).sum(axis=(1, 2))
     won = ((difference > 0).sum(axis=(1, 2)) + (difference == 0).sum(axis=(1, 2)) / 2) / known
     return 1.0 - np.exp(-exponent), np.where(gap >= 0, won, 1.0 - won)
@@ -281,3 +283,15 @@ def _tightness(bound: np.ndarray, won: np.ndarray) -> dict[str, Any]:
         "held": float((won >= bound - 1e-12).mean()),
         "instances": len(bound),
     }
+
+
+def _tightness_ci(
+    bound_N: np.ndarray, won_N: np.ndarray, prompt_N: np.ndarray, resamples: Resamples
+) -> dict[str, list[float]]:
+    """Intervals of the same figures; all instances of a prompt are resampled together."""
+    kept = (won_N >= bound_N - 1e-12).astype(np.float64)
+    columns = (bound_N, won_N, won_N - bound_N, kept, np.ones(len(bound_N)))
+    size = len(resamples.cluster_P)
+    sums = np.stack([np.bincount(prompt_N, weights=column, minlength=size) for column in columns], axis=1)
+    bounds = resamples.ratios(sums[:, :-1], sums[:, -1:]).bounds()
+    return {f"{key}_ci": ends.tolist() for key, ends in zip(("bound", "won", "slack", "held"), bounds, strict=True)}

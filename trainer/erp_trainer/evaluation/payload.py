@@ -70,10 +70,10 @@ def of(ev: Evaluation) -> dict[str, Any]:
         "models": _models(ev),
         "pairs": pair_measures(ev.test, _pair_scores(ev), ev.resamples),
         "win_rates": win_rates(ev.test, ev.predicted_PM, ev.resamples),
-        "proposition": bound_tightness(ev.test, seed=ev.options.seed),
+        "proposition": bound_tightness(ev.test, ev.resamples, seed=ev.options.seed),
         "categories": _categories(ev, traced),
         "tasks": _tasks(ev, traced, scores),
-        "entropy": entropy_bins(ev.test, ev.predicted_PM),
+        "entropy": entropy_bins(ev.test, ev.predicted_PM, ev.resamples),
         "routellm": two_model_measures(ev.test, ev.train.mean_reward_M, scores, ev.resamples, seed=ev.options.seed),
         "leave_one_task_out": _unseen(ev) if ev.options.leave_one_task_out else None,
         "price_of_adding": _adding(ev) if ev.options.price_of_adding else None,
@@ -332,7 +332,7 @@ def _tasks(ev: Evaluation, traced: _Traced, scores: Mapping[str, np.ndarray]) ->
         if c.kind in ("bundle", "rival") or c.key in ("category-best", "random")
     }
     labels = {contender.key: contender.label for contender in ev.contenders}
-    return {"tasks": list(tasks.names), "rows": task_rows(tasks, scores, rewards, labels)}
+    return {"tasks": list(tasks.names), "rows": task_rows(tasks, scores, rewards, labels, ev.test, ev.resamples)}
 
 
 def _unseen(ev: Evaluation) -> dict[str, Any] | None:

@@ -81,6 +81,34 @@ def calibration(predicted_P: np.ndarray, observed_P: np.ndarray, resamples: Resa
     }
 
 
+def calibration_slopes(predicted_PM: np.ndarray, observed_PM: np.ndarray, resamples: Resamples) -> Estimates:
+    """Least-squares slope of observed on predicted reward, of M models, each over its prompts; NaN where undefined.
+
+    Parameters
+    ----------
+    predicted_PM, observed_PM : shape (P, M); NaN where a model has no observed reward
+    resamples : of the same P prompts
+    """
+    present = ~np.isnan(observed_PM)
+    number_M = np.maximum(present.sum(axis=0), 1)
+    x, y = (
+        np.where(present, values - np.where(present, values, 0.0).sum(axis=0) / number_M, 0.0)
+        for values in (predicted_PM, observed_PM)
+    )
+    whole, resampled = resamples.sums(np.hstack([x, y, x * x, x * y, present]).astype(np.float32))
+    shape = (5, observed_PM.shape[1])
+    return Estimates(_slopes(whole.reshape(1, *shape))[0], _slopes(resampled.reshape(-1, *shape)))
+
+
+def _slopes(sums_R5M: np.ndarray) -> np.ndarray:
+    x, y, squares, products, number = (sums_R5M[:, i] for i in range(5))
+    share = np.divide(x, number, out=np.zeros_like(x), where=number > 0)
+    variance = squares - share * x
+    # One value predicted for all has no slope, also where its squares do not cancel to the last digit.
+    varies = variance > 1e-6 * squares
+    return np.asarray(np.divide(products - share * y, variance, out=np.full_like(x, np.nan), where=varies))
+
+
 def error_calibration(error_P: np.ndarray, std_error_P: np.ndarray) -> dict[str, Any]:
     """Actual errors against stated standard errors.
 
@@ -123,6 +151,10 @@ def model_measures(
         for category, rows in inside.items()
     }
     means = resamples.means(rewards).intervals()
+    slopes = calibration_slopes(predicted_PM, rewards, resamples).bounds()
+    missing = np.isnan(rewards)
+    within_95 = np.where(missing, np.nan, np.abs(rewards - predicted_PM) <= 1.96 * std_error_PM)
+    covered = resamples.means(within_95).bounds()
     measures = {}
     for m, name in enumerate(test.models):
         present = ~np.isnan(rewards[:, m])
@@ -150,7 +182,10 @@ def model_measures(
             "cost_usd": float(test.realised_cost_PM[rows, m].mean()),
             "prompts": len(rows),
             "standardised_error": float(np.sqrt(np.mean((error / np.where(error_at > 0, error_at, np.nan)) ** 2))),
-            "calibration": calibration(predicted, observed, resamples.among(rows)),
-            "error_calibration": error_calibration(error, error_at),
+            "calibration": {
+                **calibration(predicted, observed, resamples.among(rows)),
+                "slope_ci": slopes[m].tolist(),
+            },
+            "error_calibration": {**error_calibration(error, error_at), "within_95_ci": covered[m].tolist()},
         }
     return measures

@@ -50,7 +50,7 @@ def gap_recovered(
 
     Returns
     -------
-    apgr (interval, NaN where the strong model is no better), cpt by target, points
+    apgr (interval, NaN where the strong model is no better), cpt and cpt_ci by target, points
     """
     called = routing_curve(score_P)
     earned = np.where(called, strong_P[:, None], weak_P[:, None])
@@ -61,29 +61,46 @@ def gap_recovered(
     gap = reward[:, -1] - reward[:, 0]
     area = ((reward[:, 1:] + reward[:, :-1]) / 2 * np.diff(share, axis=1)).sum(axis=1)
     apgr = np.divide(area - reward[:, 0], gap, out=np.full(len(gap), np.nan), where=gap > 0)
-    pgr = (reward[0] - reward[0, 0]) / gap[0] if gap[0] > 0 else np.full(size, np.nan)
+    risen = reward - reward[:, :1]
+    pgr = np.divide(risen, gap[:, None], out=np.full_like(risen, np.nan), where=gap[:, None] > 0)
+    thresholds = {str(target): _least_share(share, pgr, target) for target in TARGETS}
     return {
         "apgr": Estimates(apgr[:1], apgr[1:, None]).intervals()[0].to_json(),
-        "cpt": {str(target): _least_share(share[0], pgr, target) for target in TARGETS},
+        "cpt": {target: None if np.isnan(found[0]) else float(found[0]) for target, found in thresholds.items()},
+        "cpt_ci": {target: _bounds(found[1:]) for target, found in thresholds.items()},
         "weak_reward": float(reward[0, 0]),
         "strong_reward": float(reward[0, -1]),
         "points": [
             {"share_strong": float(s), "reward": float(r), "pgr": float(p)}
-            for s, r, p in zip(share[0], reward[0], pgr, strict=True)
+            for s, r, p in zip(share[0], reward[0], pgr[0], strict=True)
         ],
     }
 
 
-def _least_share(share_T: np.ndarray, pgr_T: np.ndarray, target: float) -> float | None:
-    """The smallest share of strong calls at which so much of the gap is recovered, between thresholds by a line."""
-    enough = np.flatnonzero(pgr_T >= target)
-    if not enough.size:
-        return None
-    at = int(enough[0])
-    if at == 0:
-        return float(share_T[0])
-    along = (target - pgr_T[at - 1]) / (pgr_T[at] - pgr_T[at - 1])
-    return float(share_T[at - 1] + along * (share_T[at] - share_T[at - 1]))
+def _least_share(share_RT: np.ndarray, pgr_RT: np.ndarray, target: float) -> np.ndarray:
+    """The smallest share of strong calls at which so much of the gap is recovered, between thresholds by a line.
+
+    Returns
+    -------
+    shape (R,); NaN where there is no gap
+    """
+    enough = pgr_RT >= target
+    right = enough.argmax(axis=1)[:, None]
+    left = np.maximum(right - 1, 0)
+    (low, high), (start, end) = (
+        [np.take_along_axis(values, at, axis=1)[:, 0] for at in (left, right)] for values in (pgr_RT, share_RT)
+    )
+    along = np.divide(target - low, high - low, out=np.ones(len(low)), where=high > low)
+    return np.where(enough.any(axis=1), start + along * (end - start), np.nan)
+
+
+def _bounds(share_R: np.ndarray) -> list[float | None]:
+    """95% interval of a threshold; a resample without a gap is the worst there is, and an end there is not known."""
+    ordered = np.sort(share_R)  # NaN sorts last
+    last = len(ordered) - 1
+    # Nearest ranks, because there is nothing between a number and "no gap".
+    ends = ordered[[int(np.floor(0.025 * last)), int(np.ceil(0.975 * last))]]
+    return [None if np.isnan(end) else float(end) for end in ends]
 
 
 def two_model_measures(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from erp_trainer.evaluation.bootstrap import Estimates, Interval, Resamples
 from erp_trainer.evaluation.table import Table
 
 
@@ -62,17 +63,29 @@ def task_scores(tasks: Tasks, scores_PM: np.ndarray) -> np.ndarray:
 
 def per_task(tasks: Tasks, score_TM: np.ndarray) -> dict[str, Any]:
     """Measures of choosing one model per task by its score; ties go to the first model, as pools are sorted by name."""
-    at = np.arange(len(tasks.names))
-    choice = np.argmax(score_TM, axis=1)
-    earned, best = tasks.reward_TM[at, choice], tasks.reward_TM.max(axis=1)
+    found = _per_task(tasks.reward_TM, tasks.cost_TM, tasks.best_on_average, score_TM)
+    return {key: float(value) for key, value in found.items()}
+
+
+def _per_task(
+    reward_TM: np.ndarray, cost_TM: np.ndarray, best_on_average: int | np.ndarray, score_TM: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The measures; arrays may have one more axis in front, of resamples, and so have the results then."""
+    choice = np.argmax(score_TM, axis=-1)
+
+    def of_choice(values_TM: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values_TM, choice[..., None], axis=-1)[..., 0]
+
+    earned, best = of_choice(reward_TM), reward_TM.max(axis=-1)
+    ratio = np.divide(earned, best, out=np.full(best.shape, np.nan), where=best > 0)
     return {
-        "accuracy": float(earned.mean()),
-        "ratio_to_best": float((earned / best).mean()) if (best > 0).all() else float("nan"),
-        "pearson": _mean_over_tasks(score_TM, tasks.reward_TM),
-        "spearman": _mean_over_tasks(_ranks(score_TM), _ranks(tasks.reward_TM)),
-        "share_best_on_average": float((choice == tasks.best_on_average).mean()),
-        "mean_cost_usd": float(tasks.cost_TM[at, choice].mean()),
-        "rank": float(_places(tasks.reward_TM)[at, choice].mean()),
+        "accuracy": earned.mean(axis=-1),
+        "ratio_to_best": ratio.mean(axis=-1),
+        "pearson": _mean_over_tasks(pearson(score_TM, reward_TM)),
+        "spearman": _mean_over_tasks(pearson(_ranks(score_TM), _ranks(reward_TM))),
+        "share_best_on_average": (choice == best_on_average).mean(axis=-1),
+        "mean_cost_usd": of_choice(cost_TM).mean(axis=-1),
+        "rank": of_choice(_places(reward_TM)).mean(axis=-1),
     }
 
 
@@ -88,73 +101,112 @@ def per_prompt(tasks: Tasks, reward_P: np.ndarray) -> dict[str, Any]:
     known = ~np.isnan(earned)
     if not known.any():
         return {"routed_reward": float("nan"), "ranked_first": float("nan"), "mean_task_rank": float("nan")}
-    above = (tasks.reward_TM[known] > earned[known, None]).sum(axis=1)
+    return {key: float(value) for key, value in _per_prompt(tasks.reward_TM[known], earned[known]).items()}
+
+
+def _per_prompt(reward_TM: np.ndarray, earned_T: np.ndarray) -> dict[str, np.ndarray]:
+    above = (reward_TM > earned_T[..., None]).sum(axis=-1)
     return {
-        "routed_reward": float(earned[known].mean()),
-        "ranked_first": float((above == 0).mean()),
-        "mean_task_rank": float(1 + above.mean()),
+        "routed_reward": earned_T.mean(axis=-1),
+        "ranked_first": (above == 0).mean(axis=-1),
+        "mean_task_rank": 1 + above.mean(axis=-1),
     }
 
 
 def task_rows(
-    tasks: Tasks, scores: Mapping[str, np.ndarray], rewards: Mapping[str, np.ndarray], labels: Mapping[str, str]
+    tasks: Tasks,
+    scores: Mapping[str, np.ndarray],
+    rewards: Mapping[str, np.ndarray],
+    labels: Mapping[str, str],
+    test: Table,
+    resamples: Resamples,
 ) -> list[dict[str, Any]]:
-    """One row of measures per policy, then the best model on average and the oracle.
+    """One row of measures per policy, then the best model on average and the oracle; ``KEY_ci`` is a figure's interval.
 
     Parameters
     ----------
     scores : by policy, shape (P, M)
     rewards : by policy, shape (P,), what it earned choosing per prompt; policies may be in either or both
+    test, resamples : of the same P prompts
     """
+    present = ~np.isnan(test.rewards_PM)
+    parts = [test.rewards_PM, np.where(present, test.realised_cost_PM, np.nan), *scores.values()]
+    parts += [earned[:, None] for earned in rewards.values()]
+    true, cost, *others = _resampled(tasks, parts, resamples)
+    scored = dict(zip(scores, others, strict=False))
+    earned = {key: found[..., 0] for key, found in zip(rewards, others[len(scores) :], strict=True)}
+    best = tasks.best_on_average
+
+    def chosen(score_TM: np.ndarray, score_RTM: np.ndarray) -> dict[str, Any]:
+        return _with_intervals(per_task(tasks, score_TM), _per_task(true, cost, best, score_RTM))
+
     rows = []
     for key in dict.fromkeys([*scores, *rewards]):
         row: dict[str, Any] = {"policy": key, "label": labels[key]}
-        row |= per_task(tasks, task_scores(tasks, scores[key])) if key in scores else _unknown(tasks)
-        row |= per_prompt(tasks, rewards[key]) if key in rewards else {}
+        row |= chosen(task_scores(tasks, scores[key]), scored[key]) if key in scores else _unknown(tasks)
+        if key in rewards:
+            row |= _with_intervals(per_prompt(tasks, rewards[key]), _per_prompt(true, earned[key]))
         rows.append(row)
     constant = np.zeros_like(tasks.reward_TM)
-    constant[np.arange(len(constant)), tasks.best_on_average] = 1.0
+    constant[np.arange(len(constant)), best] = 1.0
     return [
         *rows,
-        {"policy": "best-on-average", "label": "best model on average", **per_task(tasks, constant),
-         "pearson": None, "spearman": None},
-        {"policy": "task-oracle", "label": "best model of each task (hindsight)",
-         **per_task(tasks, tasks.reward_TM)},
+        {"policy": "best-on-average", "label": "best model on average",
+         **chosen(constant, np.broadcast_to(constant, true.shape)), "pearson": None, "spearman": None},
+        {"policy": "task-oracle", "label": "best model of each task (hindsight)", **chosen(tasks.reward_TM, true)},
     ]  # fmt: skip
+
+
+def _resampled(tasks: Tasks, parts_PS: Sequence[np.ndarray], resamples: Resamples) -> list[np.ndarray]:
+    """Means of every column on every task in every resample, shape (R, T, S) for each part."""
+    values = np.hstack([part.astype(np.float32) for part in parts_PS])
+    found = np.stack([resamples.among(rows).means(values[rows]).resampled_RS for rows in tasks.rows], axis=1)
+    return np.split(found, np.cumsum([part.shape[1] for part in parts_PS])[:-1], axis=2)
+
+
+def _with_intervals(figures: Mapping[str, float], resampled: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in figures.items():
+        bounds = Estimates(np.array([value]), resampled[key][:, None]).bounds()[0]
+        row |= {key: value, f"{key}_ci": None if np.isnan(value) or np.isnan(bounds).any() else bounds.tolist()}
+    return row
 
 
 def _unknown(tasks: Tasks) -> dict[str, Any]:
     return dict.fromkeys(per_task(tasks, np.zeros_like(tasks.reward_TM)))
 
 
-def _mean_over_tasks(score_TM: np.ndarray, true_TM: np.ndarray) -> float:
+def _mean_over_tasks(correlation_T: np.ndarray) -> np.ndarray:
     """Mean correlation over the tasks where both vary; NaN where they vary in none."""
-    found = [pearson(score, true) for score, true in zip(score_TM, true_TM, strict=True)]
-    known = [value for value in found if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    known = ~np.isnan(correlation_T)
+    total, number = np.where(known, correlation_T, 0.0).sum(axis=-1), known.sum(axis=-1)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
-def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's correlation; NaN where one of the two does not vary."""
-    if not np.ptp(x) or not np.ptp(y):
-        return float("nan")
-    x, y = x - x.mean(), y - y.mean()
-    return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pearson's correlation along the last axis; NaN where one of the two does not vary."""
+    varies = (np.ptp(x, axis=-1) != 0) & (np.ptp(y, axis=-1) != 0)
+    x, y = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
+    scale = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
+    found = np.divide((x * y).sum(axis=-1), scale, out=np.full(varies.shape, np.nan), where=varies & (scale > 0))
+    return np.asarray(np.clip(found, -1.0, 1.0))
 
 
 def _ranks(values_TM: np.ndarray) -> np.ndarray:
     """Ascending ranks along the last axis, ties in the middle, as Spearman's correlation needs them."""
-    below = (values_TM[:, :, None] > values_TM[:, None, :]).sum(axis=2)
-    equal = (values_TM[:, :, None] == values_TM[:, None, :]).sum(axis=2)
+    below = (values_TM[..., :, None] > values_TM[..., None, :]).sum(axis=-1)
+    equal = (values_TM[..., :, None] == values_TM[..., None, :]).sum(axis=-1)
     return np.asarray(below + (equal + 1) / 2)
 
 
 def _places(reward_TM: np.ndarray) -> np.ndarray:
     """1 for the best model of a task, ties in the middle."""
-    return reward_TM.shape[1] + 1 - _ranks(reward_TM)
+    return reward_TM.shape[-1] + 1 - _ranks(reward_TM)
 
 
-def entropy_bins(test: Table, predicted_PM: np.ndarray, *, n_bins: int = 10) -> dict[str, Any] | None:
+def entropy_bins(
+    test: Table, predicted_PM: np.ndarray, resamples: Resamples, *, n_bins: int = 10
+) -> dict[str, Any] | None:
     """Quality of rankings against the entropy of the rewards over the pool; None for one model or constant rewards.
 
     Source: Zooter, arXiv 2311.08692, figure 3, with recorded rewards as the judge.
@@ -184,6 +236,8 @@ def entropy_bins(test: Table, predicted_PM: np.ndarray, *, n_bins: int = 10) -> 
             "entropy": float(entropy[inside].mean()),
             "ranking": float(ranking[known].mean()) if len(known) else None,
             "router": float(router[inside].mean()),
+            "ranking_ci": _ends(resamples.among(rows[known]).mean(ranking[known])) if len(known) else None,
+            "router_ci": _ends(resamples.among(rows[inside]).mean(router[inside])),
             "prompts": len(inside),
         })  # fmt: skip
     return {
@@ -191,6 +245,10 @@ def entropy_bins(test: Table, predicted_PM: np.ndarray, *, n_bins: int = 10) -> 
         "quality": "share of model pairs in the right order, a tie half: .5 is chance",
         "models": n_models,
     }
+
+
+def _ends(found: Interval) -> list[float]:
+    return [found.low, found.high]
 
 
 def _concordance(scores_PM: np.ndarray, judge_PM: np.ndarray) -> np.ndarray:
