@@ -16,8 +16,9 @@ from erp_trainer.evaluation.table import Table
 from erp_trainer.policies.erp import TUNING_SCALES, lambda_unit
 from litellm_erp.predictors import Predictor
 
-# Options are chosen on at most so many rows; more of them change the choice of a penalty less than its noise does.
-MAX_TUNING_ROWS = 10_000
+# Options are chosen on at most so many rows, and cells of rows by models; more of them change the choice of a penalty
+# less than its noise does.
+MAX_TUNING_ROWS, MAX_TUNING_CELLS = 10_000, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,9 @@ class FittedPolicy:
         return chosen(test, self.choose(test, lambda_), lambda_)
 
 
-def tuning_rows(table: Table, seed: int, most: int = MAX_TUNING_ROWS) -> Table:
-    """The table, or a seeded part of it where it has more rows than ``most``."""
+def tuning_rows(table: Table, seed: int, most: int | None = None) -> Table:
+    """The table, or a seeded part of it where it has more rows than ``most``, by default as many as tune options."""
+    most = min(MAX_TUNING_ROWS, MAX_TUNING_CELLS // len(table.models)) if most is None else most
     if len(table) <= most:
         return table
     kept = np.zeros(len(table), dtype=bool)
