@@ -1,8 +1,8 @@
 """PURE. Expected reward prediction: one ridge probe per model, and everything about it that is chosen.
 
 ``paper``  β = 1, one constant cost per model, no shrinkage, no safety (arXiv 2603.20217, section 3).
-``best``   penalties by the out-of-fold error of differences between models, shrinkage at each λ and distrust of
-           unusual prompts by routed utility out of fold; where the differences cannot be predicted, no routing.
+``best``   penalties by the error of differences between models, out of fold and with categories left out, shrinkage at
+           each λ and distrust of unusual prompts by routed utility; where differences cannot be predicted, no routing.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
 BEYOND, MOST_BEYOND = 3.0, 12
 TUNING_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
 USUAL_QUANTILE = 0.5
+# The share of what can be predicted on categories seen that penalties which suit unseen ones must keep.
+KEPT = 0.9
 MIN_CATEGORIES = 3
 MAX_LEFT_OUT = 20
 
@@ -102,13 +104,15 @@ def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: in
     constant_cost = None if safe else table.mean_cost_M
     if constant_cost is not None:
         table = _with_constant_cost(table, constant_cost)
-    penalties = choose_penalties(fitted, table) if safe and beta is None else Penalties.of(beta or PAPER_BETA)
+    left_out = leave_categories_out(table, tasks) if safe else None
+    chosen = safe and beta is None
+    penalties = choose_penalties(fitted, table, left_out) if chosen else Penalties.of(beta or PAPER_BETA)
 
     predicted = fitted.out_of_fold(penalties)
     leverage = fitted.out_of_fold_leverage(LEVERAGE_BETA)
     uncertainty = _uncertainty(fitted, table, predicted, leverage)
-    if safe:
-        distrust = choose_distrust(table, penalties, predicted, leverage, uncertainty.usual)
+    if left_out is not None:
+        distrust = choose_distrust(table, left_out, penalties, predicted, leverage, uncertainty.usual)
         uncertainty = replace(uncertainty, distrust=distrust)
     weights, intercepts = fitted.probes(penalties)
     categories = sorted(set(table.categories_P.tolist()) - {""})
@@ -130,15 +134,30 @@ def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: in
     )
 
 
-def choose_penalties(fitted: CrossFit, table: Table) -> Penalties:
+def leave_categories_out(table: Table, tasks_P: np.ndarray | None) -> CrossFit | None:
+    """A fit whose folds are categories, at most ``MAX_LEFT_OUT`` folds; None below ``MIN_CATEGORIES`` categories."""
+    names, numbers = np.unique(table.categories_P, return_inverse=True)
+    if len(names) < MIN_CATEGORIES:
+        return None
+    folds = np.random.default_rng(0).permutation(len(names))[numbers] % MAX_LEFT_OUT
+    return cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks_P)
+
+
+def choose_penalties(fitted: CrossFit, table: Table, left_out: CrossFit | None = None) -> Penalties:
     """Penalties by the out-of-fold error of differences between models; among equals the largest.
+
+    With ``left_out``, among the pairs that keep ``KEPT`` of the best pair's gain over the models' means, those with
+    the smallest error on the categories left out.
 
     Source: ours. Squared error of the rewards themselves under-shrinks; routed utility is too noisy to choose by.
     """
-    betas = (*BETAS, NO_REST)
-    found = differences.errors(fitted, table.rewards_PM, betas, choosing_rows(len(table)))
+    betas, rows = (*BETAS, NO_REST), choosing_rows(len(table))
+    found = differences.errors(fitted, table.rewards_PM, betas, rows)
     if not fitted.has_tasks:
         found = np.where(np.eye(len(betas), dtype=bool), found, np.inf)
+    if left_out is not None:
+        gain = found[-1, -1] - found
+        found = np.where(gain >= KEPT * gain.max(), differences.errors(left_out, table.rewards_PM, betas, rows), np.inf)
     # Rounding must not decide between candidates that predict nothing.
     task, rest = np.argwhere(found <= found.min() + 1e-9 * abs(found.min()))[-1]
     return Penalties(betas[task], betas[rest])
@@ -174,19 +193,18 @@ def trust_where_evident(table: Table, predicted_PM: np.ndarray, trust_P: np.ndar
 
 
 def choose_distrust(
-    table: Table, penalties: Penalties, predicted_PM: np.ndarray, leverage_P: np.ndarray, usual: float
+    table: Table,
+    left_out: CrossFit,
+    penalties: Penalties,
+    predicted_PM: np.ndarray,
+    leverage_P: np.ndarray,
+    usual: float,
 ) -> float:
-    """How fast trust falls on prompts unlike training, by leaving whole categories out.
+    """How fast trust falls on prompts unlike training.
 
-    What is won on categories left out and what is lost on those seen count the same. Without at least
-    ``MIN_CATEGORIES`` categories there is nothing to learn it from, and it is 0.
+    What is won on categories left out and what is lost on those seen count the same.
     """
-    names, numbers = np.unique(table.categories_P, return_inverse=True)
-    if len(names) < MIN_CATEGORIES:
-        return 0.0
-    folds = np.random.default_rng(0).permutation(len(names))[numbers] % MAX_LEFT_OUT
-    tasks = None if penalties.task == penalties.rest else task_codes(table.categories_P)
-    left_out = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    folds = left_out.folds_P
     unseen, unseen_leverage = left_out.out_of_fold(penalties), left_out.out_of_fold_leverage(LEVERAGE_BETA)
     rows, mean_reward_M = choosing_rows(len(table)), table.mean_reward_M
     if len(rows) < len(table):
