@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from demo.proxy_process import REPOSITORY
+from demo.vllm_process import cpu_dtype
 from erp_trainer.pool import load
 from erp_trainer.sampling import sample_parts
 from litellm_erp import bundle as bundles
@@ -23,8 +24,9 @@ from tests.sampling_runs import keys, write_pool
 
 pytestmark = pytest.mark.ray
 
-ENGINE = {"max_model_len": 512, "enforce_eager": True, "dtype": "bfloat16", "enable_chunked_prefill": False,
-          "max_num_seqs": 16}  # fmt: skip
+ENGINE = {"max_model_len": 512, "enforce_eager": True, "dtype": cpu_dtype(), "enable_chunked_prefill": False,
+          "block_size": 32, "max_num_seqs": 32}  # fmt: skip
+N_PROMPTS, K = 64, 4  # four tasks of the processor
 WORDS = ("sum", "proof", "poem", "loop", "verb", "graph")
 
 
@@ -91,7 +93,7 @@ def pool_file(folder: Path, smollm2: Path, cluster: str, n_prompts: int, **sampl
 
 
 def test_killed_and_resumed_on_ray_has_the_keys_of_the_local_engine(erp_train, cluster, smollm2, tmp_path):
-    pool = pool_file(tmp_path / "ray", smollm2, cluster, 96, k=4, max_tokens=16)
+    pool = pool_file(tmp_path / "ray", smollm2, cluster, N_PROMPTS, k=K, max_tokens=8)
     process = erp_train("sample", pool, "--engine", "ray")
     end = time.monotonic() + 1800
     while not keys(pool) and process.poll() is None and time.monotonic() < end:
@@ -99,12 +101,12 @@ def test_killed_and_resumed_on_ray_has_the_keys_of_the_local_engine(erp_train, c
     process.kill()
     process.communicate()
     before = keys(pool)
-    assert 0 < len(before) < 96 * 4
+    assert 0 < len(before) < N_PROMPTS * K
     payload = result(erp_train("sample", pool, "--engine", "ray"))["models"]["smol"]
-    assert (payload["resumed"], payload["failed"]) == (len(before) // 4, 0)
+    assert (payload["resumed"], payload["failed"]) == (len(before) // K, 0)
     assert keys(pool)[: len(before)] == before
 
-    local = pool_file(tmp_path / "local", smollm2, cluster, 96, k=4, max_tokens=16)
+    local = pool_file(tmp_path / "local", smollm2, cluster, N_PROMPTS, k=K, max_tokens=8)
     result(erp_train("sample", local))
     assert sorted(keys(pool)) == sorted(keys(local))
     folders = [sample_parts(loaded.run, loaded.models["smol"]).folder.name for loaded in (load(pool), load(local))]
@@ -112,17 +114,18 @@ def test_killed_and_resumed_on_ray_has_the_keys_of_the_local_engine(erp_train, c
 
     scored = [result(erp_train("score", pool, *options)) for options in (("--engine", "ray"), ())]
     reused = [found["reward_models"]["regex"]["reused"] for found in scored]
-    assert reused == [0, 96]
+    assert reused == [0, N_PROMPTS]
 
 
 def test_a_fit_on_ray_is_the_local_fit(erp_train, cluster, tmp_path):
     rng = np.random.default_rng(3)
     rows = []
     for p in range(400):
-        text = " ".join(rng.choice(WORDS, 4)) + f" {p}"
+        category = ("verse", "code", "")[p % 3]
+        text = f"{category} " + " ".join(rng.choice(WORDS, 4)) + f" {p}"
         for m, model in enumerate("ab"):
-            reward = float(("poem" in text) == (m == 0)) + rng.normal() * 0.1
-            rows.append({"prompt_id": f"p{p}", "prompt": text, "model": model, "reward": reward})
+            reward = 0.3 * float(("poem" in text) == (m == 0)) + (category == "code") * m + rng.normal() * 0.5
+            rows.append({"prompt_id": f"p{p}", "prompt": text, "category": category, "model": model, "reward": reward})
     (tmp_path / "outcomes.jsonl").write_text("\n".join(map(json.dumps, rows)))
     # Stated, because LiteLLM's list of prices is not in vLLM's environment.
     (tmp_path / "prices.yaml").write_text("a: {relative_cost: 1}\nb: {relative_cost: 2}\n")
@@ -135,6 +138,8 @@ def test_a_fit_on_ray_is_the_local_fit(erp_train, cluster, tmp_path):
     result(erp_train("fit", tmp_path / "run", "--out", tmp_path / "local"))
     found, local = bundles.load(tmp_path / "on-ray"), bundles.load(tmp_path / "local")
     np.testing.assert_allclose(found.probes.weights_DM, local.probes.weights_DM, atol=1e-6)
+    np.testing.assert_allclose(found.probes.intercept_M, local.probes.intercept_M, atol=1e-6)
+    assert found.manifest.models[0].task_beta == local.manifest.models[0].task_beta is not None
     assert found.frontier.document == local.frontier.document
 
 
