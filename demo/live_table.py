@@ -108,7 +108,7 @@ def headers(replies: Sequence[Reply], asked: Sequence[Question], count: int) -> 
     for name in ("question", "x-erp-model", "-reason", "-expected-reward", "answer", ""):
         made.add_column(name, no_wrap=True)
     for reply, question in list(zip(replies, asked, strict=True))[:count]:
-        text = (reply.text.strip().splitlines() or [""])[0][:36]
+        text = (reply.text.strip().splitlines() or [""])[0][:24]
         made.add_row(
             question.prompt, reply.model, reply.reason, reply.expected, text, "right" if reply.right else "wrong"
         )
