@@ -135,7 +135,9 @@ def _points(interval: dict[str, float] | None) -> str:
     if interval is None:
         return ""
     digits = 2 if interval["high"] - interval["low"] < 0.02 else 1
-    mean, low, high = (f"{100 * interval[end]:+.{digits}f}".replace("-", "−") for end in ("mean", "low", "high"))
+    # Adding nought takes the sign from what is rounded to it.
+    ends = (round(100 * interval[end], digits) + 0.0 for end in ("mean", "low", "high"))
+    mean, low, high = (f"{value:+.{digits}f}".replace("-", "−") for value in ends)
     return f"{mean} ({low} to {high})"
 
 

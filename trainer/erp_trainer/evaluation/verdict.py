@@ -34,7 +34,8 @@ def verdict(
     saving = comparison["against"].get("best_single", {}).get("saved_at_equal_reward")
     saves = saving is not None and saving["low"] is not None and saving["low"] > 0
     numbers = (
-        f"{gain.mean:+.3g} mean {unit} (95% interval {gain.low:+.3g} to {gain.high:+.3g}, {prompts:,} test prompts) "
+        f"{_signed(gain.mean)} mean {unit} (95% interval {_signed(gain.low)} to {_signed(gain.high)}, "
+        f"{prompts:,} test prompts) "
         f"against always using {best_single}, the best single model on train, which earns {best_reward:.3g}"
     )
     opening = {
@@ -57,12 +58,17 @@ def verdict(
     }
 
 
+def _signed(value: float) -> str:
+    """Three digits; what resampling in float32 leaves of nought is nought."""
+    return f"{round(value, 6) + 0.0:+.3g}"
+
+
 def _on_budgets(comparison: Mapping[str, Any], unit: str) -> list[str]:
     area = comparison["against"].get("mixture", {}).get("area")
     if area is None:
         return []
-    spread = f"95% interval {area['low']:+.3g} to {area['high']:+.3g}"
-    return [f"Over all budgets it earns {area['mean']:+.3g} mean {unit} ({spread}) against mixing single models."]
+    spread = f"95% interval {_signed(area['low'])} to {_signed(area['high'])}"
+    return [f"Over all budgets it earns {_signed(area['mean'])} mean {unit} ({spread}) against mixing single models."]
 
 
 def _on_cost(cost: Mapping[str, Any]) -> list[str]:
