@@ -166,8 +166,9 @@ def forecast(outlook: Ahead, current: float, rate_per_s: float, now_s: float) ->
     left_s = outlook.end_s - now_s
     if left_s <= 0:
         return Coming(0.0, 0.0)
-    into_s = now_s - outlook.hour * HOUR_S
-    surge_h = outlook.surge[0] + (outlook.surge[1] - outlook.surge[0]) * min(into_s / HOUR_S, 1.0)
+    # A clock may have been set back since.
+    into_s = min(max(now_s - outlook.hour * HOUR_S, 0.0), HOUR_S)
+    surge_h = outlook.surge[0] + (outlook.surge[1] - outlook.surge[0]) * into_s / HOUR_S
     if outlook.first is None:
         return Coming(rate_per_s * left_s, _UNKNOWN * rate_per_s * left_s)
     so_far = outlook.first * into_s / HOUR_S

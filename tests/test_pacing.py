@@ -105,6 +105,23 @@ def test_a_quiet_night_does_not_make_the_morning_quiet() -> None:
     assert found.requests == pytest.approx(1300, rel=0.1)
 
 
+@given(
+    st.dictionaries(st.integers(-800, 0), st.floats(0, 1e6), max_size=60),
+    st.floats(0, 800),
+    st.floats(-2, 30),
+    st.floats(0, 1e4),
+    st.floats(0, 1e3),
+)
+def test_whatever_came_what_is_to_come_is_a_number_of_requests(
+    counts: dict[int, float], length_h: float, at_h: float, current: float, rate: float
+) -> None:
+    hour = 24 * 20000
+    history = History.from_hours({hour + h: n for h, n in counts.items()}, hour)
+    found = forecast(ahead(history, (hour + length_h) * 3600.0), current, rate, (hour + at_h) * 3600.0)
+    assert 0 <= found.requests < np.inf
+    assert 0 <= found.surge < np.inf
+
+
 def test_surges_that_came_before_are_reckoned_with_and_less_as_a_window_ends() -> None:
     hour = 24 * 20000
     calm = dict.fromkeys(range(hour - 28 * 24, hour), 100.0)
