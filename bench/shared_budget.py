@@ -4,8 +4,10 @@ A bundle fitted on llmrouter_example routes its held-out prompts over a stub ups
 counts. What was spent is counted twice over: by the proxies, from LiteLLM's callbacks, and here, from the stub's own
 records and the prices.
 
-* tight: a budget that ``reject`` enforces, of about half of what the requests would cost
+* tight: a budget that ``reject`` enforces, a quarter of what the requests would cost on the cheapest model
 * killed: an ample budget; Redis gets SIGKILL after a third of the requests, and starts again, empty, after two thirds
+
+A phase ends with its last request, or when its time is up; what was sent by then is what is reported.
 """
 
 import argparse
@@ -30,16 +32,16 @@ from demo.prepare import EXAMPLE, PROXY_CONFIG, HeldOut
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.redis_process import RedisProcess
 from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
-from litellm_erp.budget import Frontier
 from litellm_erp.errors import ServingError
 
 REQUESTS, CONCURRENCY = 5000, 64
 PROXIES, WORKERS = 2, 2
 GROUP = "erp-auto"
 TIGHT, KILLED = "tight", "killed"
-# A phase that takes longer is broken off; so is waiting for the proxies to agree.
-PHASE_S, AGREE_S = 600.0, 60.0
+# No request of a phase is begun later than this; how long the proxies may take to agree.
+PHASE_S, AGREE_S = 400.0, 60.0
+# The shortest prompts: what is measured here does not depend on them, what they take does.
+PROMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -85,22 +87,25 @@ class Load:
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
-    async def send(
-        self, setting: Setting, n_requests: int, at: dict[int, Callable[[], None]], base: Sequence[str]
-    ) -> None:
-        """Send them; ``at`` says what to do in between, by how many requests were begun."""
-        numbers, began = iter(range(n_requests)), time.perf_counter()
+    async def send(self, setting: Setting, n_requests: int, between: Sequence[Callable[[], None]] = ()) -> None:
+        """Send them, and do what is to be done in between, at even shares of the requests or of the time."""
+        numbers, began, due = iter(range(n_requests)), time.perf_counter(), list(between)
+        prompts = sorted(setting.data.outcomes.prompts, key=len)[:PROMPTS]
+        base = [proxy.base_url for proxy in setting.proxies]
         limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-        async with httpx.AsyncClient(trust_env=False, timeout=60.0, limits=limits, headers=_key(self.team)) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=120.0, limits=limits, headers=_key(self.team)) as client:
 
             async def connection() -> None:
                 for number in numbers:
-                    if number in at:
-                        await asyncio.to_thread(at[number])
-                    prompt = setting.data.outcomes.prompts[number % len(setting.data)]
-                    self.statuses[await _ask(client, base[number % len(base)], prompt)] += 1
+                    passed_s = time.perf_counter() - began
+                    if passed_s > PHASE_S:
+                        return
+                    done = max(number / n_requests, passed_s / PHASE_S)
+                    if due and done > 1 - len(due) / (len(between) + 1):
+                        await asyncio.to_thread(due.pop(0))
+                    self.statuses[await _ask(client, base[number % len(base)], prompts[number % PROMPTS])] += 1
 
-            await asyncio.wait_for(asyncio.gather(*(connection() for _ in range(CONCURRENCY))), PHASE_S)
+            await asyncio.gather(*(connection() for _ in range(CONCURRENCY)))
         self.seconds = time.perf_counter() - began
 
 
@@ -137,15 +142,14 @@ def main(quick: bool = False, n_requests: int | None = None) -> bool:
 
 def _tight(setting: Setting, budget: float, count: int) -> bool:
     load = Load(TIGHT)
-    asyncio.run(load.send(setting, count, {}, [proxy.base_url for proxy in setting.proxies]))
+    asyncio.run(load.send(setting, count))
     return _report(setting, load, budget)
 
 
 def _killed(setting: Setting, count: int) -> bool:
     load = Load(KILLED)
     setting.stub.reset()
-    at = {count // 3: setting.redis.kill, 2 * count // 3: setting.redis.start}
-    asyncio.run(load.send(setting, count, at, [proxy.base_url for proxy in setting.proxies]))
+    asyncio.run(load.send(setting, count, (setting.redis.kill, setting.redis.start)))
     return _report(setting, load, None)
 
 
@@ -170,8 +174,8 @@ def _start(folder: Path, stack: ExitStack, count: int) -> tuple[Setting, float]:
         "import", EXAMPLE / "outcomes.parquet", "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run
     )
     prepare.erp_train("fit", run, "--out", path)
-    data, frontier = prepare.held_out(open_run(run), None), bundles.load(path).frontier
-    budget = round(_half(frontier, count), 4)
+    data = prepare.held_out(open_run(run), None)
+    budget = round(_quarter(data, count), 4)
     prepare.write_tokens(data, folder / "tokens.jsonl")
     models = data.outcomes.models
     stub = stack.enter_context(StubProcess(models, recorded=folder / "tokens.jsonl"))
@@ -198,9 +202,10 @@ def _start(folder: Path, stack: ExitStack, count: int) -> tuple[Setting, float]:
     return setting, budget
 
 
-def _half(frontier: Frontier, count: int) -> float:
-    """Half of what so many requests cost on the cheapest model, USD."""
-    return 0.5 * count * float(frontier.cost_L[frontier.envelope[0]])
+def _quarter(data: HeldOut, count: int) -> float:
+    """A quarter of what so many requests cost on the cheapest model, USD."""
+    shortest = np.argsort([len(prompt) for prompt in data.outcomes.prompts], kind="stable")[:PROMPTS]
+    return 0.25 * count * float(data.cost_PM[shortest].mean(axis=0).min())
 
 
 if __name__ == "__main__":
