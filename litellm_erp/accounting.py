@@ -28,6 +28,14 @@ def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def note_of(metadata: dict[str, Any]) -> Note:
+    """The request's note: made when it is first asked for and changed in place, since fallbacks copy the metadata."""
+    note = metadata.get(NOTE_KEY)
+    if not isinstance(note, Note):
+        note = metadata[NOTE_KEY] = Note()
+    return note
+
+
 class Accounting:
     """Counts spend and holds back what is in flight. Nothing here fails a request or waits for anything.
 
@@ -63,16 +71,23 @@ class Accounting:
             self.book.release(note.ticket)
 
     def refusal(self, request: Any) -> Exception | None:
-        """The HTTP 429 for a request whose budget is spent and that is to be refused; None for all others."""
+        """The HTTP 429 for a request whose budget is spent and that is to be refused; None for all others.
+
+        A request that a budget might have refused holds its likely cost from here on: others are checked before it
+        is decided.
+        """
         try:
             group = self._groups.get(str(request.get("model"))) if isinstance(request, Mapping) else None
             if group is None:
                 return None
-            name, granted = group.settings.name, grant(group.settings, Tenant.from_metadata(metadata_of(request)))
+            metadata = metadata_of(request)
+            name, granted = group.settings.name, grant(group.settings, Tenant.from_metadata(metadata))
             for claim in granted.claims:
                 if claim.account and self.book.exhausted(name, claim) == "reject":
                     self.book.arrived(name, granted.claims)
                     return self._too_much(name, claim)
+            if metadata and any(claim.account and _rejects(claim) for claim in granted.claims):
+                note_of(metadata).ticket = self.book.hold(name, granted.claims)
         except Exception as e:
             # No request fails because a budget could not be looked at.
             _once.warn(f"a budget could not be checked: {type(e).__name__}")
@@ -138,6 +153,10 @@ class Accounting:
             return _by_url(self.redis.url)
         cache = self._litellms_redis()
         return None if cache is None else _by_litellm(cache)
+
+
+def _rejects(claim: Claim) -> bool:
+    return claim.policy.window is not None and claim.policy.window.on_exhausted == "reject"
 
 
 def _by_url(url: str) -> Any:

@@ -39,13 +39,15 @@ class Counters:
 
     Attributes
     ----------
-    apart : how many processes share a store that is away just now; below 2, nothing is made up for them
+    processes : how many share the store, this one included, as last counted
+    apart : whether the store is away just now
     merged : how often something was taken in
     """
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
-        self.apart = 0
+        self.processes = 1
+        self.apart = False
         self.merged = 0
         self._keys: dict[str, _Counters] = {}
 
@@ -55,19 +57,20 @@ class Counters:
         counters.own[name] = counters.own.get(name, 0) + amount
 
     def total(self, key: str, name: str) -> int:
-        """Value of one counter.
+        """Value of one counter, as far as this process knows; while the store is away, as :meth:`expected`."""
+        if self.apart:
+            return self.expected(key, name)
+        counters = self._keys.get(key)
+        return 0 if counters is None else counters.total_of_others.get(name, 0) + counters.own.get(name, 0)
 
-        While the store is away (``apart`` processes share it, counted when it was last seen), the others are taken to
-        go on as this one does.
-        """
+    def expected(self, key: str, name: str) -> int:
+        """Value of one counter by now: since the last exchange, the others are taken to go on as this one did."""
         counters = self._keys.get(key)
         if counters is None:
             return 0
         own = counters.own.get(name, 0)
-        if self.apart < 2:
-            return counters.total_of_others.get(name, 0) + own
         unseen = own - counters.sent.get(name, 0)
-        return counters.total_of_others.get(name, 0) + own + (self.apart - 1) * unseen
+        return counters.total_of_others.get(name, 0) + own + (self.processes - 1) * unseen
 
     def totals(self, key: str) -> dict[str, int]:
         """Every counter under a key, by name."""

@@ -14,8 +14,9 @@ from litellm_erp.tenancy import Grant
 class Note(dict[str, object]):
     """One request's decision, carried in LiteLLM's request metadata.
 
-    It is made on the first pick and changed in place by every later one. A class of its own, so that nothing a
-    client puts into its metadata can pass for it; a dict, so that whoever logs metadata can write it down.
+    It is made at the first pick, or when a budget is looked at before, and changed in place by every later pick. A
+    class of its own, so that nothing a client puts into its metadata can pass for it; a dict, so that whoever logs
+    metadata can write it down.
 
     Attributes
     ----------

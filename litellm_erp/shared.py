@@ -98,7 +98,6 @@ class SharedCounters:
         self._prefix = "{" + prefix + "}"
         self._every_s = every_s
         self._client: Any = None
-        self._workers = 1
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._once = Once()
@@ -160,7 +159,7 @@ class SharedCounters:
             self._counters.merge(key, {f: int(v) for f, v in zip(pairs[::2], pairs[1::2], strict=True)})
         for name, (others, workers) in zip(gauges, answer[len(keys) :], strict=True):
             if name == "workers":
-                self._workers = max(1, int(_text(workers)))
+                self._counters.processes = max(1, int(_text(workers)))
             else:
                 self._gauges.in_flight_elsewhere(name, int(_text(others)))
 
@@ -171,7 +170,7 @@ class SharedCounters:
         if self._failures:
             logger.warning("Redis is back: budgets are shared again")
         self._failures = 0
-        self._counters.apart = 0
+        self._counters.apart = False
         metrics.shared(True)
 
     def _lost(self, error: Exception) -> None:
@@ -180,11 +179,11 @@ class SharedCounters:
         if self._failures == 1:
             self._counters.exchange_all()
         if self._failures == _LOST_AFTER:
-            self._counters.apart = self._workers
+            self._counters.apart = True
             logger.warning(
                 "Redis does not answer (%s): each of %d processes keeps to its share of the budgets until it does",
                 type(error).__name__,
-                self._workers,
+                self._counters.processes,
             )
 
 

@@ -119,7 +119,8 @@ class SpendBook:
             return None
         account = self._account(group, claim)
         self._roll(account, self._clock())
-        spent = self._usd(account, "s") + account.reserved + account.reserved_by_others
+        # What other processes have spent since they were last heard of would be known too late.
+        spent = self.counters.expected(account.key, "s") / NANO + account.reserved + account.reserved_by_others
         least = 0.0 if account.range is None or account.pace is None else account.range.cheapest_usd * account.pace.bias
         value = claim.policy.value
         return window.on_exhausted if spent >= value or spent + least > value else None
@@ -140,26 +141,31 @@ class SpendBook:
             lambda_=None if mixture is None else (mixture.high if mixture.share_high > 0.5 else mixture.low),
         )
 
+    def hold(self, group: str, claims: Iterable[Claim]) -> Ticket:
+        """Hold back what a request is likely to cost, before it is decided: the target that is in force."""
+        self.arrived(group, claims)
+        ticket = Ticket(self._clock())
+        self._hold(ticket, [_Hold(a, _likely(a), None) for a in self._charged(group, claims)])
+        return ticket
+
     def reserve(self, group: str, grant: Grant, terms: Terms, usd: float, ticket: Ticket | None) -> Ticket:
         """Hold back what a request is expected to cost; on a later pick of the same request, in place of the earlier.
 
         Parameters
         ----------
         usd : on the bundle's scale; budgets correct it by what they have learned
-        ticket : the request's, from an earlier pick
+        ticket : the request's, from :meth:`hold` or an earlier pick
         """
-        now = self._clock()
         if ticket is None:
-            ticket = Ticket(now)
+            ticket = Ticket(self._clock())
             self.arrived(group, grant.claims)
-        self._let_go(ticket)
-        self._tickets[id(ticket)] = ticket
-        ticket.holds = [
-            _Hold(account, usd * (account.pace.bias if account.pace else 1.0), _planned(account, terms))
-            for account in self._charged(group, grant.claims)
-        ]
-        for hold in ticket.holds:
-            hold.account.reserved += hold.usd
+        self._hold(
+            ticket,
+            [
+                _Hold(account, usd * (account.pace.bias if account.pace else 1.0), _planned(account, terms))
+                for account in self._charged(group, grant.claims)
+            ],
+        )
         return ticket
 
     def settle(self, ticket: Ticket, usd: float) -> None:
@@ -326,6 +332,13 @@ class SpendBook:
         for name, amount in amounts.items():
             self.counters.add(account.key, name, amount, expires_s=account.span.end_s + _KEPT_S, now_s=now)
 
+    def _hold(self, ticket: Ticket, holds: list[_Hold]) -> None:
+        self._let_go(ticket)
+        self._tickets[id(ticket)] = ticket
+        ticket.holds = holds
+        for hold in holds:
+            hold.account.reserved += hold.usd
+
     def _let_go(self, ticket: Ticket) -> None:
         for hold in ticket.holds:
             hold.account.reserved = max(hold.account.reserved - hold.usd, 0.0)
@@ -354,6 +367,11 @@ def _begin(account: _Account, frontier: Frontier) -> bool:
     account.range = Range(float(frontier.cost_L[hull[0]]), float(frontier.cost_L[hull[-1]]))
     account.next_step_s = 0.0
     return True
+
+
+def _likely(account: _Account) -> float:
+    """What the next request costs on average, USD; 0 before the first was decided."""
+    return 0.0 if account.pace is None else account.pace.target_usd * account.pace.bias
 
 
 def _planned(account: _Account, terms: Terms) -> float | None:

@@ -7,7 +7,10 @@ import pytest
 
 from litellm_erp.budget import Frontier, Mixture, Policy, Window, quality_floor, solve
 from litellm_erp.cost import UNKNOWN_PRICE, Price, PriceTable
+from litellm_erp.counters import Counters
 from litellm_erp.errors import PricesError, SettingsError
+from litellm_erp.spending import SpendBook
+from litellm_erp.tenancy import Claim
 
 FRONTIER = Frontier(
     lambda_L=np.array([0.0, 1.0, 2.0, 4.0]),
@@ -136,3 +139,19 @@ def test_shrinkage_between_two_points_is_the_more_cautious_one():
     assert FRONTIER.shrinkage(1.0) == 0.5
     assert FRONTIER.shrinkage(1.5) == 0.5
     assert FRONTIER.shrinkage(99.0) == 0.0
+
+
+def test_requests_that_are_checked_at_once_hold_what_they_are_likely_to_cost():
+    book = SpendBook(Counters("one"), clock=lambda: 1e9)
+    claim = Claim("team:a", Policy("budget_usd", 1.0, Window("day", on_exhausted="reject")))
+    book.mixture("g", claim, FRONTIER)
+    tickets = []
+    while book.exhausted("g", claim) is None:
+        tickets.append(book.hold("g", [claim]))
+    assert 1.0 / 0.010 <= len(tickets) <= 1.0 / 0.001
+    for ticket in tickets[:50]:
+        book.release(ticket)
+    assert book.exhausted("g", claim) is None
+    for ticket in tickets[50:]:
+        book.settle(ticket, 0.0)
+    assert book.status("g", claim).reserved_usd == pytest.approx(0.0, abs=1e-12)

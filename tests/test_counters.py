@@ -58,9 +58,20 @@ def test_alone_the_others_are_taken_to_go_on_alike() -> None:
     store, here = Store(), Counters("here")
     add(here, 10)
     store.exchange(here)
-    here.apart = 4
+    here.processes, here.apart = 4, True
     add(here, 5)
     assert here.total(KEY, "s") == 10 + 4 * 5
+
+
+def test_between_exchanges_the_others_are_expected_to_have_gone_on_alike() -> None:
+    store, here = Store(), Counters("here")
+    add(here, 10)
+    store.exchange(here)
+    here.processes = 4
+    add(here, 5)
+    assert (here.total(KEY, "s"), here.expected(KEY, "s")) == (15, 30)
+    store.exchange(here)
+    assert here.expected(KEY, "s") == 15
 
 
 def test_keys_are_forgotten_when_their_time_has_passed() -> None:

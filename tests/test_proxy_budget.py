@@ -18,10 +18,10 @@ TEAMS = {
     "broke": {"budget_usd": 0, "per": "day", "on_exhausted": "reject"},
     "poor": {"budget_usd": 0, "per": "day"},
     "rich": {"budget_usd": 50, "per": "day", "timezone": "Europe/Berlin"},
-    "counted": {"budget_usd": 50, "per": "month"},
+    "counted": {"budget_usd": 50, "per": "month", "on_exhausted": "reject"},
     "listed": {"budget_usd": 50, "per": "month"},
-    "cached": {"budget_usd": 50, "per": "month"},
-    "failing": {"budget_usd": 50, "per": "month"},
+    "cached": {"budget_usd": 50, "per": "month", "on_exhausted": "reject"},
+    "failing": {"budget_usd": 50, "per": "month", "on_exhausted": "reject"},
     "wide": {"budget_usd": 50, "per": "month", "count": "everything"},
     "narrow": {"budget_usd": 50, "per": "month"},
 }

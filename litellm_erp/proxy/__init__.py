@@ -24,7 +24,7 @@ from litellm import Router, model_cost
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import settings as settings_file
-from litellm_erp.accounting import NOTE_KEY, Accounting, metadata_of
+from litellm_erp.accounting import NOTE_KEY, Accounting, metadata_of, note_of
 from litellm_erp.checks import Finding, check_router, router_view
 from litellm_erp.deployments import MemberTable, needs, ordered
 from litellm_erp.embedding import Embedder
@@ -141,7 +141,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             if group is None or not offered:
                 return offered
             metadata = metadata_of(request)
-            note = _note(metadata, model)
+            note = note_of(metadata)
+            note.group = model
             failed = note.failed(metadata)
             tenant = Tenant.from_metadata(metadata)
             self._remember(tenant)
@@ -343,15 +344,6 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
         logger.warning("%s", finding.text)
     litellm.callbacks.append(callback)
     return callback
-
-
-def _note(metadata: dict[str, Any], group: str) -> Note:
-    """The request's note: made on the first pick and changed in place, since fallbacks copy the metadata."""
-    note = metadata.get(NOTE_KEY)
-    if not isinstance(note, Note):
-        note = metadata[NOTE_KEY] = Note()
-    note.group = group
-    return note
 
 
 def _served_id(data: Mapping[str, Any], call_info: Mapping[str, Any]) -> str:
