@@ -1,9 +1,10 @@
 """Three teams of one real proxy, each with a goal of its own, on prompts that no probe has seen.
 
 A bundle is fitted on the train split of llmrouter_example; its held-out prompts are sent again and again, in a seeded
-order. The stub upstream reports token counts that are drawn once per prompt and model and recorded; cost is prices
-times those, reward the recorded outcome of whoever really answered. "Offline" is the same bundle's choice on the same
-prompts, computed by the code that serves.
+order. That test split is of another mix of tasks than train; ``--split N`` fits on three random quarters of the train
+split and sends the prompts of the fourth. The stub upstream reports token counts that are drawn once per prompt and
+model and recorded; cost is prices times those, reward the recorded outcome of whoever really answered. "Offline" is the
+same bundle's choice on the same prompts, computed by the code that serves.
 """
 
 import argparse
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 
 from bench.machine import heading
@@ -110,12 +114,12 @@ def main(quick: bool = False) -> None:
     print(report(rows))
 
 
-def measure(out: Path, n_requests: int) -> list[dict[str, Any]]:
-    """Fit, serve and measure; one row per team."""
-    run, path = out / "run", out / "bundle"
-    prepare.erp_train(
-        "import", EXAMPLE / "outcomes.parquet", "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run
-    )
+def measure(out: Path, n_requests: int, split: int | None = None) -> list[dict[str, Any]]:
+    """Fit, serve and measure; one row per team. ``split`` seeds a random split of the train prompts."""
+    run, path, table = out / "run", out / "bundle", EXAMPLE / "outcomes.parquet"
+    if split is not None:
+        table = _split_anew(table, out / "outcomes.parquet", split)
+    prepare.erp_train("import", table, "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run)
     prepare.erp_train("fit", run, "--out", path)
     data, bundle = prepare.held_out(open_run(run), None), bundles.load(path)
     prepare.write_tokens(data, out / "tokens.jsonl")
@@ -130,6 +134,16 @@ def measure(out: Path, n_requests: int) -> list[dict[str, Any]]:
     }
     served = _serve(out, data, path, teams, n_requests)
     return [_row(team, goal, [s for s in served if s.team == team], offline) for team, goal in teams.items()]
+
+
+def _split_anew(source: Path, target: Path, seed: int) -> Path:
+    table = pq.read_table(source)
+    table = table.filter(pc.equal(table["split"], "train"))
+    splits = np.full(len(table), "train", dtype=object)
+    splits[np.random.default_rng(seed).permutation(len(table))[: len(table) // 4]] = "test"
+    at = table.column_names.index("split")
+    pq.write_table(table.set_column(at, "split", pa.array(splits)), target)
+    return target
 
 
 def _serve(
@@ -230,11 +244,12 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.teams", description=__doc__)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of each team")
+    parser.add_argument("--split", type=int, help="seed of a random split of the train prompts")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     arguments = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        found = measure(Path(temporary), arguments.requests)
+        found = measure(Path(temporary), arguments.requests, arguments.split)
     print(report(found))
     print(f"{time.perf_counter() - began:.0f} s")
     if arguments.json:
