@@ -179,6 +179,15 @@ def ask(
     return Answer(answer.status_code, found.group(1) if found else None, text, answer.headers, parsed)
 
 
+def cost_of(stub: StubProcess) -> float:
+    """What all answers of the stub cost, USD, from its own records."""
+    return sum(
+        (r["prompt_tokens"] * PRICES[r["model"]][0] + r["completion_tokens"] * PRICES[r["model"]][1]) / 1e6
+        for r in stub.requests()
+        if r["status"] == 200
+    )
+
+
 def served(answers: Iterable[Answer]) -> list[str | None]:
     """Who answered each, in order; fails on an answer that is not 200."""
     models = []

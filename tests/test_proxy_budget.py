@@ -1,7 +1,5 @@
 """Budgets in a real proxy: what counts, who is refused, and how."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,8 @@ import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
 from tests.conftest import StartProxy
-from tests.harness import GROUP, MODELS, PRICES, TEXT_ROUTES, ask, proxy_config, write_keys
+from tests.harness import GROUP, MODELS, TEXT_ROUTES, ask, cost_of, proxy_config, write_keys
+from tests.pools import wait_until
 
 pytestmark = pytest.mark.proxy
 
@@ -55,23 +54,6 @@ def spent(proxy: ProxyProcess, team: str) -> dict[str, Any]:
     return found
 
 
-def until(check: Callable[[], bool]) -> None:
-    """LiteLLM reports an answer some time after it."""
-    deadline = time.monotonic() + 180.0
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def cost_of(stub: StubProcess) -> float:
-    """What all answers of the stub cost, from its own records."""
-    return sum(
-        (r["prompt_tokens"] * PRICES[r["model"]][0] + r["completion_tokens"] * PRICES[r["model"]][1]) / 1e6
-        for r in stub.requests()
-        if r["status"] == 200
-    )
-
-
 @pytest.mark.parametrize(("route", "stream"), TEXT_ROUTES)
 def test_a_spent_budget_that_rejects_is_a_429_and_asks_no_model(
     proxy: ProxyProcess, stub: StubProcess, route: str, stream: bool
@@ -98,9 +80,9 @@ def test_every_route_counts_what_it_really_cost_once(proxy: ProxyProcess, stub: 
     routes = [(route, stream) for route, stream in TEXT_ROUTES if (route, stream) != ("completions", True)]
     for route, stream in routes:
         assert ask(proxy, f"counted {route} {stream}", route=route, stream=stream, key="sk-counted").status == 200
-    until(lambda: spent(proxy, "counted")["spent_usd"] >= cost_of(stub) * 0.999)
+    wait_until(lambda: spent(proxy, "counted")["spent_usd"] >= cost_of(stub) * 0.999)
     assert spent(proxy, "counted")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
-    until(lambda: spent(proxy, "counted")["reserved_usd"] < 1e-9)
+    wait_until(lambda: spent(proxy, "counted")["reserved_usd"] < 1e-9)
 
 
 def test_a_price_that_litellm_has_lost_is_ours(proxy: ProxyProcess, stub: StubProcess) -> None:
@@ -108,7 +90,7 @@ def test_a_price_that_litellm_has_lost_is_ours(proxy: ProxyProcess, stub: StubPr
     for number in range(4):
         ask(proxy, ["some", f"list {number}"], route="completions", key="sk-listed")  # type: ignore[arg-type]
         ask(proxy, f"list {number}", route="messages", stream=True, key="sk-listed")
-    until(lambda: spent(proxy, "listed")["spent_usd"] >= cost_of(stub) * 0.999)
+    wait_until(lambda: spent(proxy, "listed")["spent_usd"] >= cost_of(stub) * 0.999)
     assert spent(proxy, "listed")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
 
 
@@ -116,7 +98,7 @@ def test_a_cached_answer_is_free(proxy: ProxyProcess, stub: StubProcess) -> None
     for _ in range(3):
         assert ask(proxy, "the same again", key="sk-cached").status == 200
     assert len(stub.requests()) < 3
-    until(lambda: spent(proxy, "cached")["reserved_usd"] < 1e-9)
+    wait_until(lambda: spent(proxy, "cached")["reserved_usd"] < 1e-9)
     assert spent(proxy, "cached")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
 
 
@@ -124,7 +106,7 @@ def test_a_request_that_fails_gives_back_what_was_held(proxy: ProxyProcess, stub
     for model in MODELS:
         stub.set_mode(model, "500")
     assert ask(proxy, "will fail", key="sk-failing").status == 500
-    until(lambda: spent(proxy, "failing")["reserved_usd"] < 1e-9)
+    wait_until(lambda: spent(proxy, "failing")["reserved_usd"] < 1e-9)
     assert spent(proxy, "failing")["spent_usd"] == 0
 
 
@@ -134,6 +116,6 @@ def test_requests_to_other_models_count_only_where_a_budget_says_everything(
     assert ask(proxy, "outside the group", model="mid", key="sk-narrow").status == 200
     stub.reset()
     assert ask(proxy, "outside the group as well", model="mid", key="sk-wide").status == 200
-    until(lambda: spent(proxy, "wide")["spent_usd"] > 0)
+    wait_until(lambda: spent(proxy, "wide")["spent_usd"] > 0)
     assert spent(proxy, "wide")["spent_usd"] == pytest.approx(cost_of(stub), rel=1e-6)
     assert spent(proxy, "narrow")["spent_usd"] == 0

@@ -2,8 +2,7 @@
 
 import asyncio
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.redis_process import RedisProcess
 from tests.conftest import StartProxy
-from tests.harness import GROUP, PRICES, proxy_config, write_keys
+from tests.harness import GROUP, cost_of, proxy_config, write_keys
+from tests.pools import wait_until
 
 pytestmark = pytest.mark.proxy
 REQUESTS, CONCURRENCY = 60, 16
@@ -67,21 +67,6 @@ def spent(proxy: ProxyProcess) -> float:
     return float(window["spent_usd"])
 
 
-def until(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 180.0
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def cost_of(stub: StubProcess) -> float:
-    return sum(
-        (r["prompt_tokens"] * PRICES[r["model"]][0] + r["completion_tokens"] * PRICES[r["model"]][1]) / 1e6
-        for r in stub.requests()
-        if r["status"] == 200
-    )
-
-
 def agree(proxies: list[ProxyProcess], usd: float) -> bool:
     return all(spent(proxy) == pytest.approx(usd, rel=1e-6) for proxy in proxies)
 
@@ -91,20 +76,20 @@ async def test_both_proxies_know_all_spend_through_a_kill_and_an_empty_return(
 ) -> None:
     stub_process.reset()
     assert await send(proxies, "together") == [200] * REQUESTS
-    until(lambda: agree(proxies, cost_of(stub_process)))
+    wait_until(lambda: agree(proxies, cost_of(stub_process)))
     redis.kill()
     assert await send(proxies, "alone") == [200] * REQUESTS
     # It keeps nothing on disk, so it returns empty.
     redis.start()
     assert await send(proxies, "again") == [200] * REQUESTS
-    until(lambda: agree(proxies, cost_of(stub_process)))
+    wait_until(lambda: agree(proxies, cost_of(stub_process)))
 
 
 async def test_a_proxy_that_starts_anew_knows_what_was_spent(
     proxies: list[ProxyProcess], stub_process: StubProcess
 ) -> None:
-    until(lambda: spent(proxies[0]) == pytest.approx(spent(proxies[1]), rel=1e-6))
+    wait_until(lambda: spent(proxies[0]) == pytest.approx(spent(proxies[1]), rel=1e-6))
     before = spent(proxies[1])
     proxies[0].stop()
     proxies[0].start()
-    until(lambda: spent(proxies[0]) == pytest.approx(before, rel=1e-6))
+    wait_until(lambda: spent(proxies[0]) == pytest.approx(before, rel=1e-6))
