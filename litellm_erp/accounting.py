@@ -82,11 +82,12 @@ class Accounting:
                 return None
             metadata = metadata_of(request)
             name, granted = group.settings.name, grant(group.settings, Tenant.from_metadata(metadata))
-            for claim in granted.claims:
-                if claim.account and self.book.exhausted(name, claim) == "reject":
+            rejecting = [claim for claim in granted.claims if claim.account and _rejects(claim)]
+            for claim in rejecting:
+                if self.book.exhausted(name, claim) is not None:
                     self.book.arrived(name, granted.claims)
                     return self._too_much(name, claim)
-            if metadata and any(claim.account and _rejects(claim) for claim in granted.claims):
+            if metadata and rejecting:
                 note_of(metadata).ticket = self.book.hold(name, granted.claims)
         except Exception as e:
             # No request fails because a budget could not be looked at.
