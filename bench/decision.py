@@ -27,6 +27,7 @@ from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbed
 from litellm_erp.embedding.wordpiece import reference_tokenizer
 from litellm_erp.prompt import from_messages, from_request
 from litellm_erp.proxy import ErpRouter
+from litellm_erp.routing import Ask
 from litellm_erp.tenancy import Claim, Grant
 
 WORDS = (20, 200, 2000)
@@ -139,11 +140,11 @@ def _decision(plugin: ErpRouter, deployments: list[Any]) -> Column:
     group = plugin.groups[GROUP]
     members = [plugin.members.member(deployment) for deployment in deployments]
     grant = Grant(Claim("group", Policy("lambda", 0.5)))
-    nothing = (False, False, False)
+    ask = Ask()
 
     async def run(messages: Any) -> object:
         prompt = from_request(messages, {})
-        return await group.decide(prompt, members, grant, needed=nothing, max_output_tokens=None)
+        return await group.decide(prompt, members, grant, ask)
 
     return Column(_messages, run)
 

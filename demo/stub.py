@@ -54,6 +54,14 @@ _PLAIN_MODES = ("ok", *_STATUS_MODES, "hang", "close", "refuse_n", "one_choice",
 _NUMBER_MODES = ("slow", "context", "fail")
 
 
+# As OpenAI's.
+_MOST_CHOICES = 128
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 @dataclass(frozen=True)
 class Mode:
     """How one model behaves; see :meth:`parse` for the names."""
@@ -223,9 +231,10 @@ class Stub:
         prompt = prompt_text(body)
         drawn = self._recorded.get((prompt, model)) or draw_completion_tokens(prompt, model, self._seed)
         limits = (body.get(key) for key in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-        tokens = 0 if route == "embeddings" else min([drawn, *(limit for limit in limits if limit)])
+        tokens = 0 if route == "embeddings" else min([drawn, *(limit for limit in limits if _is_limit(limit))])
         mode = self.modes.get(model, Mode()).kind
-        n = 1 if mode == "one_choice" else int(body.get("n") or 1)
+        asked = body.get("n")
+        n = 1 if mode == "one_choice" or not isinstance(asked, int) else max(1, min(asked, _MOST_CHOICES + 1))
         return Call(
             len(self.records) + 1, model, route, body, prompt, count_tokens(prompt), tokens, n, empty=mode == "empty"
         )
@@ -252,6 +261,8 @@ class Stub:
         if mode.kind in _STATUS_MODES:
             status, said, code = _STATUS_MODES[mode.kind]
             return _error(status, f"{call.model} {said}", code)
+        if call.n > _MOST_CHOICES:
+            return _error(400, f"n must be at most {_MOST_CHOICES}", "invalid_request_error")
         if mode.kind == "refuse_n" and call.n > 1:
             return _error(400, "n must be 1 for this model", "invalid_request_error")
         if mode.kind in ("hang", "close"):

@@ -23,9 +23,18 @@ _once = Once()
 
 
 def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata that LiteLLM itself uses for a request; an empty one where there is none."""
-    found = request.get("litellm_metadata") if "litellm_metadata" in request else request.get("metadata")
-    return found if isinstance(found, dict) else {}
+    """The metadata that LiteLLM itself uses for a request; an empty one where there is none.
+
+    Which of two it is differs by route, and clients can send either. LiteLLM's own holds who asks as an object, which
+    no body of a request can; without a proxy nobody else writes metadata.
+    """
+    found = [m for m in (request.get("litellm_metadata"), request.get("metadata")) if isinstance(m, dict)]
+    return next((m for m in found if is_object(m.get("user_api_key_auth"))), found[0] if found else {})
+
+
+def is_object(value: object) -> bool:
+    """Whether a value is none that JSON can write."""
+    return value is not None and not isinstance(value, (str, int, float, list, dict))
 
 
 def note_of(metadata: dict[str, Any]) -> Note:

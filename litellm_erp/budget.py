@@ -160,6 +160,12 @@ class Frontier:
     single_cost_M: np.ndarray
     document: Mapping[str, Any]
 
+    def chooses(self, model: str, lambda_: float) -> bool:
+        """Whether a pool model got some prompts at the λ of the curve that are next to one."""
+        above = int(np.searchsorted(self.lambda_L, lambda_))
+        near = {max(above - 1, 0), min(above, len(self.lambda_L) - 1)}
+        return any(self.document["points"][i]["share"].get(model, 0.0) > 0 for i in near)
+
     def shrinkage(self, lambda_: float) -> float:
         """Shrinkage at any λ: the smaller of the two neighbouring grid points', so never bolder than either."""
         right = int(np.searchsorted(self.lambda_L, lambda_))

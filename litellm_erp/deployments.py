@@ -1,10 +1,11 @@
-"""PURE. LiteLLM's deployments seen as pool models: names, prices, capabilities, and the order they are given.
+"""PURE. LiteLLM's deployments seen as pool models: names, prices, capabilities, windows; and which of them are left in.
 
-Replicas (deployments of one pool model) always share an order, so that LiteLLM keeps balancing them.
+A pool model is chosen, not a deployment: what is left are its replicas, which LiteLLM balances as always.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ ModelInfo = Callable[[str], Mapping[str, Any] | None]
 
 CAPABILITIES = ("supports_vision", "supports_function_calling", "supports_response_schema")
 _IMAGE_PARTS = frozenset({"image_url", "image", "input_image"})
+# Tokenizers differ: a prompt this much smaller than a window, by LiteLLM's count, fits it by any upstream's.
+COUNT_MARGIN = 1.1
+# A window outweighs a capability: a prompt that is too long fails for certain.
+_PER_WINDOW_TIER = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +38,7 @@ class Member:
     map_price : from LiteLLM's price map; None where it has none
     capabilities : one of True, False, None (not known) per name in ``CAPABILITIES``
     access_groups : LiteLLM access groups of the deployment
+    max_input_tokens, max_output_tokens : inf where not known
     """
 
     id: str
@@ -42,6 +48,8 @@ class Member:
     map_price: Price | None
     capabilities: tuple[bool | None, ...]
     access_groups: tuple[str, ...]
+    max_input_tokens: float = math.inf
+    max_output_tokens: float = math.inf
 
 
 class MemberTable:
@@ -72,7 +80,8 @@ class MemberTable:
     def _read(self, key: str, deployment: Deployment) -> Member:
         params = deployment.get("litellm_params") or {}
         info = deployment.get("model_info") or {}
-        known = self._model_info(str(params.get("model", ""))) or {}
+        mapped_name = info.get("base_model") or params.get("base_model") or params.get("model")
+        known = self._model_info(str(mapped_name or "")) or {}
         model_name = str(deployment.get("model_name", ""))
         access = info.get("access_groups")
         return Member(
@@ -83,53 +92,99 @@ class MemberTable:
             map_price=_token_price(known),
             capabilities=tuple(_flag(info.get(name), known.get(name), bool(known)) for name in CAPABILITIES),
             access_groups=tuple(str(name) for name in access) if isinstance(access, (list, tuple)) else (),
+            max_input_tokens=_limit(info.get("max_input_tokens"), known.get("max_input_tokens")),
+            max_output_tokens=_limit(info.get("max_output_tokens"), known.get("max_output_tokens")),
         )
 
 
-def needs(messages: object, request: Mapping[str, Any]) -> tuple[bool, ...]:
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request asks of a deployment.
+
+    Attributes
+    ----------
+    capabilities : which of ``CAPABILITIES`` it uses
+    input_tokens : of the whole request; 0 where every window is surely wide enough, inf where nobody could count them
+    answer_tokens : room that it asks for its answer; 0 where it names no limit
+    """
+
+    capabilities: tuple[bool, ...] = (False,) * len(CAPABILITIES)
+    input_tokens: float = 0.0
+    answer_tokens: float = 0.0
+
+    @property
+    def is_demanding(self) -> bool:
+        """Whether deployments can differ in how well they serve the request."""
+        return self.input_tokens > 0 or True in self.capabilities
+
+    def tier(self, member: Member) -> int:
+        """0 where a deployment serves the request for certain; more, the less likely it does."""
+        worst = 0
+        for wanted, has in zip(self.capabilities, member.capabilities, strict=True):
+            if wanted and has is not True:
+                worst = max(worst, 1 if has is None else 2)
+        return worst + _PER_WINDOW_TIER * self.window_tier(member)
+
+    def window_tier(self, member: Member) -> int:
+        """0 where the request fits a deployment's window with its answer, 1 where it is close, 2 where it does not."""
+        if self.input_tokens <= 0:
+            return 0
+        if math.isfinite(self.input_tokens) and self.input_tokens > member.max_input_tokens:
+            return 2
+        needed = self.input_tokens * COUNT_MARGIN + self.answer_tokens
+        fits = member.max_input_tokens == math.inf or needed <= member.max_input_tokens
+        return 0 if fits and self.answer_tokens <= member.max_output_tokens else 1
+
+
+NO_NEEDS = Needs()
+
+
+def capabilities_used(messages: object, request: Mapping[str, Any]) -> tuple[bool, ...]:
     """Which of ``CAPABILITIES`` a request uses: images, tools, a response format."""
     schema = request.get("response_format")
     text = request.get("text")
     if schema is None and isinstance(text, Mapping):
         schema = text.get("format")
-    structured = isinstance(schema, Mapping) and schema.get("type") in ("json_schema", "json_object")
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    structured = isinstance(kind, str) and kind in ("json_schema", "json_object")
     turns = messages or request.get("messages") or request.get("input")
     return (_has_image(turns), bool(request.get("tools") or request.get("functions")), structured or callable(schema))
 
 
-def tier(member: Member, needed: tuple[bool, ...]) -> int:
-    """0 where every needed capability is declared, 1 where one is not known, 2 where one is missing."""
-    worst = 0
-    for wanted, has in zip(needed, member.capabilities, strict=True):
-        if wanted and has is not True:
-            worst = max(worst, 1 if has is None else 2)
-    return worst
-
-
-def ordered(
-    deployments: Sequence[Deployment],
+def narrowed(
     members: Sequence[Member],
-    position: Mapping[str, int],
-    failed: Collection[str],
-) -> list[Deployment]:
-    """Copies of the deployments with ``litellm_params.order`` set; the originals stay untouched.
+    models: Sequence[str],
+    failed: Collection[str] = (),
+    needs: Needs | None = None,
+) -> list[int]:
+    """Which deployments to leave in: the replicas of the first pool model that has one which has not failed.
+
+    Of its replicas those that serve the request best. Where none surely has room for it, wider windows of other
+    models stay in too, so that whoever counts more exactly later finds something left.
 
     Parameters
     ----------
-    position : rank of each pool model, from 1; deployments of a model that is not in it are left out
-    failed : ids that rank behind everything else, among themselves by rank
+    models : pool models, best first
+    failed : ids of deployments that failed in this request; they come last, also among themselves by rank
+
+    Returns
+    -------
+    positions, never empty unless ``models`` has none of the deployments
     """
-    last = len(position) + 1
-    out = []
-    for deployment, member in zip(deployments, members, strict=True):
-        place = position.get(member.pool_model)
-        if place is not None:
-            order = place + last if member.id in failed else place
-            copied = deployment.copy()
-            copied["litellm_params"] = params = deployment["litellm_params"].copy()
-            params["order"] = order
-            out.append(copied)
-    return out
+    place = {model: i for i, model in enumerate(models)}
+    ranked = [
+        ((member.id in failed, place[member.pool_model]), needs.tier(member) if needs else 0, i)
+        for i, member in enumerate(members)
+        if member.pool_model in place
+    ]
+    if not ranked:
+        return []
+    best, tier, _ = min(ranked)
+    kept = [i for rank, own, i in ranked if (rank, own) == (best, tier)]
+    if needs is not None and needs.window_tier(members[kept[0]]) == 1:
+        widest = max(members[i].max_input_tokens for i in kept)
+        kept += [i for (gone, _), _, i in ranked if not gone and members[i].max_input_tokens > widest]
+    return kept
 
 
 def pool_price(members: Sequence[Member]) -> Price | None:
@@ -155,6 +210,14 @@ def _token_price(source: Mapping[str, Any]) -> Price | None:
     return Price(input_usd, output_usd) if valid else None
 
 
+def _limit(*stated: object) -> float:
+    """The first that is a whole number of tokens."""
+    for value in stated:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return float(min(value, 10**12))
+    return math.inf
+
+
 def _flag(own: object, mapped: object, in_map: bool) -> bool | None:
     if isinstance(own, bool):
         return own
@@ -167,8 +230,11 @@ def _has_image(turns: object) -> bool:
         return False
     for turn in turns:
         content = turn.get("content") if isinstance(turn, Mapping) else None
-        if isinstance(content, (list, tuple)) and any(
-            isinstance(part, Mapping) and part.get("type") in _IMAGE_PARTS for part in content
-        ):
+        if isinstance(content, (list, tuple)) and any(_is_image(part) for part in content):
             return True
     return False
+
+
+def _is_image(part: object) -> bool:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return isinstance(kind, str) and kind in _IMAGE_PARTS

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+from urllib.parse import quote
 
 from litellm_erp.routing import Decision
 from litellm_erp.settings import HeaderLevel
 from litellm_erp.spending import Ticket
 from litellm_erp.tenancy import Grant
 
+# Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment
+# of the group that was not left in, which nothing explains.
+Outcome = Literal["followed", "other-group", "cached", "not-followed"]
+# Clients refuse answers whose headers are longer than some kilobytes.
+_LONGEST = 256
+_PRINTABLE = "".join(chr(i) for i in range(0x21, 0x7F) if chr(i) != "%")
+
 
 class Note(dict[str, object]):
     """One request's decision, carried in LiteLLM's request metadata.
 
-    It is made at the first pick, or when a budget is looked at before, and changed in place by every later pick. A
-    class of its own, so that nothing a client puts into its metadata can pass for it; a dict, so that whoever logs
-    metadata can write it down.
+    It is made before the first pick and changed in place by every pick. A class of its own, so that nothing a client
+    puts into its metadata can pass for it; a dict, so that whoever logs metadata can write it down.
 
     Attributes
     ----------
     grant : whose goals it was decided by, for whoever counts what it cost; None where nothing was decided
     draw : the request's own number in [0, 1), the same at every pick
     ticket : what budgets hold back for it
+    left_in : ids of the deployments that the last pick was narrowed to; None where nothing was picked
+    called : id of the deployment that LiteLLM called after the last pick; None where it called none
+    input_tokens : as counted; None where nobody had to
     """
 
     grant: Grant | None = None
     draw: float | None = None
     ticket: Ticket | None = None
+    left_in: frozenset[str] | None = None
+    called: str | None = None
+    input_tokens: float | None = None
 
     @property
     def group(self) -> str:
@@ -51,26 +64,32 @@ class Note(dict[str, object]):
     def failed(self, metadata: Mapping[str, Any]) -> frozenset[str]:
         """Ids of the deployments that failed in this request so far; called once a pick.
 
-        A pick after the first means that the deployment LiteLLM wrote down after the one before it has failed.
-        LiteLLM's own list of failures is only asked whether there was one: in some versions it is shared by all
-        requests, and a client can send one.
+        A pick after a failure means that the deployment LiteLLM called after the pick before it has failed; where it
+        called none, a later filter of its own (a rate limit, a region) left nothing of what was left in. LiteLLM's list
+        of failures is only asked whether there was one: in some versions it is shared by all requests, and a client
+        can send one.
         """
-        info = metadata.get("model_info")
-        last = info.get("id") if isinstance(info, Mapping) else None
         before = self.get("failed")
         found = frozenset(before) if isinstance(before, (list, tuple)) else frozenset()
-        if self.reason and metadata.get("previous_models") and last is not None:
-            found |= {str(last)}
+        if self.left_in is not None and metadata.get("previous_models"):
+            found |= self.left_in if self.called is None else {self.called}
+        self.called = None
         self["failed"] = sorted(found)
         return found
 
-    def decided(self, decision: Decision, granted: Grant, *, retry: bool) -> None:
-        """Record a decision; on a retry the reason says so."""
+    def decided(self, decision: Decision, granted: Grant | None, model: str, reason: str) -> None:
+        """Record a decision.
+
+        Parameters
+        ----------
+        model : the pool model that was left in, which is not the first of a decision where that has failed
+        reason : as in ``x-erp-reason``
+        """
         self.grant = granted
         self.update(
-            model=decision.models[0],
-            reason="retry" if retry else decision.reason,
-            override_ignored=granted.refused,
+            model=model,
+            reason=reason,
+            override_ignored=granted is not None and granted.refused,
             best_single_cost=decision.best_single_cost,
             bundle=decision.bundle_id,
             expected_reward=decision.expected_reward,
@@ -79,31 +98,51 @@ class Note(dict[str, object]):
         self["lambda"] = decision.lambda_
 
     def fell_back(self, why: str) -> None:
-        """Record that LiteLLM's own order was left."""
+        """Record that nothing was decided about the prompt."""
         kept = {key: self[key] for key in ("group", "failed") if key in self}
         self.clear()
         self.grant = None
         self.update(kept, reason=f"fallback:{why}")
 
+    def outcome(
+        self, group: str | None, served_id: str, members: Collection[str], aliases: Collection[str], *, cached: bool
+    ) -> Outcome:
+        """What became of the decision.
 
-def response_headers(note: Note, served: str | None, level: HeaderLevel) -> dict[str, str]:
+        Parameters
+        ----------
+        group : the model group that LiteLLM asked last; None where it does not say
+        served_id : id of the deployment that answered; "" where nobody knows
+        members : ids of the group's deployments
+        aliases : other names of the group
+        """
+        if cached:
+            return "cached"
+        elsewhere = group is not None and group != self.group and group not in aliases
+        if elsewhere or (served_id and served_id not in members):
+            return "other-group"
+        if served_id and self.left_in is not None and served_id not in self.left_in:
+            return "not-followed"
+        return "followed"
+
+
+def response_headers(
+    note: Note, served: str | None, level: HeaderLevel, outcome: Outcome = "followed"
+) -> dict[str, str]:
     """Headers for a response.
 
     Parameters
     ----------
-    served : the pool model whose deployment answered; None where it is none of a routed group's, which happens
-        after LiteLLM fell back to another group
+    served : the pool model whose deployment answered; None where that is not known, or none of the group's
     level : how much a client may see
     """
     if level == "none":
         return {}
-    reason = note.reason
-    if served is None:
-        reason = "fallback:other-group"
+    reason = {"followed": note.reason, "other-group": "fallback:other-group"}.get(outcome, outcome)
     headers = {"x-erp-reason": reason + (";override-ignored" if note.get("override_ignored") else "")}
-    if level == "reason" or served is None:
+    if level == "reason" or served is None or outcome == "other-group":
         return headers
-    headers["x-erp-model"] = served
+    headers["x-erp-model"] = header_value(served)
     if "bundle" in note:
         headers["x-erp-bundle"] = str(note["bundle"])
         headers["x-erp-lambda"] = f"{note['lambda']:.6g}"
@@ -116,3 +155,12 @@ def response_headers(note: Note, served: str | None, level: HeaderLevel) -> dict
             if value is not None:
                 headers[header] = f"{value:.6g}"
     return headers
+
+
+def header_value(name: str) -> str:
+    """A name as a header can carry it: what is not printable ASCII is percent-encoded UTF-8, and so is ``%`` itself.
+
+    Source: RFC 9110, section 5.5, for what a field may hold; RFC 3986, section 2.1, for the encoding.
+    """
+    plain = name.isascii() and name.isprintable() and "%" not in name and name == name.strip()
+    return (name if plain else quote(name[:_LONGEST], _PRINTABLE, errors="replace"))[:_LONGEST]

@@ -12,6 +12,8 @@
 Training (`from_value`) and serving (`from_request`) give the same text for the same single-turn prompt.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,8 +106,8 @@ def from_request(messages: object = None, request_kwargs: Mapping[str, Any] | No
     Parameters
     ----------
     messages : chat messages, where LiteLLM passes them apart from the rest
-    request_kwargs : the request; ``messages``, ``input`` or ``prompt`` is read, in this order, and ``system``,
-        ``instructions`` and ``tools`` count towards ``n_chars``
+    request_kwargs : the request; ``messages``, ``input``, ``contents`` or ``prompt`` is read, in this order, and
+        ``system``, ``instructions``, ``systemInstruction`` and ``tools`` count towards ``n_chars``
 
     Returns
     -------
@@ -114,17 +116,20 @@ def from_request(messages: object = None, request_kwargs: Mapping[str, Any] | No
     Source: ours; the rule of `from_messages`.
     """
     kwargs = request_kwargs if isinstance(request_kwargs, Mapping) else {}
-    turns = _Turns()
-    turns.add(turns.system, _texts(kwargs.get("system")))
-    if messages or kwargs.get("messages"):
-        turns.add_messages(messages or kwargs.get("messages"))
-    elif kwargs.get("input"):
-        turns.add(turns.system, _texts(kwargs.get("instructions")))
-        turns.add_input(kwargs.get("input"))
-    else:
-        turns.add(turns.user, _strings(kwargs.get("prompt")))
-    prompt = turns.prompt_text(extra_chars=_json_length(kwargs.get("tools")))
+    prompt = _turns(messages, kwargs).prompt_text(extra_chars=len(_json(kwargs.get("tools"))))
     return prompt if prompt.text else None
+
+
+def whole_text(messages: object = None, request_kwargs: Mapping[str, Any] | None = None) -> str:
+    """Everything of a request that counts towards a context window, uncut, in no particular order.
+
+    Parameters
+    ----------
+    messages, request_kwargs : as for `from_request`
+    """
+    kwargs = request_kwargs if isinstance(request_kwargs, Mapping) else {}
+    turns = _turns(messages, kwargs)
+    return "\n".join((*turns.user, *turns.tool, *turns.assistant, *turns.system, _json(kwargs.get("tools"))))
 
 
 def from_value(value: str | list[Any]) -> PromptText:
@@ -153,6 +158,23 @@ def from_value(value: str | list[Any]) -> PromptText:
         f"a prompt is {type(value).__name__}; expected a string or a list of chat messages. "
         'Write the prompt as text, or as JSON: [{"role": "user", "content": "..."}]'
     )
+
+
+def _turns(messages: object, request: Mapping[str, Any]) -> _Turns:
+    turns = _Turns()
+    turns.add(turns.system, _texts(request.get("system")))
+    if messages or request.get("messages"):
+        turns.add_messages(messages or request.get("messages"))
+    elif request.get("input"):
+        turns.add(turns.system, _texts(request.get("instructions")))
+        turns.add_input(request.get("input"))
+    elif request.get("contents"):
+        turns.add_contents(request.get("contents"))
+        for key in ("systemInstruction", "system_instruction"):
+            turns.add(turns.system, _parts(request.get(key)))
+    else:
+        turns.add(turns.user, _strings(request.get("prompt")))
+    return turns
 
 
 @dataclass(slots=True)
@@ -193,6 +215,15 @@ class _Turns:
             else:
                 self.add_message(item)
 
+    def add_contents(self, contents: object) -> None:
+        """Google's turns: a string, or a list of strings and of ``{role, parts: [{text}]}``; ``model`` answers."""
+        for item in [contents] if not isinstance(contents, list) else contents:
+            if isinstance(item, str):
+                self.add(self.user, [item])
+            else:
+                to = self.assistant if _get(item, "role") == "model" else self.user
+                self.add(to, _parts(item))
+
     def prompt_text(self, extra_chars: int = 0) -> PromptText:
         texts = self.user or self.tool or self.assistant or self.system
         return PromptText(text=_cut(texts), n_chars=self.n_chars + extra_chars)
@@ -221,6 +252,15 @@ def _texts(content: object) -> Iterable[str]:
                 text = _get(part, "text")
                 if isinstance(text, str):
                     yield text
+
+
+def _parts(content: object) -> Iterable[str]:
+    """Texts of Google's content: ``{parts: [{text}]}``, one part, or plain text."""
+    parts = _get(content, "parts")
+    for part in parts if isinstance(parts, list) else [content if parts is None else parts]:
+        text = part if isinstance(part, str) else _get(part, "text")
+        if isinstance(text, str):
+            yield text
 
 
 def _strings(value: object) -> Iterable[str]:
@@ -265,13 +305,13 @@ def _last_chars(texts: list[str], n: int) -> str:
     return "\n".join(reversed(taken))
 
 
-def _json_length(tools: object) -> int:
+def _json(tools: object) -> str:
     if not tools:
-        return 0
+        return ""
     try:
-        return len(json.dumps(tools, ensure_ascii=False, default=str))
+        return json.dumps(tools, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):
-        return 0
+        return ""
 
 
 def _json_messages(value: str) -> list[Any] | None:

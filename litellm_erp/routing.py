@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from litellm_erp import bundle as bundles
 from litellm_erp.budget import Mixture, Policy, solve
 from litellm_erp.bundle import Bundle
 from litellm_erp.cost import Price, PriceTable
-from litellm_erp.deployments import Member, MemberTable, pool_price, tier
+from litellm_erp.deployments import COUNT_MARGIN, NO_NEEDS, Member, MemberTable, Needs, pool_price
 from litellm_erp.embedding import CachedEmbedder, Embedder, check, embedder_from_spec
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout, ErpError
@@ -52,11 +52,44 @@ class Offer:
     ----------
     names : pool models: those with a probe, then the others, by name
     columns : shape (C,), int; those with a probe, as columns of the bundle
+    narrowest, shortest : the least ``max_input_tokens`` and ``max_output_tokens`` of all deployments
     """
 
     names: tuple[str, ...]
     columns: np.ndarray
     prices: PriceTable
+    narrowest: float
+    shortest: float
+
+
+async def _uncounted() -> float:
+    return math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request asks for beside its text.
+
+    Attributes
+    ----------
+    capabilities : which of ``deployments.CAPABILITIES`` it uses
+    max_output_tokens : its own limit of the answer; None where it has none
+    at_most_tokens : what its input cannot exceed; cheap to know, unlike
+    count : the tokens of its input; asked only where a window might be too narrow for ``at_most_tokens``
+    """
+
+    capabilities: tuple[bool, ...] = NO_NEEDS.capabilities
+    max_output_tokens: float | None = None
+    at_most_tokens: float = 0.0
+    count: Callable[[], Awaitable[float]] = _uncounted
+
+    async def needs(self, offer: Offer) -> Needs:
+        """What it asks of the deployments on offer."""
+        # Without a limit, upstreams take what the window leaves.
+        answer = self.max_output_tokens or 0.0
+        if self.at_most_tokens * COUNT_MARGIN + answer <= offer.narrowest and answer <= offer.shortest:
+            return Needs(self.capabilities)
+        return Needs(self.capabilities, await self.count(), answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +130,7 @@ class Decision:
     reason : ``routed``, ``safe-default`` or ``exhausted``
     terms : where the λ comes from
     best_single_cost : expected cost of the best single model on this request; None where it is not known
+    needs : what the request asks of a deployment
     """
 
     models: tuple[str, ...]
@@ -106,6 +140,7 @@ class Decision:
     reason: str
     bundle_id: str
     best_single_cost: float | None
+    needs: Needs = NO_NEEDS
 
     @property
     def lambda_(self) -> float:
@@ -176,9 +211,8 @@ class RoutedGroup:
         prompt: PromptText | None,
         members: Sequence[Member],
         grant: Grant,
+        ask: Ask,
         *,
-        needed: tuple[bool, ...],
-        max_output_tokens: float | None,
         draw: float = 0.0,
         shown: int = _SHOWN,
     ) -> Decision:
@@ -193,14 +227,15 @@ class RoutedGroup:
 
         Raises
         ------
-        EmbeddingError : no embedding in time; the caller leaves LiteLLM's order
+        EmbeddingError : no embedding in time; without a text to embed there is none
         """
         self._look_for_new_bundle()
         state = self.state
         agreed = self.terms(grant, draw, state)
         offer = self._offer(state, members)
         names, columns = offer.names, offer.columns
-        scores = await self._scores(state, prompt, offer.prices, max_output_tokens)
+        needs = await ask.needs(offer)
+        scores = await self._scores(state, prompt, offer.prices, ask.max_output_tokens)
         ranking = rank_among(
             state.bundle,
             scores,
@@ -208,7 +243,7 @@ class RoutedGroup:
             columns,
             len(names) - len(columns),
             safety=self.settings.safety or prompt is None,
-            tier=_tiers(names, members, needed) if any(needed) else None,
+            tier=_tiers(names, members, needs) if needs.is_demanding else None,
             unknown=self.settings.unknown,
         )
         order = ranking.order[: int(ranking.n_ranked)].tolist()
@@ -222,7 +257,18 @@ class RoutedGroup:
             reason=_reason(agreed, leaned=prompt is None or bool(ranking.leaned)),
             bundle_id=state.bundle.id,
             best_single_cost=_best_single_cost(state, scores),
+            needs=needs,
         )
+
+    def may_choose(self, model: str, decision: Decision) -> bool:
+        """Whether a decision's goal sends some prompts to a model, or would pay no more for it than for its choice."""
+        if model not in decision.models or decision.terms.exhausted in ("cheapest", "reject"):
+            return model in decision.models[:1]
+        costs = decision.expected_cost
+        dearest = costs.get(decision.models[0], math.inf)
+        if model == decision.models[0] or decision.lambda_ == 0 or costs.get(model, math.inf) <= dearest:
+            return True
+        return self.state.bundle.frontier.chooses(model, decision.lambda_)
 
     def terms(self, grant: Grant, draw: float, state: State | None = None) -> Terms:
         """λ of one request, on the bundle in use or on a given one: the only place that is asked for it."""
@@ -272,7 +318,13 @@ class RoutedGroup:
             columns = np.array([state.column[name] for name in known], dtype=np.intp)
             if len(state.offers) >= _MAX_OFFERS:
                 state.offers.clear()
-            offer = state.offers[key] = Offer((*known, *unknown), columns, prices)
+            offer = state.offers[key] = Offer(
+                (*known, *unknown),
+                columns,
+                prices,
+                min(member.max_input_tokens for member in members),
+                min(member.max_output_tokens for member in members),
+            )
         return offer
 
     def _price_table(self, state: State, members: Sequence[Member]) -> PriceTable:
@@ -383,10 +435,10 @@ def _overrides(bundle: Bundle, by_model: Mapping[str, Sequence[Member]]) -> dict
     return found
 
 
-def _tiers(names: Sequence[str], members: Sequence[Member], needed: tuple[bool, ...]) -> np.ndarray:
+def _tiers(names: Sequence[str], members: Sequence[Member], needs: Needs) -> np.ndarray:
     best: dict[str, int] = {}
     for member in members:
-        found = tier(member, needed)
+        found = needs.tier(member)
         best[member.pool_model] = min(found, best.get(member.pool_model, found))
     return np.array([best[name] for name in names])
 

@@ -25,6 +25,7 @@ class Metrics:
             from prometheus_client import Counter, Gauge, Histogram
         except ImportError:
             self._decisions = self._seconds = self._reloads = self._loaded = self._shared = self._lost = None
+            self._served = self._self_test = None
             return
         self._children: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._decisions = Counter("erp_decisions", "Routing decisions", ["group", "model", "reason"])
@@ -33,6 +34,8 @@ class Metrics:
         self._loaded = Gauge("erp_bundle_loaded", "1 for the bundle in use", ["group", "bundle"])
         self._shared = Gauge("erp_budgets_shared", "1 while Redis answers, 0 while it is lost")
         self._lost = Counter("erp_redis_failures", "Exchanges with Redis that failed")
+        self._served = Counter("erp_served", "Answers by what became of the decision", ["group", "outcome"])
+        self._self_test = Gauge("erp_self_test", "1 where LiteLLM follows what is decided, 0 where not", ["group"])
 
     def decision(self, group: str, model: str, reason: str, seconds: float) -> None:
         """Count one decision; ``reason`` has few values, so it is safe as a label."""
@@ -43,6 +46,16 @@ class Metrics:
             counter, histogram = self._children[key]
             counter.inc()
             histogram.observe(seconds)
+
+    def served(self, group: str, outcome: str) -> None:
+        """Count one answer: ``followed``, ``other-group``, ``cached`` or ``not-followed``."""
+        if self._served is not None:
+            self._served.labels(group, outcome).inc()
+
+    def self_test(self, group: str, followed: bool) -> None:
+        """Say whether LiteLLM picks what is left in."""
+        if self._self_test is not None:
+            self._self_test.labels(group).set(float(followed))
 
     def reload(self, group: str, outcome: str) -> None:
         """Count one reload: ``ok`` or ``refused``."""

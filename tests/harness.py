@@ -31,6 +31,8 @@ PATHS = {
     "messages": "/v1/messages",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
+    "google": "/v1beta/models/{model}:generateContent",
+    "google-stream": "/v1beta/models/{model}:streamGenerateContent",
 }
 # On these a failing first choice can be retried; LiteLLM 1.100.5 does not retry a streamed /v1/completions.
 RETRIED_ROUTES = [
@@ -43,6 +45,8 @@ RETRIED_ROUTES = [
     ("completions", False),
 ]
 TEXT_ROUTES = [*RETRIED_ROUTES, ("completions", True)]
+# Their model stands in the path, and so does whether they stream.
+GOOGLE_ROUTES = [("google", False), ("google-stream", False)]
 
 
 @dataclass(frozen=True)
@@ -164,16 +168,17 @@ def ask(
     """Send one prompt to the proxy on a route of :data:`PATHS`; ``body`` is laid over the request."""
     sent = {"model": model, **_prompt_fields(route, prompt), **({"stream": True} if stream else {}), **body}
     answer = httpx.post(
-        f"{proxy.base_url}{PATHS[route]}",
-        json=sent,
-        headers={"Authorization": f"Bearer {key}", **(headers or {})},
+        f"{proxy.base_url}{PATHS[route].format(model=model)}",
+        # NaN and the like are not JSON, and clients send them all the same.
+        content=json.dumps(sent),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", **(headers or {})},
         timeout=timeout_s,
         trust_env=False,
         # Plain HTTP; loading the system's certificates for each client would take 50 ms.
         verify=False,
     )
     streamed = answer.headers.get("content-type", "").startswith("text/event-stream")
-    parsed = {} if streamed else answer.json()
+    parsed = {} if streamed else _json(answer)
     text = _streamed_text(answer.text) if streamed else answer.text
     found = re.search(r"answer from ([\w.-]+)", text)
     return Answer(answer.status_code, found.group(1) if found else None, text, answer.headers, parsed)
@@ -207,6 +212,8 @@ def _prompt_fields(route: str, prompt: str) -> Json:
         return {"input": prompt}
     if route == "completions":
         return {"prompt": prompt}
+    if route.startswith("google"):
+        return {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
     fields: Json = {"messages": [{"role": "user", "content": prompt}]}
     return fields | ({"max_tokens": 512} if route == "messages" else {})
 
@@ -220,7 +227,17 @@ def _streamed_text(raw: str) -> str:
     return "".join(_delta(event) for event in events)
 
 
+def _json(answer: httpx.Response) -> Json:
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {"list": found}
+
+
 def _delta(event: Json) -> str:
+    for candidate in event.get("candidates") or ():
+        return "".join(str(part.get("text") or "") for part in (candidate.get("content") or {}).get("parts") or ())
     if event.get("type") == "response.output_text.delta":
         return str(event["delta"])
     if event.get("type") == "content_block_delta":

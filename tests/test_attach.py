@@ -9,8 +9,9 @@ import pytest
 from litellm import Router
 
 from demo.proxy_process import StubProcess
-from litellm_erp.errors import BundleNotFound, SettingsError
-from litellm_erp.proxy import ErpRouter, attach
+from litellm_erp.deployments import MemberTable
+from litellm_erp.errors import BundleNotFound, ServingError, SettingsError
+from litellm_erp.proxy import ErpRouter, attach, self_test
 from litellm_erp.settings import parse
 from tests.harness import GROUP, SPARE, deployment, proxy_config, write_config
 from tests.pools import erp_settings, group_settings, prompts
@@ -128,3 +129,40 @@ def test_bad_settings_raise_and_attach_nothing(stub, callbacks, tmp_path):
     with pytest.raises(SettingsError, match="found no erp_settings"):
         attach(router, write_config(tmp_path / "config.yaml", proxy_config(stub)))
     assert callbacks == before
+
+
+@pytest.mark.parametrize("call", ["completion", "embedding"])
+def test_a_synchronous_call_of_a_routed_group_is_refused_and_says_what_to_call(stub, planted_bundle, callbacks, call):
+    router = router_of(stub, *MEMBERS)
+    callback = attach(router, erp_settings(planted_bundle))
+    prompt = {"input": "hello"} if call == "embedding" else {"messages": [{"role": "user", "content": "hello"}]}
+    with pytest.raises(ServingError, match=rf"router\.a{call}"):
+        getattr(router, call)(model=GROUP, **prompt)
+    assert getattr(router, call)(model="big", **prompt) is not None
+    callbacks.remove(callback)
+    assert getattr(router, call)(model=GROUP, **prompt) is not None
+
+
+def deployments_of(stub: StubProcess) -> list[dict[str, object]]:
+    return [deployment(stub, model) for model in MEMBERS]
+
+
+async def test_the_self_test_finds_that_litellm_follows(stub, planted_bundle):
+    router = router_of(stub, *MEMBERS)
+    attach(router, erp_settings(planted_bundle))
+    found = await self_test.run(router, GROUP, deployments_of(stub), MemberTable(lambda name: None))
+    assert found.followed
+    assert stub.requests() == []
+
+
+async def test_the_self_test_finds_that_nothing_is_followed_where_nobody_decides(stub):
+    found = await self_test.run(router_of(stub, *MEMBERS), GROUP, deployments_of(stub), MemberTable(lambda name: None))
+    assert found.conclusive
+    assert not found.followed
+    assert "NOT follow" in found.text()
+
+
+async def test_the_self_test_of_a_group_that_cannot_be_picked_from_decides_nothing(stub):
+    found = await self_test.run(router_of(stub), "nobody", deployments_of(stub), MemberTable(lambda name: None))
+    assert not found.conclusive
+    assert found.problem

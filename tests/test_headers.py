@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from litellm_erp.budget import Policy
-from litellm_erp.headers import Note, response_headers
+from litellm_erp.headers import Note, header_value, response_headers
 from litellm_erp.routing import Decision
 from litellm_erp.tenancy import Claim, Grant
 from litellm_erp.terms import Terms
@@ -22,10 +24,14 @@ DECISION = Decision(
 )
 
 
-def decided(refused=False, retry=False):
+RETRY = {"previous_models": [{}]}
+
+
+def decided(refused=False):
     note = Note()
     note.group = "auto"
-    note.decided(DECISION, Grant(CLAIM, refused=refused), retry=retry)
+    note.decided(DECISION, Grant(CLAIM, refused=refused), "big", "routed")
+    note.left_in = frozenset({"b1", "b2"})
     return note
 
 
@@ -49,14 +55,67 @@ def test_an_ignored_wish_is_told():
 
 
 def test_a_response_from_outside_the_group_says_nothing_of_the_choice():
-    assert response_headers(decided(), None, "all") == {"x-erp-reason": "fallback:other-group"}
+    assert response_headers(decided(), None, "all", "other-group") == {"x-erp-reason": "fallback:other-group"}
+
+
+@pytest.mark.parametrize("outcome", ["cached", "not-followed"])
+def test_what_became_of_the_choice_counts_before_why_it_was_made(outcome):
+    headers = response_headers(decided(), "small", "all", outcome)
+    assert (headers["x-erp-reason"], headers["x-erp-model"]) == (outcome, "small")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gpt-4o mini", "gpt-4o mini"),
+        ("模型-big", "%E6%A8%A1%E5%9E%8B-big"),
+        ("a\r\nset-cookie: b", "a%0D%0Aset-cookie:%20b"),
+        ("100%", "100%25"),
+        ("😀", "%F0%9F%98%80"),
+        ("\ud800", "?"),
+    ],
+)
+def test_any_name_fits_a_header(name, expected):
+    assert header_value(name) == expected
+
+
+@given(st.text(max_size=400))
+def test_a_header_is_one_line_of_printable_ascii_whatever_the_name(name):
+    value = header_value(name)
+    assert value.isascii()
+    assert value.isprintable()
+    assert len(value) <= 256
+    assert value == value.strip()
+
+
+@pytest.mark.parametrize(
+    ("group", "served", "cached", "expected"),
+    [
+        ("auto", "b1", False, "followed"),
+        ("auto", "b1", True, "cached"),
+        ("auto", "s1", False, "not-followed"),
+        ("auto", "elsewhere", False, "other-group"),
+        ("other", "s1", False, "other-group"),
+        ("friendly", "b1", False, "followed"),
+        (None, "", False, "followed"),
+    ],
+)
+def test_what_served_is_compared_with_what_was_left_in(group, served, cached, expected):
+    assert decided().outcome(group, served, {"b1", "b2", "s1"}, {"friendly"}, cached=cached) == expected
+
+
+def test_where_nothing_was_decided_nothing_can_be_disobeyed():
+    note = Note()
+    note.group = "auto"
+    assert note.outcome("auto", "s1", {"s1"}, (), cached=False) == "followed"
 
 
 def test_a_fallback_forgets_the_choice_but_not_what_failed():
     note = decided()
-    note.failed({"previous_models": ({},), "model_info": {"id": "a"}})
+    note.called = "b1"
+    note.failed(RETRY)
     note.fell_back("error")
-    assert (note.model, note.reason, note["failed"]) == ("", "fallback:error", ["a"])
+    assert (note.model, note.reason, note["failed"]) == ("", "fallback:error", ["b1"])
 
 
 def test_nothing_has_failed_at_the_first_pick_whatever_a_client_sent():
@@ -64,15 +123,22 @@ def test_nothing_has_failed_at_the_first_pick_whatever_a_client_sent():
     assert Note().failed(planted) == frozenset()
 
 
-def test_each_later_pick_adds_what_was_tried_last():
+def test_each_later_pick_adds_what_was_called_last():
     note = decided()
-    assert note.failed({"previous_models": [{}], "model_info": {"id": "a"}}) == {"a"}
-    assert note.failed({"previous_models": [{}], "model_info": {"id": 7}}) == {"a", "7"}
-    assert note.failed({"previous_models": [{}], "model_info": None}) == {"a", "7"}
+    note.called = "b1"
+    assert note.failed(RETRY) == {"b1"}
+    note.left_in, note.called = frozenset({"s1"}), "s1"
+    assert note.failed(RETRY) == {"b1", "s1"}
+
+
+def test_what_was_left_in_and_never_called_was_taken_out_by_a_later_filter():
+    assert decided().failed(RETRY) == {"b1", "b2"}
 
 
 def test_a_second_pick_without_a_failure_is_no_retry():
-    assert decided().failed({"model_info": {"id": "a"}}) == frozenset()
+    note = decided()
+    note.called = "b1"
+    assert note.failed({}) == frozenset()
 
 
 def test_whoever_logs_metadata_can_write_a_note_down():

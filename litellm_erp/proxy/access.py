@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from litellm import Router
 
 from litellm_erp.deployments import Deployment, Member, MemberTable
+from litellm_erp.proxy.litellm_request import aliases_of, members_of
 from litellm_erp.tenancy import Tenant, allowed_members
 
 _KEEP_S = 1.0
@@ -21,6 +22,7 @@ class _Group:
 
     until: float
     members: frozenset[Member]
+    ids: frozenset[str]
     aliases: tuple[str, ...]
     allowed: dict[tuple[tuple[str, ...], tuple[str, ...]], frozenset[str] | None] = field(default_factory=dict)
 
@@ -41,14 +43,12 @@ class Access:
         self._groups: dict[str, _Group] = {}
 
     def permitted(
-        self, group: str, deployments: list[Deployment], members: list[Member], tenant: Tenant
-    ) -> tuple[list[Deployment], list[Member]]:
+        self, group: str, deployments: Sequence[Deployment], members: list[Member], tenant: Tenant
+    ) -> tuple[Sequence[Deployment], list[Member]]:
         """The deployments on offer that a tenant may use, and their members."""
         if not tenant.is_limited:
             return deployments, members
-        known = self._groups.get(group)
-        if known is None or time.monotonic() >= known.until or not known.members.issuperset(members):
-            known = self._groups[group] = self._look(group, members)
+        known = self._known(group, members)
         lists = (tenant.key_models, tenant.team_models)
         if lists not in known.allowed:
             if len(known.allowed) >= _MAX_LISTS:
@@ -61,14 +61,24 @@ class Access:
         kept = [i for i, member in enumerate(members) if member.model_name in allowed]
         return [deployments[i] for i in kept], [members[i] for i in kept]
 
-    def _look(self, group: str, offered: Sequence[Member]) -> _Group:
+    def known(self, group: str) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Ids of all deployments of a group, those that are down included, and its other names."""
+        found = self._known(group, ())
+        return found.ids, found.aliases
+
+    def _known(self, group: str, offered: Sequence[Member]) -> _Group:
+        known = self._groups.get(group)
+        if known is None or time.monotonic() >= known.until or not known.members.issuperset(offered):
+            known = self._groups[group] = self._look_up(group, offered)
+        return known
+
+    def _look_up(self, group: str, offered: Sequence[Member]) -> _Group:
         router = self._router()
-        found = None if router is None else router.get_routing_group(group)
-        names = {group} if found is None else set(found.models)
-        listed = [] if router is None else [d for d in router.model_list if d["model_name"] in names]
-        aliases = {} if router is None else router.model_group_alias or {}
+        aliases = {} if router is None else aliases_of(router)
+        members = frozenset((*offered, *map(self._members.member, members_of(router, group))))
         return _Group(
             time.monotonic() + _KEEP_S,
-            frozenset((*offered, *map(self._members.member, listed))),
-            tuple(a for a, to in aliases.items() if group == (to.get("model") if isinstance(to, dict) else to)),
+            members,
+            frozenset([member.id for member in members]),
+            tuple(alias for alias, to in aliases.items() if to == group),
         )

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from litellm_erp.deployments import needs
+from litellm_erp.deployments import capabilities_used
 from litellm_erp.errors import ErpError
 from litellm_erp.prompt import from_request
-from litellm_erp.routing import Decision, RoutedGroup
+from litellm_erp.proxy.litellm_request import output_limit
+from litellm_erp.routing import Ask, Decision, RoutedGroup
 from litellm_erp.teams import account_of, goal_json, mixture_json, team_view, within
 from litellm_erp.tenancy import Tenant, grant
 from litellm_erp.wish import read_wish
 
 if TYPE_CHECKING:
-    from litellm_erp.proxy import ErpRouter
+    from litellm_erp.proxy.hooks import ErpRouter
 
 ROUTES = ("/erp/teams", "/erp/teams/{team}", "/erp/explain")
 _ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer"})
@@ -144,14 +145,13 @@ async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
         raise Refused(409, f"group {group.settings.name!r} has no deployment that this team may use")
     messages = asked.get("messages") or [{"role": "user", "content": asked.get("prompt")}]
     terms = {draw: group.terms(granted, draw) for draw in (0.0, 1.0 - 1e-9)}
-    limit = asked.get("max_tokens")
+    ask = Ask(capabilities_used(messages, asked), output_limit({**asked, "messages": messages}))
     decisions = [
         await group.decide(
             from_request(messages, asked),
             members,
             granted,
-            needed=needs(messages, asked),
-            max_output_tokens=float(limit) if isinstance(limit, (int, float)) and limit >= 1 else None,
+            ask,
             draw=draw,
             shown=len(members),
         )

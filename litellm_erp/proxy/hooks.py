@@ -1,0 +1,395 @@
+"""The callback that LiteLLM calls: every hook, and what runs beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from litellm import Router, model_cost
+from litellm.integrations.custom_logger import CustomLogger
+
+from litellm_erp import settings as settings_file
+from litellm_erp.accounting import Accounting
+from litellm_erp.checks import Finding, check_router, router_view
+from litellm_erp.deployments import MemberTable
+from litellm_erp.embedding import Embedder
+from litellm_erp.errors import ErpError
+from litellm_erp.headers import Note, Outcome, response_headers
+from litellm_erp.ledger import Ledger
+from litellm_erp.proxy import litellm_request as request_of
+from litellm_erp.proxy import self_test
+from litellm_erp.proxy.access import Access
+from litellm_erp.proxy.pick import Pick, why
+from litellm_erp.routing import Decision, RoutedGroup
+from litellm_erp.settings import Settings
+from litellm_erp.telemetry import Once, log_decision, log_decisions_to_stderr, logger, logs_decisions, metrics
+from litellm_erp.tenancy import Tenant
+from litellm_erp.terms import Pacer
+
+_CHECK_EVERY_S = 10.0
+_START_S = 60
+_MAX_TEAMS = 10_000
+_GOLDEN = (5**0.5 - 1) / 2
+_once = Once()
+# A router enters its own deployments into LiteLLM's map, free of charge and without capabilities where none are
+# stated. What the map really knows is what it held before there was a router, when a proxy imports its callbacks.
+_MAPPED = frozenset(model_cost)
+
+
+class ErpRouter(CustomLogger):  # type: ignore[misc]
+    """LiteLLM callback that chooses among the deployments of configured routing groups.
+
+    Parameters
+    ----------
+    settings : validated settings; None takes them from ``ERP_SETTINGS`` or the running proxy's config file
+    embedder : replaces the embedder of every bundle
+    router : the one it serves; None takes the proxy's, once there is one
+
+    Raises
+    ------
+    ErpError : bad settings or a bad bundle; a proxy does not start
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, embedder: Embedder | None = None, router: Router | None = None
+    ) -> None:
+        super().__init__()
+        self._router = router
+        self.groups: dict[str, RoutedGroup] = {}
+        self.members = MemberTable(model_info)
+        self._embedder = embedder
+        self._access = Access(self.members, self.router)
+        self._drawn = time.time() % 1.0
+        self.ledger = Ledger()
+        self.accounting = Accounting(self.groups, self.members, self.ledger, request_of.redis_of_process)
+        self.pacer: Pacer = self.accounting.book
+        self._seen: dict[str, Tenant] = {}
+        self._next_check = 0.0
+        self._checking: asyncio.Task[None] | None = None
+        self._tested: Router | None = None
+        self._settings: Settings | None = None
+        self._configure(settings or _settings_of_process())
+        if request_of.proxy_server() is not None:
+            # A proxy imports its callbacks on its event loop, before it has a router.
+            with contextlib.suppress(RuntimeError):
+                self._checking = asyncio.get_running_loop().create_task(self._check_once_started())
+
+    def router(self) -> Router | None:
+        """The router it serves, None before there is one."""
+        return self._router or request_of.router_of_process()
+
+    def _configure(self, settings: Settings | None) -> None:
+        if settings is None:
+            return
+        loaded = {
+            name: RoutedGroup(
+                group, self.members, embedder=self._embedder, reload_s=settings.reload_s, pacer=self.pacer
+            )
+            for name, group in settings.groups.items()
+        }
+        self.groups.update(loaded)
+        self._settings = settings
+        self.accounting.redis = settings.redis
+        if settings.log_decisions:
+            log_decisions_to_stderr()
+        for name, group in self.groups.items():
+            verdict = group.state.bundle.frontier.document["verdict"]
+            logger.log(logging.INFO if verdict["helps"] else logging.WARNING, "group %r: %s", name, verdict["text"])
+
+    async def async_filter_deployments(
+        self,
+        model: str,
+        healthy_deployments: list[Any],
+        messages: list[Any] | None,
+        request_kwargs: dict[str, Any] | None = None,
+        parent_otel_span: Any = None,
+    ) -> list[Any]:
+        """Leave in the deployments of the pool model with the highest expected reward minus λ times cost.
+
+        Parameters
+        ----------
+        model : the group's name; deployments of other groups are returned as they came
+        healthy_deployments : what LiteLLM offers; never changed in place
+
+        Returns
+        -------
+        some of what was offered; none of it only where the key or its team may use none
+
+        An internal error does not reach the client: means and costs decide then, it is counted, and a header names it.
+        """
+        self._check_periodically()
+        group = self.groups.get(model)
+        if group is None or not healthy_deployments or not request_of.is_call(request_kwargs):
+            return healthy_deployments
+        started = time.perf_counter()
+        pick = Pick(group, messages, request_kwargs or {}, healthy_deployments, started)
+        # The one place on the request path that catches broadly: no user's request fails because of routing.
+        try:
+            if (forced := self_test.forced()) is not None:
+                return [d for d in healthy_deployments if self.members.member(d).pool_model == forced]
+            return await self._pick(pick)
+        except Exception as e:
+            return await self._pick_unread(pick, e)
+
+    async def _pick(self, pick: Pick) -> list[Any]:
+        pick.read(self.members)
+        self._remember(pick.tenant)
+        if request_of.is_of_nobody(pick.request):
+            # Whose allow list counts is not known: nobody's may be broken.
+            pick.note.fell_back("no-tenant")
+            return []
+        if not pick.permit(self._access):
+            pick.note.fell_back("no-permitted-model")
+            return []
+        if pick.request.get("_target_order") is not None:
+            if any(deployment["litellm_params"].get("order") is not None for deployment in pick.offered):
+                pick.note.fell_back("order-fallback")
+                return list(pick.offered)
+            # Nobody configured an order, so a client sent this one, and nothing would be left at it.
+            pick.request.pop("_target_order")
+        pick.keep(await request_of.by_tags(self.router(), pick.note.group, pick.offered, pick.request))
+        if pick.granted is not None and pick.granted.problem:
+            _once.warn(f"group {pick.note.group!r}: {pick.granted.problem}; ignored")
+        decision = await pick.decide(self._draw(pick.note))
+        return self._narrow(pick, decision, decision.reason)
+
+    def _narrow(self, pick: Pick, decision: Decision, reason: str) -> list[Any]:
+        """Leave in what a decision says, and write down what follows from it."""
+        left, model = pick.left_in(decision)
+        if pick.bound(decision) is not None:
+            reason = "bound"
+        note, granted = pick.note, pick.known_grant
+        note.decided(decision, granted, model, "retry" if pick.failed else reason)
+        self.accounting.reserve(note.group, note, granted, decision)
+        self._record(pick, decision)
+        return left
+
+    async def _pick_unread(self, pick: Pick, error: Exception) -> list[Any]:
+        """Leave in what goals, means and costs say, the prompt unread: an error must not lift a budget."""
+        name, note = pick.group.settings.name, pick.note
+        _once.warn(f"group {name!r}: decided without the prompt: {type(error).__name__}: {_safe_text(error)}")
+        try:
+            note.group = name
+            decision = await pick.decide_unread(self.members, self._draw(note))
+            return self._narrow(pick, decision, f"fallback:{why(error)}")
+        except Exception as e:
+            note.fell_back("error")
+            metrics.decision(name, "", note.reason, time.perf_counter() - pick.started_s)
+            _once.warn(f"group {name!r}: the cheapest is used: {type(e).__name__}: {_safe_text(e)}")
+            return pick.cheapest(self.members)
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: Any,
+        response: Any,
+        request_headers: dict[str, str] | None = None,
+        litellm_call_info: dict[str, Any] | None = None,
+    ) -> dict[str, str] | None:
+        """Say in headers which pool model really served, and why it was chosen."""
+        note = request_of.metadata_of(data).get(request_of.NOTE_KEY)
+        if not isinstance(note, Note) or note.group not in self.groups:
+            return None
+        level = self.groups[note.group].settings.headers
+        if response is None:
+            # The request failed: whoever was tried last has not served it.
+            return response_headers(note, note.model, "none" if level == "none" else "reason")
+        answer = request_of.Answer.of_response(data, response, litellm_call_info or {})
+        served = self.members.by_id(answer.deployment_id)
+        return response_headers(note, None if served is None else served.pool_model, level, self._outcome(note, answer))
+
+    async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
+        """Refuse a request whose budget is spent and says ``on_exhausted: reject``: HTTP 429, before any routing.
+
+        Here, because whatever a later hook raises LiteLLM retries. The request gets its note here too: a fallback
+        copies the metadata, and what only the copy holds is lost.
+        """
+        if self.groups and isinstance(data, dict):
+            request_of.note_of(request_of.metadata_of(data))
+        refusal = self.accounting.refusal(data)
+        if refusal is not None:
+            raise refusal
+        return data
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any] | None:
+        """Note who is called, and keep the cached answers of different models apart.
+
+        LiteLLM's cache knows a group by its name alone, and would give one model's answer for another's.
+        """
+        note, deployment_id = request_of.called(kwargs)
+        if note is None or note.group not in self.groups:
+            return None
+        # Where LiteLLM translates a route into another, it comes here twice, the second time without a deployment.
+        note.called = deployment_id or note.called
+        member = self.members.by_id(deployment_id)
+        return None if member is None else request_of.with_cache_of(kwargs, member.pool_model)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Compare what was decided with what served, and count what it cost; streams report once, at their end."""
+        try:
+            answer = request_of.Answer.of_event(kwargs)
+            if answer.note is not None and answer.note.group in self.groups:
+                self._compare(answer.note, answer)
+        except Exception as e:
+            _once.warn(f"what served could not be compared with what was decided: {type(e).__name__}")
+        self.accounting.succeeded(kwargs, response_obj)
+
+    async def async_post_call_failure_hook(
+        self, request_data: Any, original_exception: Any, user_api_key_dict: Any, traceback_str: Any = None
+    ) -> None:
+        """Give back what was held for a request that failed after all its tries."""
+        note = request_of.metadata_of(request_data).get(request_of.NOTE_KEY)
+        if isinstance(note, Note):
+            self.accounting.failed(note)
+
+    def _outcome(self, note: Note, answer: request_of.Answer) -> Outcome:
+        ids, aliases = self._access.known(note.group)
+        return note.outcome(answer.group, answer.deployment_id, ids, aliases, cached=answer.cached)
+
+    def _compare(self, note: Note, answer: request_of.Answer) -> None:
+        outcome = self._outcome(note, answer)
+        metrics.served(note.group, outcome)
+        if outcome == "not-followed":
+            _once.warn(
+                f"group {note.group!r}: LiteLLM {request_of.version()} served deployment {answer.deployment_id!r}, "
+                f"which was not left in for model {note.model!r}; the metric erp_served counts how often"
+            )
+
+    def tenants(self) -> list[Tenant]:
+        """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""
+        named = {
+            t.team_id: t for g in self.groups.values() for t in (Tenant(team_id=name) for name in g.settings.teams)
+        }
+        seen = list(self._seen.values())
+        known = {name for tenant in seen for name in (tenant.team_id, tenant.team_alias)}
+        return [tenant for name, tenant in named.items() if name not in known] + seen
+
+    def offer(self, group: str, tenant: Tenant) -> tuple[Sequence[Any], list[Any]]:
+        """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
+        listed = request_of.members_of(self.router(), group)
+        return self._access.permitted(group, listed, [self.members.member(d) for d in listed], tenant)
+
+    def check(self, router: Router) -> list[Finding]:
+        """What in a router keeps the configured groups from being routed as their owner thinks."""
+        if self._settings is None:
+            return []
+        bundles = {name: group.state.bundle for name, group in self.groups.items()}
+        view = router_view(request_of.deployments_of(router), request_of.settings_of(router))
+        return check_router(view, self._settings, bundles, self.members)
+
+    def _remember(self, tenant: Tenant) -> None:
+        """Keep what is known of a team, without its key, for whoever asks for all teams."""
+        account, known = tenant.team_account, self._seen.get(tenant.team_account)
+        if known is not None and known.team_metadata == tenant.team_metadata:
+            return
+        if account and (known is not None or len(self._seen) < _MAX_TEAMS):
+            self._seen[account] = replace(tenant, key_id=None, key_metadata=None, key_models=())
+
+    def _draw(self, note: Note) -> float:
+        """The request's number in [0, 1): drawn at its first pick, evenly spread over requests."""
+        if note.draw is None:
+            # Multiples of the golden ratio keep any share to within a request or two of itself; a client cannot
+            # choose its number, as it could if it came from the prompt or from LiteLLM's call id.
+            self._drawn = (self._drawn + _GOLDEN) % 1.0
+            note.draw = self._drawn
+        return note.draw
+
+    def _record(self, pick: Pick, decision: Decision) -> None:
+        seconds, note = time.perf_counter() - pick.started_s, pick.note
+        metrics.decision(note.group, note.model, note.reason, seconds)
+        if not logs_decisions():
+            return
+        log_decision(
+            {
+                "group": note.group,
+                "team": pick.tenant.label,
+                "policy": {decision.terms.claim.policy.goal: decision.terms.claim.policy.value},
+                "policy_of": decision.terms.claim.source,
+                "lambda": decision.lambda_,
+                "bundle": decision.bundle_id,
+                "model": note.model,
+                "reason": note.reason,
+                "candidates": len(decision.models),
+                "expected_reward": decision.expected_reward.get(note.model),
+                "expected_cost_usd": decision.expected_cost.get(note.model),
+                "ms": round(seconds * 1e3, 3),
+            }
+        )
+
+    def _check_periodically(self) -> None:
+        """Every few seconds, beside the requests: pick up settings that appear late, warn of what is amiss."""
+        now = time.monotonic()
+        if now < self._next_check:
+            return
+        self._next_check = now + _CHECK_EVERY_S
+        self.accounting.keep_sharing()
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.get_running_loop().create_task(self._check())
+
+    async def _check_once_started(self) -> None:
+        """Say at start, not at the first request, what is wrong with the router the config has made."""
+        for _ in range(_START_S):
+            if self.router() is not None:
+                break
+            await asyncio.sleep(1)
+        self.accounting.keep_sharing()
+        await self._check()
+
+    async def _check(self) -> None:
+        router = self.router()
+        try:
+            await asyncio.to_thread(self._check_settings, router)
+            if router is not None and self.groups:
+                request_of.place_callback(self)
+                await self._test(router)
+        except Exception as e:
+            _once.warn(f"settings or router could not be checked: {type(e).__name__}: {e}")
+
+    def _check_settings(self, router: Router | None) -> None:
+        if self._settings is None:
+            self._configure(_settings_of_process())
+        if router is not None:
+            for finding in self.check(router):
+                _once.warn(finding.text)
+
+    async def _test(self, router: Router) -> None:
+        """Once per router: does LiteLLM pick what is left in?"""
+        if router is self._tested:
+            return
+        for name in self.groups:
+            found = await self_test.run(router, name, request_of.members_of(router, name), self.members)
+            if found.conclusive:
+                self._tested = router
+                metrics.self_test(name, found.followed)
+            found.log(name)
+
+
+def model_info(model: str) -> Mapping[str, Any] | None:
+    """LiteLLM's model map: prices and capabilities of a provider's model, None where it does not know it."""
+    info = request_of.mapped(model)
+    return info if info is not None and info["key"] in _MAPPED else None
+
+
+def _safe_text(error: Exception) -> str:
+    # Only our own messages are known to hold nothing of a prompt.
+    return str(error) if isinstance(error, ErpError) else "see the metric erp_decisions"
+
+
+def _settings_of_process() -> Settings | None:
+    """Settings from ``ERP_SETTINGS`` or from the config file that this process's proxy was started with."""
+    path = os.environ.get(settings_file.SETTINGS_ENV) or request_of.config_path_of_process()
+    if path is None:
+        if request_of.proxy_server() is not None:
+            _once.warn(f"no config file on disk and no {settings_file.SETTINGS_ENV}: nothing is routed yet")
+        return None
+    found = settings_file.load(Path(path).resolve())
+    if found is None:
+        _once.warn(f"{path} has no erp_settings: nothing is routed")
+    return found

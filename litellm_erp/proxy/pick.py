@@ -1,0 +1,167 @@
+"""One pick: which deployments of a routed group are left in for a request, and what its note remembers of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from litellm_erp.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
+from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
+from litellm_erp.headers import Note
+from litellm_erp.prompt import PromptText, from_request, whole_text
+from litellm_erp.proxy import litellm_request as request_of
+from litellm_erp.proxy.access import Access
+from litellm_erp.routing import Ask, Decision, RoutedGroup
+from litellm_erp.tenancy import Grant, Tenant, grant
+from litellm_erp.wish import read_wish
+
+_COUNT_TIMEOUT_S = 2.0
+# A count takes a tenth of a second per million characters; beyond this, the estimate has to do.
+_MOST_COUNTED_CHARS = 4_000_000
+_CHARS_PER_TOKEN = 4.0
+# No tokenizer of a vendor makes more tokens of plain ASCII than this, nor of other text than it has bytes.
+_TOKENS_PER_CHAR, _TOKENS_PER_ODD_CHAR = 1.0, 4.0
+_TOKENS_PER_MESSAGE = 8.0
+
+
+@dataclass(slots=True)
+class Pick:
+    """One pick of a request.
+
+    Attributes
+    ----------
+    offered, members : the deployments that may be left in, and what they are
+    failed : ids of the deployments that failed in this request before
+    granted : whose goals decide; None until they were read
+    bound_to : id of the one deployment that can serve the request; None where any can
+    ask : what the request asks for beside its text, as far as it was read
+    """
+
+    group: RoutedGroup
+    messages: Any
+    request: dict[str, Any]
+    offered: Sequence[Deployment]
+    started_s: float
+    note: Note = field(default_factory=Note)
+    members: list[Member] = field(default_factory=list)
+    failed: frozenset[str] = frozenset()
+    tenant: Tenant = field(default_factory=Tenant)
+    granted: Grant | None = None
+    bound_to: str | None = None
+    ask: Ask = field(default_factory=Ask)
+
+    @property
+    def known_grant(self) -> Grant:
+        """Whose goals decide."""
+        if self.granted is None:
+            raise RuntimeError("a pick is decided before it is read")
+        return self.granted
+
+    def read(self, members: MemberTable) -> None:
+        """Find the request's note, its tenant and what the deployments on offer are."""
+        metadata = request_of.metadata_of(self.request)
+        self.note = request_of.note_of(metadata)
+        self.note.group = self.group.settings.name
+        self.failed = self.note.failed(metadata)
+        self.tenant = Tenant.from_metadata(metadata)
+        self.members = [members.member(deployment) for deployment in self.offered]
+        self.granted = grant(self.group.settings, self.tenant, read_wish(metadata))
+        self.bound_to = request_of.bound_deployment(self.request)
+
+    def permit(self, access: Access) -> bool:
+        """Drop what the key or its team may not use; False where nothing is left."""
+        name = self.group.settings.name
+        self.offered, self.members = access.permitted(name, self.offered, self.members, self.tenant)
+        return bool(self.offered)
+
+    def keep(self, left: Sequence[Deployment]) -> None:
+        """Drop the deployments that are not among ``left``."""
+        if len(left) < len(self.offered):
+            kept = [i for i, deployment in enumerate(self.offered) if any(deployment is other for other in left)]
+            if kept:
+                self.offered, self.members = [self.offered[i] for i in kept], [self.members[i] for i in kept]
+
+    async def decide(self, draw: float) -> Decision:
+        """Rank the pool models on offer by the request's prompt.
+
+        Raises
+        ------
+        EmbeddingError : no embedding in time
+        """
+        prompt = from_request(self.messages, self.request)
+        self.ask = Ask(
+            capabilities_used(self.messages, self.request),
+            request_of.output_limit(self.request),
+            self._at_most_tokens(prompt),
+            self._count,
+        )
+        return await self._decide(prompt, draw)
+
+    async def decide_unread(self, members: MemberTable, draw: float) -> Decision:
+        """Rank them by means and costs alone, after something failed; what was read of the request before counts."""
+        self.members = self.members or [members.member(deployment) for deployment in self.offered]
+        self.granted = self.granted or grant(self.group.settings, self.tenant)
+        return await self._decide(None, draw)
+
+    async def _decide(self, prompt: PromptText | None, draw: float) -> Decision:
+        return await self.group.decide(prompt, self.members, self.known_grant, self.ask, draw=draw)
+
+    def left_in(self, decision: Decision) -> tuple[list[Deployment], str]:
+        """The deployments of the best model that can serve, and its name; or the one that the request is bound to."""
+        bound = self.bound(decision)
+        kept = narrowed(self.members, decision.models, self.failed, decision.needs) if bound is None else [bound]
+        self.note.left_in = frozenset([self.members[i].id for i in kept])
+        return [self.offered[i] for i in kept], self.members[kept[0]].pool_model
+
+    def bound(self, decision: Decision) -> int | None:
+        """Position of the deployment that the request is bound to; None where there is none, or it may not be had.
+
+        Whoever writes another deployment into an id gets no dearer model than the goal itself would give.
+        """
+        bound = next((i for i, m in enumerate(self.members) if m.id == self.bound_to), None)
+        if bound is None or self.bound_to in self.failed:
+            return None
+        return bound if self.group.may_choose(self.members[bound].pool_model, decision) else None
+
+    def cheapest(self, members: MemberTable) -> list[Deployment]:
+        """The deployments of the model with the lowest price, where nothing else can be known."""
+        found = [members.member(deployment) for deployment in self.offered]
+        prices = {m.pool_model: price for m in found if (price := m.price or m.map_price) is not None and price.known}
+        if not prices:
+            return list(self.offered)
+        cheapest = min(prices, key=lambda name: (prices[name].output_usd_per_mtok, prices[name].input_usd_per_mtok))
+        return [d for d, member in zip(self.offered, found, strict=True) if member.pool_model == cheapest]
+
+    def _at_most_tokens(self, prompt: PromptText | None) -> float:
+        if prompt is None:
+            return 0.0
+        per_char = _TOKENS_PER_CHAR if prompt.text.isascii() else _TOKENS_PER_ODD_CHAR
+        turns = len(self.messages) if isinstance(self.messages, list) else 1
+        return prompt.n_chars * per_char + turns * _TOKENS_PER_MESSAGE
+
+    async def _count(self) -> float:
+        """Tokens of the request, counted once, in a thread; inf where that takes too long or fails."""
+        if self.note.input_tokens is None:
+            text = whole_text(self.messages, self.request)
+            turns = len(self.messages) if isinstance(self.messages, list) else 1
+            self.note.input_tokens = turns * _TOKENS_PER_MESSAGE / 2 + await _counted(text)
+        return self.note.input_tokens
+
+
+async def _counted(text: str) -> float:
+    if len(text) > _MOST_COUNTED_CHARS:
+        return len(text) / _CHARS_PER_TOKEN
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(request_of.count_tokens, text), _COUNT_TIMEOUT_S)
+    except Exception:
+        return math.inf
+
+
+def why(error: Exception) -> str:
+    """What ``x-erp-reason`` says after ``fallback:``."""
+    if isinstance(error, EmbeddingTimeout):
+        return "embedding-timeout"
+    return "embedding" if isinstance(error, EmbeddingError) else "error"

@@ -1,0 +1,113 @@
+"""Does LiteLLM pick what is left in for it? Asked of the real router at start, without calling any model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from litellm import Router
+
+from litellm_erp.deployments import Deployment, MemberTable
+from litellm_erp.proxy import litellm_request as request_of
+from litellm_erp.telemetry import logger
+
+# By chance alone a router of two models would follow all of them once in a million times.
+_PICKS = 20
+_forced: ContextVar[str | None] = ContextVar("litellm_erp_self_test", default=None)
+
+
+def forced() -> str | None:
+    """The pool model that is to be left in whatever the request says; None outside a self-test."""
+    return _forced.get()
+
+
+@contextmanager
+def _forcing(model: str) -> Iterator[None]:
+    token = _forced.set(model)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What a router did with synthetic picks.
+
+    Attributes
+    ----------
+    picks, right : how many were made, and how many of them gave a deployment of the model that was left in
+    problem : why nothing could be picked; "" where it could
+    """
+
+    picks: int = 0
+    right: int = 0
+    problem: str = ""
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether anything was picked."""
+        return self.picks > 0
+
+    @property
+    def followed(self) -> bool:
+        """Whether every pick was as decided."""
+        return self.conclusive and self.right == self.picks
+
+    def log(self, group: str) -> None:
+        """One line."""
+        if self.followed:
+            logger.info("group %r: LiteLLM %s follows what is decided", group, request_of.version())
+        elif self.conclusive:
+            logger.error("group %r: %s", group, self.text())
+        elif self.problem:
+            logger.warning("group %r: %s", group, self.text())
+
+    def text(self) -> str:
+        """What it means, for whoever operates the proxy."""
+        if self.problem:
+            return f"the self-test could not pick a deployment ({self.problem})"
+        return (
+            f"LiteLLM {request_of.version()} does NOT follow what is decided: {self.picks - self.right} of "
+            f"{self.picks} synthetic picks went elsewhere, so requests are not routed. Use a version of LiteLLM that "
+            "this plugin was tried on (README), or report this one"
+        )
+
+
+async def run(
+    router: Router, group: str, deployments: Sequence[Deployment], members: MemberTable, picks: int = _PICKS
+) -> SelfTest:
+    """Have a router pick for each pool model in turn, the model being the only one left in.
+
+    Parameters
+    ----------
+    deployments : of the group
+
+    Returns
+    -------
+    SelfTest; inconclusive where the group has fewer than two pool models
+    """
+    models = sorted({members.member(deployment).pool_model for deployment in deployments})
+    if len(models) < 2:
+        return SelfTest()
+    right = 0
+    for i in range(picks):
+        model = models[i % len(models)]
+        try:
+            with _forcing(model):
+                picked = await _pick(router, group)
+        except Exception as e:
+            # A deployment that cools down, or a limit that is used up, says nothing of LiteLLM.
+            return SelfTest(problem=type(e).__name__)
+        right += members.member(picked).pool_model == model
+    return SelfTest(picks, right)
+
+
+async def _pick(router: Router, group: str) -> Deployment:
+    picked: Any = await router.async_get_available_deployment(
+        model=group, request_kwargs={"metadata": {}}, messages=[{"role": "user", "content": "."}]
+    )
+    return picked if isinstance(picked, dict) else picked.model_dump()
