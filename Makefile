@@ -17,8 +17,8 @@ demo-live: .venv/.dev  ## real models in a real vLLM, from sampling to a routing
 test: .venv/.dev servers  ## all tests, real proxy, Redis and browser processes included
 	$(BIN)/python -m pytest
 
-test-compat: .venv/.dev  ## the proxy tests at both ends of the supported LiteLLM range
-	PYTHON=$(PYTHON) scripts/test_compat.sh
+test-compat: .venv/.dev  ## the LiteLLM tests on the oldest supported, the pinned and the newest LiteLLM, or on LITELLM="X Y"
+	PYTHON=$(PYTHON) LITELLM="$(LITELLM)" scripts/test_compat.sh
 
 test-vllm: .venv/.dev  ## sampling from a real vLLM, in an environment of its own
 	PYTHON=$(PYTHON) scripts/setup_vllm.sh
@@ -58,4 +58,4 @@ servers:
 	touch .venv/.demo $@
 
 clean:
-	rm -rf .venv .venv-vllm build
+	rm -rf .venv .venv-* build
