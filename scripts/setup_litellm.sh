@@ -46,7 +46,7 @@ in_two_steps() {
 }
 
 if ! pip install "litellm[proxy]==$version" 2>"$venv/pip.log"; then
-    echo "litellm[proxy]==$version does not install, so in two steps. $(grep -m1 '^ERROR' "$venv/pip.log" || true)"
+    echo "litellm[proxy]==$version does not install, so in two steps. $(grep -m1 -E '^ERROR: (No matching|Cannot install)' "$venv/pip.log" || true)"
     in_two_steps
 fi
 pip install "litellm==$version" --editable ".[test]"
