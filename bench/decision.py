@@ -1,7 +1,9 @@
 """Time of a routing decision, beside LiteLLM's rule-based router and the tokenizer library alone.
 
-Everything is measured in turn, a new order on every prompt, so that a busy machine slows all of it; every prompt
-is seen once, by one column, so that nothing can remember it.
+Everything is measured in turn, a new order on every prompt, in CPU time of its thread, so that a busy machine slows all
+of it and what others run meanwhile is not counted; every prompt is seen once, by one column, so that nothing can
+remember it. *Cold* is after other work that empties the caches, as a proxy's own does between two decisions; *warm* is
+right after other prompts.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ import numpy as np
 from litellm.proxy._types import UserAPIKeyAuth
 from litellm.router_strategy.complexity_router.complexity_router import ComplexityRouter
 
-from bench.machine import heading, milliseconds
+from bench.machine import Stranger, heading, milliseconds
 from bench.prompts import prompts
 from bench.synthetic import write_bundle
 from litellm_erp import settings
@@ -33,7 +35,8 @@ from litellm_erp.tenancy import Claim, Grant
 WORDS = (20, 200, 2000)
 POOLS = (5, 50, 500)
 GROUP = "erp-auto"
-WARM_UP = 20
+# Rounds that are cold, or warm, before it is the other's turn; those at a block's begin are not counted.
+BLOCK, SETTLE = 20, 5
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,19 @@ def main(quick: bool = False) -> None:
 async def _measure(folder: Path, rounds: int) -> None:
     print(
         heading(
-            "Time of a decision, ms: median (p99)",
+            "CPU time of a decision, ms: cold median (p99) / warm median",
             "tokenizer: the tokenizers library on the text that is embedded (cut to 4,096 bytes), nothing else.",
             "rule-based: LiteLLM's complexity_router.classify on the whole prompt.",
             "decision: prompt -> text -> embedding -> predictions -> ranking of the pool models.",
             "hook: async_filter_deployments: the decision, and reading metadata, copying deployments, metrics.",
-            "limit: 1.5 x tokenizer + 0.05 ms for 5 and 50 models, 1 ms for 500.",
-            f"{rounds} rounds of the four in turn; prompts are joined from real ones, all different, each seen once.",
+            "cold: each after a pass that writes 48 MB and some Python of no concern to it; warm: one after another.",
+            f"{rounds} rounds of the four in turn, cold and warm by blocks of {BLOCK}.",
+            "Prompts are joined from real ones, all different, each seen once.",
         )
     )
     names = ("tokenizer", "rule-based", "decision", "hook")
-    titles = "".join(f"{name:>16}" for name in names)
-    print(f"words  models{titles}   rule-based/decision  decision/limit")
+    titles = "".join(f"{name:>24}" for name in names)
+    print(f"words  models{titles}   rule-based/decision, cold")
     embedder, tokenizer = StaticEmbedder(), _tokenizer()
     routers = {pool: _router(pool) for pool in POOLS}
     rules = _rule_based(routers[POOLS[0]])
@@ -73,30 +77,40 @@ async def _measure(folder: Path, rounds: int) -> None:
         for pool, plugin in plugins.items():
             offered = routers[pool].model_list
             columns = (tokenizer, rules, _decision(plugin, offered), _hook(plugin, offered))
-            texts = prompts(n_words, rounds * len(columns), seed=pool)
-            _print_row(n_words, pool, await _interleaved(columns, texts))
+            texts = prompts(n_words, 2 * rounds * len(columns), seed=pool)
+            _print_row(n_words, pool, *await _interleaved(columns, texts))
 
 
-def _print_row(n_words: int, pool: int, seconds: Sequence[Sequence[float]]) -> None:
-    tokenizer, rules, decision, _ = (milliseconds(column) for column in seconds)
-    limit = 1.0 if pool == max(POOLS) else 1.5 * tokenizer + 0.05
-    cells = "".join(f"{f'{milliseconds(s):.3f} ({milliseconds(s, 99):.2f})':>16}" for s in seconds)
-    print(f"{n_words:5}  {pool:6}{cells}   {rules / decision:19.1f}  {decision / limit:14.2f}", flush=True)
+Seconds = list[list[float]]
 
 
-async def _interleaved(columns: Sequence[Column], texts: list[str]) -> list[list[float]]:
-    seconds: list[list[float]] = [[] for _ in columns]
-    rng = np.random.default_rng(0)
+def _print_row(n_words: int, pool: int, cold: Seconds, warm: Seconds) -> None:
+    cells = [
+        f"{milliseconds(c):.3f} ({milliseconds(c, 99):.2f}) / {milliseconds(w):.3f}"
+        for c, w in zip(cold, warm, strict=True)
+    ]
+    ratio = milliseconds(cold[1]) / milliseconds(cold[2])
+    print(f"{n_words:5}  {pool:6}{''.join(f'{cell:>24}' for cell in cells)}   {ratio:25.1f}", flush=True)
+
+
+async def _interleaved(columns: Sequence[Column], texts: list[str]) -> tuple[Seconds, Seconds]:
+    """Seconds of each column, cold and warm."""
+    cold: Seconds = [[] for _ in columns]
+    warm: Seconds = [[] for _ in columns]
+    rng, stranger, rest = np.random.default_rng(0), Stranger(), iter(texts)
     gc.collect()
     for i in range(len(texts) // len(columns)):
+        is_cold, counts = i // BLOCK % 2 == 0, i % BLOCK >= SETTLE
         # Who runs after the regular expressions finds cold caches, so it must not always be the same.
-        for j, k in enumerate(rng.permutation(len(columns))):
-            given = columns[k].prepare(texts[i * len(columns) + j])
-            began = time.perf_counter()
+        for k in rng.permutation(len(columns)):
+            given = columns[k].prepare(next(rest))
+            if is_cold:
+                stranger.work()
+            began = time.thread_time()
             await columns[k].run(given)
-            if i >= WARM_UP:
-                seconds[k].append(time.perf_counter() - began)
-    return seconds
+            if counts:
+                (cold if is_cold else warm)[k].append(time.thread_time() - began)
+    return cold, warm
 
 
 def _messages(text: str) -> list[dict[str, str]]:
