@@ -118,16 +118,17 @@ class StaticEmbedder:
         data = text.encode("utf-8", "replace")
         ids = self._wordpiece.ids_of_bytes(data)
         out = np.zeros(self.spec.dimension, dtype=np.float32)
-        if not ids:
+        if not ids.size:
             return out, 0
-        words = self._vectors.take(ids, axis=0).sum(axis=0)
-        norm = math.sqrt(words @ words)
+        # The plainest call that does each step: what a wrapper of numpy's adds is fetched from memory every time.
+        words = np.add.reduce(self._vectors.take(ids, axis=0))
+        norm = math.sqrt(words.dot(words))
         out[self._n_words :] = shape.shape_of(data, self._share_weight, self._length_weight)
         if norm > 0.0:
             np.multiply(words, self._word_length / norm, out=out[: self._n_words])
         else:
             out /= np.linalg.norm(out)
-        return out, len(ids)
+        return out, ids.size
 
     def embed(self, texts: Sequence[str]) -> Array:
         """Embed texts.
