@@ -27,6 +27,8 @@ _HALF = (MAX_BYTES - 1) // 2
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _TOOL_ROLES = frozenset({"tool", "function"})
+# What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
+_MAPPING, _SEQUENCE = (dict, Mapping), (list, Sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def from_request(messages: object = None, request_kwargs: Mapping[str, Any] | No
 
     Source: ours; the rule of `from_messages`.
     """
-    kwargs = request_kwargs if isinstance(request_kwargs, Mapping) else {}
+    kwargs = request_kwargs if isinstance(request_kwargs, _MAPPING) else {}
     prompt = _turns(messages, kwargs).prompt_text(extra_chars=len(_json(kwargs.get("tools"))))
     return prompt if prompt.text else None
 
@@ -127,7 +129,7 @@ def whole_text(messages: object = None, request_kwargs: Mapping[str, Any] | None
     ----------
     messages, request_kwargs : as for `from_request`
     """
-    kwargs = request_kwargs if isinstance(request_kwargs, Mapping) else {}
+    kwargs = request_kwargs if isinstance(request_kwargs, _MAPPING) else {}
     turns = _turns(messages, kwargs)
     return "\n".join((*turns.user, *turns.tool, *turns.assistant, *turns.system, _json(kwargs.get("tools"))))
 
@@ -194,7 +196,7 @@ class _Turns:
                 to.append(text)
 
     def add_messages(self, messages: object) -> None:
-        if isinstance(messages, Sequence) and not isinstance(messages, str | bytes):
+        if isinstance(messages, _SEQUENCE) and not isinstance(messages, (str, bytes)):
             for message in messages:
                 self.add_message(message)
 
@@ -238,20 +240,23 @@ class _Turns:
 
 def _get(item: object, key: str) -> object:
     # Programs that use the Router directly append LiteLLM's own message objects to their lists.
-    return item.get(key) if isinstance(item, Mapping) else getattr(item, key, None)
+    return item.get(key) if isinstance(item, _MAPPING) else getattr(item, key, None)
 
 
 def _texts(content: object) -> Iterable[str]:
     if isinstance(content, str):
-        yield content
-    elif isinstance(content, list):
-        for part in content:
-            if isinstance(part, str):
-                yield part
-            elif isinstance(part_type := _get(part, "type"), str) and part_type in _TEXT_PARTS:
-                text = _get(part, "text")
-                if isinstance(text, str):
-                    yield text
+        return (content,)
+    return _texts_of_parts(content) if isinstance(content, list) else ()
+
+
+def _texts_of_parts(parts: list[Any]) -> Iterable[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part_type := _get(part, "type"), str) and part_type in _TEXT_PARTS:
+            text = _get(part, "text")
+            if isinstance(text, str):
+                yield text
 
 
 def _parts(content: object) -> Iterable[str]:
