@@ -7,6 +7,7 @@ giving some requests the one λ and the others the other: the *upper concave env
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,12 +169,18 @@ class Frontier:
 
     def shrinkage(self, lambda_: float) -> float:
         """Shrinkage at any λ: the smaller of the two neighbouring grid points', so never bolder than either."""
-        right = int(np.searchsorted(self.lambda_L, lambda_))
-        if right == len(self.lambda_L):
-            return float(self.shrinkage_L[-1])
-        if self.lambda_L[right] == lambda_:
-            return float(self.shrinkage_L[right])
-        return float(min(self.shrinkage_L[right - 1], self.shrinkage_L[right]))
+        # Asked for on every request, where plain numbers cost less than numpy's calls.
+        lambdas, shrinkages = self._steps
+        right = bisect_left(lambdas, lambda_)
+        if right == len(lambdas):
+            return shrinkages[-1]
+        if lambdas[right] == lambda_:
+            return shrinkages[right]
+        return min(shrinkages[right - 1], shrinkages[right])
+
+    @cached_property
+    def _steps(self) -> tuple[list[float], list[float]]:
+        return self.lambda_L.tolist(), self.shrinkage_L.tolist()
 
     @cached_property
     def envelope(self) -> np.ndarray:

@@ -17,9 +17,10 @@ constant per model, so the ranking is that of the best single model at this λ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -49,6 +50,21 @@ class Ranking:
     expected_reward: np.ndarray
     n_ranked: np.ndarray
     leaned: np.ndarray
+
+
+class RankedOne(NamedTuple):
+    """The models of one prompt, best first.
+
+    Attributes
+    ----------
+    order : indices of models, without those that ``unknown="exclude"`` leaves out
+    expected_reward : after safety, in model order
+    leaned : as in :class:`Ranking`
+    """
+
+    order: list[int]
+    expected_reward: list[float]
+    leaned: bool
 
 
 def name_order(names: Sequence[str]) -> np.ndarray:
@@ -118,6 +134,64 @@ def rank(
     if any_no_probe and unknown == "exclude":
         n_ranked = n_ranked - no_probe.sum(axis=-1)
     return Ranking(order, utility, leant, n_ranked, _leaned(raw - price, order, mean_reward_M, trust))
+
+
+def rank_one(
+    expected_reward: Sequence[float],
+    cost: Sequence[float],
+    lambda_: float,
+    *,
+    tie_order: Sequence[int],
+    mean_reward: Sequence[float] | None = None,
+    trust: float = 1.0,
+    cost_scale: float = REQUESTS_PER_LAMBDA_UNIT,
+    tier: Sequence[int] | None = None,
+    unknown: UnknownPlace = "last",
+) -> RankedOne:
+    """Rank a handful of models for one prompt; parameters as of :func:`rank`, as plain numbers.
+
+    Source: as :func:`rank`, to the bit. A request's few models take numpy twenty calls, each fetched from memory anew
+    where LiteLLM has emptied the caches, and Python one sort.
+    """
+    price_of_one = lambda_ * cost_scale
+    means = expected_reward if mean_reward is None else mean_reward
+    first_tier = -1 if unknown == "first" else 1
+    span = 1 + max(tier) - min(tier) if tier and unknown == "exclude" else int(unknown == "exclude")
+    leant: list[float] = []
+    keys = []
+    best_raw = math.nan
+    for i, (raw, usd, mean) in enumerate(zip(expected_reward, cost, means, strict=True)):
+        reward = raw if mean_reward is None else mean + trust * (raw - mean)
+        no_cost = usd != usd
+        price = price_of_one * (0.0 if no_cost else usd)
+        utility, raw_utility = reward - price, raw - price
+        leant.append(reward)
+        if not raw_utility <= best_raw and raw_utility == raw_utility:
+            best_raw = raw_utility
+        place = 3 * tier[i] if tier else 0
+        if raw != raw:
+            place += first_tier * (1 + 3 * span)
+        # A NaN compares with nothing; a sort by (is it one, else its number) puts it last.
+        no_utility = utility != utility
+        keys.append(
+            (
+                place,
+                no_cost and lambda_ > 0,
+                no_utility,
+                0.0 if no_utility else -utility,
+                no_cost,
+                0.0 if no_cost else usd,
+                tie_order[i],
+                i,
+                raw_utility,
+            )
+        )
+    keys.sort()
+    order = [key[7] for key in keys]
+    leaned = mean_reward is not None and (trust == 0 or keys[0][8] < best_raw)
+    if unknown == "exclude":
+        order = [i for i in order if expected_reward[i] == expected_reward[i]]
+    return RankedOne(order, leant, leaned)
 
 
 def first_choices(

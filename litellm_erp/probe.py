@@ -48,7 +48,7 @@ class Probes:
                 f"an embedding has {embeddings.shape[-1]} dimensions; the probes were fitted on {dimension}. "
                 "Use the embedder that the bundle's manifest names."
             )
-        return embeddings @ self.weights_DM + self.intercept_M
+        return _times(embeddings, self.weights_DM) + self.intercept_M
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,10 @@ class Uncertainty:
 
         Source: the hat value of ridge regression (Hoerl and Kennard, 1970), with a penalty.
         """
-        whitened = (embeddings - self.mean_D) @ self.whiten_DR
-        return self.base + np.square(whitened).sum(axis=-1)
+        whitened = _times(embeddings - self.mean_D, self.whiten_DR)
+        # One prompt's squares are added by the same library that multiplied; two calls less to fetch from memory.
+        squares = whitened.dot(whitened) if whitened.ndim == 1 else np.square(whitened).sum(axis=-1)
+        return self.base + squares
 
     def std_error(self, leverage: np.ndarray) -> np.ndarray:
         """Standard error of a predicted reward against the observed mean of the samples it was fitted on.
@@ -110,3 +112,9 @@ class Uncertainty:
         """
         beyond = np.maximum(leverage / self.usual, 1.0)
         return beyond**-self.distrust
+
+
+def _times(embeddings: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    # For one vector both end in the same call of BLAS; ``dot`` goes there straight, which shows where caches are cold.
+    product: np.ndarray = embeddings.dot(matrix) if embeddings.ndim == 1 else embeddings @ matrix
+    return product

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from litellm_erp.decision import first_choices, lean, name_order, rank
+from litellm_erp.decision import UNKNOWN_PLACES, first_choices, lean, name_order, rank, rank_one
 
 NAMES = ("big", "mid", "small")
 TIES = name_order(NAMES)
@@ -138,3 +138,47 @@ def test_first_choices_are_the_heads_of_the_rankings(reward, cost, lambda_, trus
     for row, given_trust in zip(found, trusts, strict=True):
         ranked = rank(reward, cost, lambda_, trust=given_trust, **options)
         np.testing.assert_array_equal(row, ranked.order[:, 0])
+
+
+odd = st.one_of(
+    st.sampled_from([0.0, -0.0, 0.5, 1.0, 2.0, np.nan, np.inf, -np.inf]),
+    st.floats(-100, 100),
+    st.floats(allow_nan=True),
+)
+odd_costs = st.one_of(st.sampled_from([0.0, -0.0, 1e-3, 1.0, np.nan]), st.floats(0, 1e300))
+
+
+@st.composite
+def few_models(draw):
+    n = draw(st.integers(1, 7))
+    some = {"mean_reward": draw(st.none() | st.lists(odd, min_size=n, max_size=n))}
+    some["tier"] = draw(st.none() | st.lists(st.integers(-2, 4), min_size=n, max_size=n))
+    some["trust"] = draw(st.sampled_from([0.0, 1.0, float(np.float32(0.8))]) | st.floats(0, 1))
+    some["unknown"] = draw(st.sampled_from(UNKNOWN_PLACES))
+    some["cost_scale"] = draw(st.sampled_from([1.0, 1000.0]))
+    some["tie_order"] = draw(st.permutations(range(n)) | st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    lambda_ = draw(st.sampled_from([0.0, 1e-3, 1.0, 1e12]) | lambdas)
+    rewards, costs = (draw(st.lists(numbers, min_size=n, max_size=n)) for numbers in (odd, odd_costs))
+    return rewards, costs, lambda_, some
+
+
+@given(few_models())
+@settings(max_examples=1500)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy tells of inf - inf, Python does not
+def test_one_prompt_in_plain_numbers_is_ranked_as_in_arrays_to_the_bit(given_models):
+    reward, cost, lambda_, some = given_models
+    mean, tier = some.pop("mean_reward"), some.pop("tier")
+    ties = some.pop("tie_order")
+    one = rank_one(reward, cost, lambda_, tie_order=ties, mean_reward=mean, tier=tier, **some)
+    many = rank(
+        np.array(reward),
+        np.array(cost),
+        lambda_,
+        tie_order_M=np.array(ties),
+        mean_reward_M=None if mean is None else np.array(mean),
+        tier=None if tier is None else np.array(tier),
+        **some,
+    )
+    assert one.order == many.order[: int(many.n_ranked)].tolist()
+    np.testing.assert_array_equal(one.expected_reward, many.expected_reward)
+    assert one.leaned == bool(many.leaned)
