@@ -27,7 +27,7 @@ from litellm_erp.embedding import CachedEmbedder, Embedder, check, embedder_from
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout, ErpError
 from litellm_erp.prompt import PromptText
-from litellm_erp.scoring import Scores, rank_among, score
+from litellm_erp.scoring import Candidates
 from litellm_erp.settings import GroupSettings
 from litellm_erp.telemetry import Once, logger, metrics
 from litellm_erp.tenancy import Grant
@@ -51,13 +51,14 @@ class Offer:
     Attributes
     ----------
     names : pool models: those with a probe, then the others, by name
-    columns : shape (C,), int; those with a probe, as columns of the bundle
+    known : how many of them have a probe
+    candidates : the same, in the same order, ready to be ranked
     narrowest, shortest : the least ``max_input_tokens`` and ``max_output_tokens`` of all deployments
     """
 
     names: tuple[str, ...]
-    columns: np.ndarray
-    prices: PriceTable
+    known: int
+    candidates: Candidates
     narrowest: float
     shortest: float
 
@@ -233,30 +234,32 @@ class RoutedGroup:
         state = self.state
         agreed = self.terms(grant, draw, state)
         offer = self._offer(state, members)
-        names, columns = offer.names, offer.columns
+        names = offer.names
         needs = await ask.needs(offer)
-        scores = await self._scores(state, prompt, offer.prices, ask.max_output_tokens)
-        ranking = rank_among(
-            state.bundle,
-            scores,
+        vector, input_tokens = (None, 0.0) if prompt is None else await self._read(state.embedder, prompt)
+        ranked = offer.candidates.rank(
+            vector,
+            input_tokens,
             agreed.lambda_,
-            columns,
-            len(names) - len(columns),
+            max_output_tokens=ask.max_output_tokens,
             safety=self.settings.safety or prompt is None,
             tier=_tiers(names, members, needs) if needs.is_demanding else None,
             unknown=self.settings.unknown,
         )
-        order = ranking.order[: int(ranking.n_ranked)].tolist()
-        told = [(names[i], i) for i in order[:shown] if i < len(columns)]
-        costs = {name: float(scores.cost[columns[i]]) for name, i in told}
+        rewards, costs = {}, {}
+        for i in ranked.order[:shown]:
+            if i < offer.known:
+                rewards[names[i]] = float(ranked.expected_reward[i])
+                if not math.isnan(cost := float(ranked.cost[i])):
+                    costs[names[i]] = cost
         return Decision(
-            models=tuple([names[i] for i in order]) or names,
-            expected_reward={name: float(ranking.expected_reward[i]) for name, i in told},
-            expected_cost={name: cost for name, cost in costs.items() if not math.isnan(cost)},
+            models=tuple([names[i] for i in ranked.order]) or names,
+            expected_reward=rewards,
+            expected_cost=costs,
             terms=agreed,
-            reason=_reason(agreed, leaned=prompt is None or bool(ranking.leaned)),
+            reason=_reason(agreed, leaned=prompt is None or ranked.leaned),
             bundle_id=state.bundle.id,
-            best_single_cost=_best_single_cost(state, scores),
+            best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
         )
 
@@ -275,19 +278,10 @@ class RoutedGroup:
         state = state or self.state
         return terms(self.settings.name, grant, state.bundle.frontier, draw, state.mixture_of, self.pacer)
 
-    async def _scores(
-        self, state: State, prompt: PromptText | None, prices: PriceTable, max_output_tokens: float | None
-    ) -> Scores:
-        if prompt is None:
-            n_models, unit = len(state.bundle.models), state.bundle.manifest.expected_output_tokens
-            return Scores(
-                state.bundle.mean_reward_M,
-                np.broadcast_to(prices.expected_cost(0.0, min(unit, max_output_tokens or unit)), (n_models,)),
-                np.float64(0.0),
-            )
-        vector, n_tokens = await self._embed(state.embedder, prompt.text)
-        input_tokens = n_tokens * (prompt.n_chars / max(1, len(prompt.text)))
-        return score(state.bundle, vector, input_tokens, prices=prices, max_output_tokens=max_output_tokens)
+    async def _read(self, embedder: Embedder, prompt: PromptText) -> tuple[np.ndarray, float]:
+        """Embedding of what was kept of a prompt, and tokens of the whole of it."""
+        vector, n_tokens = await self._embed(embedder, prompt.text)
+        return vector, n_tokens * (prompt.n_chars / max(1, len(prompt.text)))
 
     async def _embed(self, embedder: Embedder, text: str) -> tuple[np.ndarray, float]:
         if isinstance(embedder, StaticEmbedder):
@@ -315,13 +309,13 @@ class RoutedGroup:
             names = dict.fromkeys(member.pool_model for member in members)
             known = [name for name in names if name in state.column]
             unknown = sorted(name for name in names if name not in state.column)
-            columns = np.array([state.column[name] for name in known], dtype=np.intp)
+            columns = [state.column[name] for name in known]
             if len(state.offers) >= _MAX_OFFERS:
                 state.offers.clear()
             offer = state.offers[key] = Offer(
                 (*known, *unknown),
-                columns,
-                prices,
+                len(known),
+                Candidates(state.bundle, columns, len(unknown), prices),
                 min(member.max_input_tokens for member in members),
                 min(member.max_output_tokens for member in members),
             )
@@ -413,12 +407,6 @@ def _reason(agreed: Terms, *, leaned: bool) -> str:
     return "safe-default" if leaned else "routed"
 
 
-def _best_single_cost(state: State, scores: Scores) -> float | None:
-    column = state.column.get(state.bundle.frontier.document["verdict"].get("best_single"))
-    cost = None if column is None else float(scores.cost[column])
-    return None if cost is None or math.isnan(cost) else cost
-
-
 def _overrides(bundle: Bundle, by_model: Mapping[str, Sequence[Member]]) -> dict[str, Price]:
     """Prices that replace the bundle's: a deployment's own, or LiteLLM's map where the bundle has none."""
     if bundle.manifest.cost_kind != "usd":
@@ -435,17 +423,17 @@ def _overrides(bundle: Bundle, by_model: Mapping[str, Sequence[Member]]) -> dict
     return found
 
 
-def _tiers(names: Sequence[str], members: Sequence[Member], needs: Needs) -> np.ndarray:
+def _tiers(names: Sequence[str], members: Sequence[Member], needs: Needs) -> list[int]:
     best: dict[str, int] = {}
     for member in members:
         found = needs.tier(member)
         best[member.pool_model] = min(found, best.get(member.pool_model, found))
-    return np.array([best[name] for name in names])
+    return [best[name] for name in names]
 
 
 def _finite(vector: np.ndarray, dimension: int) -> np.ndarray:
     # A product with itself is finite where every number is, and takes a third of the time of looking at each.
-    if vector.shape != (dimension,) or not math.isfinite(vector @ vector):
+    if vector.shape != (dimension,) or not math.isfinite(vector.dot(vector)):
         raise EmbeddingError(f"an embedding has shape {vector.shape} or is not finite; expected ({dimension},)")
     return vector
 
