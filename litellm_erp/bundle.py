@@ -2,7 +2,8 @@
 
 Invariants
 ----------
-* A bundle that loads is whole: schema, hashes, shapes, dtypes and finiteness were all checked.
+* A bundle that loads is whole and can decide: hashes, shapes, dtypes, ranges and every field that serving reads were
+  checked. Whatever its files are, loading ends in a `BundleError`, in bounded memory.
 * A bundle on disk is never half written: it is made in a temporary sibling folder, synced, and renamed.
 * No pickle, no code, no network.
 """
@@ -16,7 +17,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +27,19 @@ import numpy as np
 from safetensors.numpy import save as render_safetensors
 
 from litellm_erp.budget import Frontier
-from litellm_erp.bundle_files import checked, read_file, read_tensors
+from litellm_erp.bundle_files import checked, read_file, read_json, read_tensors
 from litellm_erp.cost import Price, PriceTable
 from litellm_erp.decision import name_order
 from litellm_erp.errors import BundleError, BundleNotFound
+from litellm_erp.frontier_file import parse_frontier
 from litellm_erp.manifest import FileRecord, Manifest
 from litellm_erp.policy_files import load_predictor
 from litellm_erp.predictors import Predictor
 from litellm_erp.probe import Probes, Uncertainty
+from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
+
+# 1/n is the least there is, n the number of training prompts.
+_LEAST_LEVERAGE = 1e-12
 
 MANIFEST = "manifest.json"
 # Of Linux: renameat2(2).
@@ -107,20 +113,28 @@ def load(path: Path | str) -> Bundle:
     BundleError : anything else that is not as it must be; names the file
     """
     root = Path(path)
-    manifest_file = root / MANIFEST
+    return _load(root, _read_manifest(root))
+
+
+def _read_manifest(root: Path) -> bytes:
     try:
-        content = manifest_file.read_bytes()
+        return read_whole(root / MANIFEST, MAX_JSON_BYTES, inside=root)
     except FileNotFoundError:
         what = f"has no {MANIFEST}" if root.is_dir() else "does not exist"
         raise BundleNotFound(f"bundle {root} {what}; expected a folder made by `erp-train fit`") from None
     except OSError as e:
-        raise BundleError(f"{manifest_file}: cannot be read ({e})") from e
+        raise BundleError(f"{root / MANIFEST}: cannot be read ({e.strerror})") from e
+
+
+def _load(root: Path, content: bytes) -> Bundle:
+    where = str(root / MANIFEST)
     try:
-        document = json.loads(content)
+        document = parse_json(content)
     except ValueError as e:
-        raise BundleError(f"{manifest_file}: not JSON ({e}). Copy or fit the bundle again") from e
-    manifest = Manifest.from_json(document, where=str(manifest_file))
+        raise BundleError(f"{where}: not JSON ({e}). Copy or fit the bundle again") from e
+    manifest = Manifest.from_json(document, where=where)
     probes, output_tokens = _load_probes(root, manifest)
+    names = [model.name for model in manifest.models]
     return Bundle(
         path=root,
         id=hashlib.sha256(content).hexdigest()[:12],
@@ -129,9 +143,9 @@ def load(path: Path | str) -> Bundle:
         predictor=load_predictor(root, manifest, probes),
         output_tokens=output_tokens,
         uncertainty=_load_uncertainty(root, manifest),
-        frontier=_load_frontier(root, manifest),
+        frontier=parse_frontier(read_json(root, manifest.frontier), names, str(root / manifest.frontier.file)),
         mean_reward_M=np.array([model.mean_reward for model in manifest.models]),
-        tie_order_M=name_order([model.name for model in manifest.models]),
+        tie_order_M=name_order(names),
     )
 
 
@@ -220,29 +234,35 @@ def _replace(temporary: Path, target: Path) -> None:
 
 def _load_probes(root: Path, manifest: Manifest) -> tuple[Probes, Probes]:
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
-    weights = np.zeros((dimension, n_models), dtype=np.float32)
-    tokens = np.zeros((dimension, n_models), dtype=np.float32)
+    weights: list[np.ndarray] = []
+    tokens: list[np.ndarray] = []
     intercepts = np.zeros(n_models, dtype=np.float32)
     token_intercepts = np.full(n_models, manifest.expected_output_tokens, dtype=np.float32)
+    none = np.zeros(dimension, dtype=np.float32)
     for m, model in enumerate(manifest.models):
         where = root / model.probe.file
-        tensors = read_tensors(root, model.probe)
-        weights[:, m] = checked(tensors, "weights", (dimension,), where)
+        tensors = read_tensors(root, model.probe, 2 * (dimension + 1))
+        weights.append(checked(tensors, "weights", (dimension,), where))
         intercepts[m] = checked(tensors, "intercept", (1,), where)[0]
+        tokens.append(none)
         if "output_tokens_weights" in tensors:
-            tokens[:, m] = checked(tensors, "output_tokens_weights", (dimension,), where)
+            tokens[m] = checked(tensors, "output_tokens_weights", (dimension,), where)
             token_intercepts[m] = checked(tensors, "output_tokens_intercept", (1,), where)[0]
-    return Probes(weights, intercepts), Probes(tokens, token_intercepts)
+    return Probes(_columns(weights), intercepts), Probes(_columns(tokens), token_intercepts)
+
+
+def _columns(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    return np.ascontiguousarray(np.stack(vectors, axis=1), dtype=np.float32)
 
 
 def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
     where = root / manifest.uncertainty.file
-    tensors = read_tensors(root, manifest.uncertainty)
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
+    tensors = read_tensors(root, manifest.uncertainty, dimension * (dimension + 1) + 2 * n_models + 3)
     scalars = {key: float(checked(tensors, key, (1,), where)[0]) for key in ("base", "usual", "distrust")}
     noise, slope = (checked(tensors, key, (n_models,), where) for key in ("noise", "slope"))
-    if min(noise.min(), slope.min(), scalars["base"], scalars["distrust"]) < 0 or scalars["usual"] <= 0:
-        raise BundleError(f"{where}: a variance, leverage or distrust is negative. Fit the bundle again")
+    if min(noise.min(), slope.min(), scalars["base"], scalars["distrust"]) < 0 or scalars["usual"] < _LEAST_LEVERAGE:
+        raise BundleError(f"{where}: a variance, leverage or distrust is negative, or a leverage zero. Fit it again")
     return Uncertainty(
         mean_D=checked(tensors, "mean", (dimension,), where),
         whiten_DR=checked(tensors, "whiten", (dimension, None), where),
@@ -250,35 +270,3 @@ def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
         slope_M=slope,
         **scalars,
     )
-
-
-def _load_frontier(root: Path, manifest: Manifest) -> Frontier:
-    where = root / manifest.frontier.file
-    try:
-        document = json.loads(read_file(root, manifest.frontier))
-        points = document["points"]
-        columns = {
-            key: np.array([np.nan if p[key] is None else p[key] for p in points], dtype=np.float64)
-            for key in ("lambda", "reward", "cost_usd", "shrinkage")
-        }
-        singles = [document["single_models"][model.name] for model in manifest.models]
-        single_cost = [np.nan if s["cost_usd"] is None else s["cost_usd"] for s in singles]
-        frontier = Frontier(
-            lambda_L=columns["lambda"],
-            reward_L=columns["reward"],
-            cost_L=columns["cost_usd"],
-            shrinkage_L=columns["shrinkage"],
-            single_reward_M=np.array([s["reward"] for s in singles], dtype=np.float64),
-            single_cost_M=np.array(single_cost, dtype=np.float64),
-            document=document,
-        )
-    except (ValueError, KeyError, TypeError) as e:
-        if isinstance(e, BundleError):
-            raise
-        raise BundleError(f"{where}: not a frontier ({type(e).__name__}: {e}). Fit the bundle again") from e
-    lambdas, shrinkage = frontier.lambda_L, frontier.shrinkage_L
-    if len(lambdas) == 0 or lambdas[0] != 0 or (np.diff(lambdas) <= 0).any():
-        raise BundleError(f"{where}: the λ of its points must ascend from 0. Fit the bundle again")
-    if not ((shrinkage >= 0) & (shrinkage <= 1)).all() or not np.isfinite(frontier.reward_L).all():
-        raise BundleError(f"{where}: a shrinkage is outside [0, 1] or a reward is not finite. Fit the bundle again")
-    return frontier

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_safetensors
 
 from litellm_erp.errors import BundleError, BundleTampered
-from litellm_erp.manifest import FileRecord
+from litellm_erp.manifest import LARGEST, MAX_FILE_BYTES, FileRecord
+from litellm_erp.strict_files import (
+    MAX_HEADER_BYTES,
+    MAX_JSON_BYTES,
+    parse_json,
+    parse_tensors,
+    read_whole,
+    shown_names,
+)
+
+_BYTES_PER_NUMBER = 8
 
 
-def read_file(root: Path, record: FileRecord) -> bytes:
+def read_file(root: Path, record: FileRecord, most: int = MAX_FILE_BYTES) -> bytes:
     """The content of a file of a bundle, if it is what the manifest recorded.
+
+    Parameters
+    ----------
+    most : bytes that a file of its kind can have
 
     Raises
     ------
     BundleTampered : missing, truncated, or altered
+    BundleError : the manifest records more bytes than ``most``
     """
     path = root / record.file
+    if record.bytes > most:
+        raise BundleError(
+            f"{path}: the manifest records {record.bytes} bytes; a file of its kind has at most {most}, by the "
+            "embedder's dimension and the number of models. Fit the bundle again"
+        )
     try:
-        content = path.read_bytes()
+        content = read_whole(path, record.bytes, inside=root)
     except OSError as e:
+        if e.errno == errno.EFBIG:
+            why = f"not the file that the manifest recorded ({e.strerror}, as recorded)"
+            raise BundleTampered(f"{path}: {why}. Copy or fit the bundle again") from e
         raise BundleTampered(f"{path}: cannot be read ({e.strerror}). Copy or fit the bundle again") from e
     if len(content) < record.bytes:
         raise BundleTampered(
@@ -37,17 +60,39 @@ def read_file(root: Path, record: FileRecord) -> bytes:
     return content
 
 
-def read_tensors(root: Path, record: FileRecord) -> dict[str, np.ndarray]:
-    """The tensors of a file of a bundle.
+def read_json(root: Path, record: FileRecord) -> Any:
+    """The JSON document in a file of a bundle.
 
     Raises
     ------
-    BundleTampered : see :func:`read_file`
-    BundleError : not a safetensors file
+    BundleTampered, BundleError : see :func:`read_file`; or not JSON of plain values
     """
     try:
-        return parse_safetensors(read_file(root, record))
-    except SafetensorError as e:
+        return parse_json(read_file(root, record, MAX_JSON_BYTES))
+    except BundleError:
+        raise
+    except ValueError as e:
+        raise BundleError(f"{root / record.file}: not JSON ({e}). Fit the bundle again") from e
+
+
+def read_tensors(root: Path, record: FileRecord, numbers: int | None = None) -> dict[str, np.ndarray]:
+    """The tensors of a file of a bundle.
+
+    Parameters
+    ----------
+    numbers : the most that they can hold together; None where the manifest does not bound them
+
+    Raises
+    ------
+    BundleTampered, BundleError : see :func:`read_file`; or not a safetensors file
+    """
+    most = MAX_FILE_BYTES
+    if numbers is not None:
+        most = min(most, MAX_HEADER_BYTES + numbers * _BYTES_PER_NUMBER)
+    content = read_file(root, record, most)
+    try:
+        return parse_tensors(content)
+    except ValueError as e:
         raise BundleError(f"{root / record.file}: not a safetensors file ({e}). Fit the bundle again") from e
 
 
@@ -66,7 +111,7 @@ def checked(
     """
     array = tensors.get(key)
     if array is None:
-        raise BundleError(f"{where}: no tensor {key!r}; found {', '.join(sorted(tensors)) or 'none'}")
+        raise BundleError(f"{where}: no tensor {key!r}; found {shown_names(tensors)}")
     if array.dtype not in ((np.int8,) if integers else (np.float32, np.float64)):
         expected = "int8" if integers else "float32 or float64"
         raise BundleError(f"{where}: {key} has dtype {array.dtype}; expected {expected}")
@@ -81,4 +126,6 @@ def checked(
         )
     if not np.isfinite(array).all():
         raise BundleError(f"{where}: {key} contains NaN or inf. Fit the bundle again")
+    if not integers and array.size and max(array.max(), -array.min()) > LARGEST:
+        raise BundleError(f"{where}: {key} has numbers beyond {LARGEST:g}, with which sums overflow. Fit it again")
     return array

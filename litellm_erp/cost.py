@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from litellm_erp.errors import PricesError
+from litellm_erp.section import is_finite_number
+from litellm_erp.strict_files import shown
 
 DEFAULT_OUTPUT_TOKENS = 256
+# Far above any price, and far below where its products with token counts and λ overflow.
+LARGEST_PRICE = 1e15
 _FIELDS = ("input_usd_per_mtok", "output_usd_per_mtok", "relative_cost")
 
 
@@ -33,24 +36,29 @@ class Price:
         return per_token or self.relative_cost is not None
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], *, where: str) -> Price:
+    def from_json(cls, value: object, *, where: str) -> Price:
         """Read and check a price.
 
         Raises
         ------
-        PricesError : unknown key, a number that is negative or not finite, or both kinds of price at once
+        PricesError : no map, unknown key, a number that is negative or not finite, or both kinds of price at once
         """
+        if not isinstance(value, Mapping):
+            raise PricesError(f"{where}: found {shown(value)}; expected a map of {', '.join(_FIELDS)}")
         unknown = sorted(set(value) - set(_FIELDS))
         if unknown:
-            raise PricesError(f"{where}: unknown key {unknown[0]!r}; expected {', '.join(_FIELDS)}")
+            raise PricesError(f"{where}: unknown key {shown(unknown[0])}; expected {', '.join(_FIELDS)}")
         numbers: dict[str, float] = {}
         for key, raw in value.items():
             if raw is None:
                 continue
             if isinstance(raw, bool) or not isinstance(raw, (int, float)):
-                raise PricesError(f"{where}: {key} is {raw!r}; expected a number")
-            if not np.isfinite(raw) or raw < 0:
-                raise PricesError(f"{where}: {key} is {raw}; expected a finite number of at least 0")
+                raise PricesError(f"{where}: {key} is {shown(raw)}; expected a number")
+            if not is_finite_number(raw) or not 0 <= raw <= LARGEST_PRICE:
+                raise PricesError(
+                    f"{where}: {key} is {shown(raw)}; expected a finite number of at least 0, and at most "
+                    f"{LARGEST_PRICE:g}"
+                )
             numbers[key] = float(raw)
         if "relative_cost" in numbers and len(numbers) > 1:
             raise PricesError(f"{where}: both a relative_cost and USD prices are stated; keep one kind")

@@ -21,6 +21,11 @@ from litellm_erp.probe import Probes
 
 LINEAR = ("erp", "zooter")
 _LEVELS = 127
+# Every pair has its regression, and every request asks them all.
+MAX_PAIRED = 128
+_MAX_NUMBERS = (256 << 20) // 8
+# Distances are 1 − cosine; a narrower kernel than this would divide by zero.
+_MAX_DISTANCE, _MIN_BANDWIDTH = 4.0, 1e-9
 
 
 def policy_file(policy: str) -> str:
@@ -55,7 +60,9 @@ def load_predictor(root: Path, manifest: Manifest, probes: Probes) -> Predictor:
     record = next((found for found in manifest.policy_files if found.file == name), None)
     if record is None:
         raise BundleError(f"{root}: policy {manifest.policy} without {name} in the manifest. Fit the bundle again")
-    tensors, where = read_tensors(root, record), root / name
+    if manifest.policy == "pairwise" and len(manifest.models) > MAX_PAIRED:
+        raise BundleError(f"{root}: policy pairwise of {len(manifest.models)} models; expected at most {MAX_PAIRED}")
+    tensors, where = read_tensors(root, record, _MAX_NUMBERS), root / name
     if manifest.policy == "pairwise":
         return _pair_predictor(tensors, manifest, where)
     return _neighbour_predictor(tensors, manifest, where)
@@ -120,8 +127,11 @@ def _neighbour_predictor(tensors: Mapping[str, np.ndarray], manifest: Manifest, 
 def _trust(tensors: Mapping[str, np.ndarray], n_models: int, where: Path) -> Trust:
     distance = checked(tensors, "task_distance", (None,), where)
     bandwidth = _number(tensors, "bandwidth", where)
-    if not len(distance) or bandwidth <= 0:
-        raise BundleError(f"{where}: {len(distance)} tasks and bandwidth {bandwidth:g}; expected some, and above 0")
+    if not len(distance) or bandwidth < _MIN_BANDWIDTH or np.abs(distance).max() > _MAX_DISTANCE:
+        raise BundleError(
+            f"{where}: {len(distance)} tasks and bandwidth {bandwidth:g}; expected some, at distances of up to "
+            f"{_MAX_DISTANCE:g}, and at least {_MIN_BANDWIDTH:g}"
+        )
     return Trust(distance, checked(tensors, "task_right", (len(distance), n_models), where), bandwidth)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 import yaml
 
 from litellm_erp.errors import ErpError
+from litellm_erp.strict_files import shown
+
+_LISTED = 40
 
 
 class Section:
@@ -46,7 +49,7 @@ class Section:
         unknown = [] if keys is None else sorted(key for key in self.value if key not in keys)
         if unknown:
             raise self.error(
-                f"{where.rstrip(':')}: unknown key {unknown[0]!r}; expected {', '.join(sorted(keys or ()))}{remedy}"
+                f"{where.rstrip(':')}: unknown key {shown(unknown[0])}; expected {_some(sorted(keys or ()))}{remedy}"
             )
 
     def __contains__(self, key: str) -> bool:
@@ -58,7 +61,7 @@ class Section:
     def wrong(self, key: str | None, found: object, expected: str) -> ErpError:
         """The error for one key: what was found, what was expected."""
         where = self.where.rstrip(":") if key is None else self.at(key)
-        return self.error(f"{where}: found {found!r}; expected {expected}{self._remedy}")
+        return self.error(f"{where}: found {shown(found)}; expected {expected}{self._remedy}")
 
     def at(self, key: str) -> str:
         """How messages call the place of a key."""
@@ -100,7 +103,7 @@ class Section:
         """One of some words."""
         found = self.get(key, default)
         if not isinstance(found, str) or found not in choices:
-            raise self.wrong(key, found, f"one of {', '.join(choices)}")
+            raise self.wrong(key, found, f"one of {_some(choices)}")
         return found
 
     def boolean(self, key: str, default: bool | None = None) -> bool:
@@ -115,23 +118,39 @@ class Section:
     ) -> float:
         """A finite number within bounds."""
         found = self.get(key, default)
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        if not is_finite_number(found):
             raise self.wrong(key, found, "a finite number")
         if not low <= found <= high:
             bounds = f"at least {low:g}" if high == math.inf else f"a number from {low:g} to {high:g}"
             raise self.wrong(key, found, bounds)
         return float(found)
 
-    def optional_number(self, key: str) -> float | None:
-        """A finite number that may be absent."""
-        return None if self.get(key) is None else self.number(key)
+    def optional_number(self, key: str, *, low: float = -math.inf, high: float = math.inf) -> float | None:
+        """A finite number within bounds that may be absent."""
+        return None if self.get(key) is None else self.number(key, low=low, high=high)
 
-    def integer(self, key: str, default: int | None = None, *, low: float = -math.inf) -> int:
+    def integer(self, key: str, default: int | None = None, *, low: float = -math.inf, high: float = math.inf) -> int:
         """A whole number within bounds."""
-        found = self.number(key, default, low=low)
+        found = self.number(key, default, low=low, high=high)
         if found != int(found):
             raise self.wrong(key, found, "a whole number")
         return int(found)
+
+
+def _some(words: Collection[str]) -> str:
+    """Words for a message; a pool may have thousands of models."""
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return ", ".join(list(words)[:_LISTED]) + more
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether it is a number that a float holds; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def read_yaml(path: Path, error: type[ErpError]) -> Any:
@@ -147,5 +166,7 @@ def read_yaml(path: Path, error: type[ErpError]) -> Any:
         raise error(f"{path}: cannot be read ({e.strerror})") from e
     except UnicodeDecodeError as e:
         raise error(f"{path}: not UTF-8 ({e.reason}); save the file as UTF-8") from e
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError) as e:  # a date or a number that is none, besides
         raise error(f"{path}: not YAML ({' '.join(str(e).split())})") from e
+    except RecursionError as e:
+        raise error(f"{path}: not YAML that can be read: it is nested too deeply") from e

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litellm_erp.errors import EmbedderMismatch, EmbeddingError
+from litellm_erp.strict_files import shown
 
 Array = npt.NDArray[np.float32]
 
@@ -77,7 +78,7 @@ class EmbedderSpec:
         for key, types in _TYPES.items():
             if not _is_a(given.get(key), types):
                 raise EmbedderMismatch(
-                    f"embedder.{key} is {given.get(key)!r}; expected {' or '.join(t.__name__ for t in types)}. "
+                    f"embedder.{key} is {shown(given.get(key))}; expected {' or '.join(t.__name__ for t in types)}. "
                     "Fit the bundle again"
                 )
         if given["dimension"] < 1 or given["max_bytes"] < 1:

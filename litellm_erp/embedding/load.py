@@ -5,6 +5,7 @@ from pathlib import Path
 
 from litellm_erp.embedding.base import Embedder, EmbedderSpec
 from litellm_erp.errors import EmbedderMismatch
+from litellm_erp.strict_files import shown
 
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -98,7 +99,7 @@ def embedder_from_spec(
         model = spec.id.removeprefix("endpoint:")
         return EndpointEmbedder(where, model=model, api_key=api_key, timeout_s=timeout_s, spec=spec)
     raise EmbedderMismatch(
-        f"embedder kind is {spec.kind!r}; expected static, transformer or endpoint. "
+        f"embedder kind is {shown(spec.kind)}; expected static, transformer or endpoint. "
         "The bundle may come from a newer version of litellm-erp"
     )
 

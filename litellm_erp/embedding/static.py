@@ -17,16 +17,19 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from litellm_erp.embedding import shape
 from litellm_erp.embedding.base import Array, EmbedderSpec
 from litellm_erp.embedding.wordpiece import WordPiece
 from litellm_erp.errors import EmbedderMismatch, EmbedderUnavailable
 from litellm_erp.prompt import MAX_BYTES
+from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, parse_tensors, read_whole, shown
 
 MODEL_DIR = Path(__file__).parent / "static_model"
+# A quarter of a million tokens of a thousand numbers; as float32 they take four times as much.
+_MAX_VECTORS_BYTES, _MAX_VOCABULARY_BYTES = 256 << 20, 16 << 20
+# Far from where sums of squares overflow, or vanish beside one.
+_MAX_WEIGHT, _MAX_SCALE = 1e6, 1e6
 CONFIG_FILE, VECTORS_FILE, VOCABULARY_FILE = "embedder.json", "vectors.safetensors", "vocab.txt"
 
 
@@ -62,27 +65,28 @@ class StaticEmbedder:
 
     def __init__(self, directory: Path = MODEL_DIR) -> None:
         try:
-            config = json.loads((directory / CONFIG_FILE).read_bytes())
-            settings = StaticSettings(**config["settings"])
-            vectors_file = (directory / VECTORS_FILE).read_bytes()
-            vocabulary_file = (directory / VOCABULARY_FILE).read_bytes()
+            config = parse_json(read_whole(directory / CONFIG_FILE, MAX_JSON_BYTES))
+            settings = _settings(config["settings"])
+            vectors_file = read_whole(directory / VECTORS_FILE, _MAX_VECTORS_BYTES)
+            vocabulary_file = read_whole(directory / VOCABULARY_FILE, _MAX_VOCABULARY_BYTES)
             found = file_hash(vectors_file, vocabulary_file, settings)
             if found != config["sha256"] or settings.shape != shape.VERSION:
                 raise EmbedderMismatch(
-                    f"the static embedder in {directory} has sha256 {found} and shape {settings.shape}; expected "
-                    f"{config['sha256']} and {shape.VERSION}. Its files are damaged, mixed or of another version: "
-                    "install litellm-erp again"
+                    f"the static embedder in {directory} has sha256 {found} and shape {shown(settings.shape)}; "
+                    f"expected {shown(config['sha256'])} and {shape.VERSION!r}. Its files are damaged, mixed or of "
+                    "another version: install litellm-erp again"
                 )
-            self._vectors = dequantise(load(vectors_file))
+            self._vectors = dequantise(parse_tensors(vectors_file))
             vocabulary = vocabulary_file.decode().removesuffix("\n").split("\n")
             if len(vocabulary) != len(self._vectors):
                 raise ValueError(f"{len(vocabulary)} tokens and {len(self._vectors)} vectors")
             name = str(config["id"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
+            self._wordpiece = WordPiece(vocabulary)
+        except (OSError, ValueError, KeyError, TypeError) as e:
             if isinstance(e, EmbedderMismatch):
                 raise
             raise EmbedderUnavailable(
-                f"the static embedder in {directory} cannot be read ({type(e).__name__}: {e}). "
+                f"the static embedder in {directory} cannot be read ({type(e).__name__}: {shown(e)}). "
                 "Install litellm-erp again, or name the folder of a whole embedder"
             ) from e
         self.directory = directory
@@ -96,7 +100,6 @@ class StaticEmbedder:
             max_tokens=None,
             sha256=found,
         )
-        self._wordpiece = WordPiece(vocabulary)
         # Weights that add up to one make the whole vector as long as one.
         whole = 1.0 + settings.share_weight + settings.length_weight
         self._word_length = math.sqrt(1.0 / whole)
@@ -126,8 +129,8 @@ class StaticEmbedder:
         out[self._n_words :] = shape.shape_of(data, self._share_weight, self._length_weight)
         if norm > 0.0:
             np.multiply(words, self._word_length / norm, out=out[: self._n_words])
-        else:
-            out /= np.linalg.norm(out)
+        elif length := math.sqrt(out @ out):
+            out /= length
         return out, ids.size
 
     def embed(self, texts: Sequence[str]) -> Array:
@@ -165,6 +168,17 @@ class StaticEmbedder:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def _settings(value: object) -> StaticSettings:
+    """What ``embedder.json`` says; a ValueError or TypeError where a vector could not be made with it."""
+    if not isinstance(value, dict):
+        raise TypeError(f"settings are {shown(value)}; expected a map")
+    settings = StaticSettings(**value)
+    for weight in (settings.share_weight, settings.length_weight):
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= _MAX_WEIGHT:
+            raise ValueError(f"a weight of the shape is {shown(weight)}; expected a number from 0 to {_MAX_WEIGHT:g}")
+    return settings
 
 
 def file_hash(vectors_file: bytes, vocabulary_file: bytes, settings: StaticSettings) -> str:
@@ -219,6 +233,8 @@ def dequantise(tensors: dict[str, np.ndarray]) -> Array:
     vectors, scales = tensors["vectors"], tensors["scales"]
     if vectors.dtype != np.int8 or vectors.ndim != 2 or scales.shape != vectors.shape[:1]:
         raise ValueError(f"vectors are {vectors.dtype} {vectors.shape} with scales {scales.shape}")
+    if not (np.issubdtype(scales.dtype, np.floating) and ((scales >= 0) & (scales <= _MAX_SCALE)).all()):
+        raise ValueError(f"scales of dtype {scales.dtype}; expected numbers from 0 to {_MAX_SCALE:g}")
     full = vectors.astype(np.float32)
     full *= scales.astype(np.float32)[:, None]
     return full

@@ -64,6 +64,7 @@ from litellm_erp.embedding import Embedder
 from litellm_erp.errors import BundleError, FitError, PricesError, RunError
 from litellm_erp.manifest import Manifest, ModelRecord
 from litellm_erp.probe import Probes
+from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
 
 ADDED = "added"
 _REWRITTEN = (bundles.MANIFEST, "frontier.json", "uncertainty.safetensors")
@@ -237,7 +238,7 @@ def audits(run: Path) -> dict[str, frozenset[str]]:
     found = {}
     for path in sorted((run / ADDED).glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = parse_json(read_whole(path, MAX_JSON_BYTES))
             found[str(record["model"])] = frozenset(map(str, record["audit"]))
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise RunError(f"{path}: not the record of an added model ({e}); add the model again") from e
