@@ -4,35 +4,31 @@ Invariants
 ----------
 * A bundle that loads is whole and can decide: hashes, shapes, dtypes, ranges and every field that serving reads were
   checked. Whatever its files are, loading ends in a `BundleError`, in bounded memory.
-* A bundle on disk is never half written: it is made in a temporary sibling folder, synced, and renamed.
+* Writers: see `bundle_writing`.
 * No pickle, no code, no network.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors.numpy import save as render_safetensors
 
+from litellm_erp import bundle_writing
 from litellm_erp.budget import Frontier
 from litellm_erp.bundle_files import checked, read_file, read_json, read_tensors
+from litellm_erp.bundle_writing import MANIFEST, locked, write_file, write_json, write_tensors
 from litellm_erp.cost import Price, PriceTable
 from litellm_erp.decision import name_order
-from litellm_erp.errors import BundleError, BundleNotFound
+from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered
 from litellm_erp.frontier_file import parse_frontier
-from litellm_erp.manifest import FileRecord, Manifest
+from litellm_erp.manifest import Manifest
 from litellm_erp.policy_files import load_predictor
 from litellm_erp.predictors import Predictor
 from litellm_erp.probe import Probes, Uncertainty
@@ -40,10 +36,22 @@ from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
 
 # 1/n is the least there is, n the number of training prompts.
 _LEAST_LEVERAGE = 1e-12
+_RETRIES = 20
 
-MANIFEST = "manifest.json"
-# Of Linux: renameat2(2).
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "load",
+    "locked",
+    "probe_file",
+    "replacing",
+    "verify",
+    "verify_embedder_files",
+    "write_file",
+    "write_json",
+    "write_tensors",
+    "writing",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,16 @@ def load(path: Path | str) -> Bundle:
     BundleError : anything else that is not as it must be; names the file
     """
     root = Path(path)
-    return _load(root, _read_manifest(root))
+    content = _read_manifest(root)
+    for _ in range(_RETRIES):
+        try:
+            return _load(root, content)
+        except BundleTampered:
+            # Replaced while it was read: its first files were the old bundle's, the others are the new one's.
+            before, content = content, _read_manifest(root)
+            if content == before:
+                raise
+    return _load(root, content)
 
 
 def _read_manifest(root: Path) -> bytes:
@@ -160,76 +177,41 @@ def verify_embedder_files(bundle: Bundle) -> None:
         read_file(bundle.path, record)
 
 
-@contextmanager
-def writing(path: Path | str) -> Iterator[Path]:
-    """A temporary folder that becomes ``path`` when the block ends, and vanishes when it raises.
-
-    An existing bundle at ``path`` is replaced as a whole; anything else there is refused.
+def verify(path: Path | str) -> Bundle:
+    """Load a bundle and check what loading leaves out: its embedder's files and its statistics, where it has them.
 
     Raises
     ------
-    BundleError : ``path`` exists and is no bundle
+    BundleError : see `load`
     """
-    target = Path(path)
-    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise BundleError(f"{target} exists and is not a bundle; name another folder, or remove it first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    bundle = load(path)
+    verify_embedder_files(bundle)
+    for record in {record for model in bundle.manifest.models for record in model.stats}:
+        if os.path.lexists(bundle.path / record.file):
+            read_file(bundle.path, record)
+    return bundle
 
 
-def write_file(root: Path, name: str, content: bytes) -> FileRecord:
-    """Write one file of a bundle, synced to disk, and describe it for the manifest."""
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return FileRecord(name, hashlib.sha256(content).hexdigest(), len(content))
+def replacing(target: Path) -> AbstractContextManager[Path]:
+    """A temporary folder that becomes ``target`` if it is a whole bundle when the block ends; under the lock.
+
+    Raises
+    ------
+    BundleError : see `bundle_writing.replacing`
+    """
+    return bundle_writing.replacing(target, verify)
 
 
-def write_tensors(root: Path, name: str, tensors: Mapping[str, np.ndarray]) -> FileRecord:
-    """Write arrays as safetensors; the same arrays always give the same bytes."""
-    return write_file(root, name, render_safetensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}))
+@contextmanager
+def writing(path: Path | str) -> Iterator[Path]:
+    """`locked` and `replacing` in one, for who does not need the bundle that is there.
 
-
-def write_json(root: Path, name: str, document: Mapping[str, Any]) -> FileRecord:
-    """Write a JSON document; NaN and infinity are refused."""
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    return write_file(root, name, (text + "\n").encode())
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders at once, where the system can: no reader and no crash finds neither in its place."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    return bool(renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    """Put one folder in another's place; the old one stays whole until the new one stands."""
-    if target.exists() and _exchange(temporary, target):
-        pass  # what was the bundle is now the temporary folder, and goes with it
-    elif target.exists():
-        retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        target.rename(retired / "bundle")
-        temporary.rename(target)
-        shutil.rmtree(retired, ignore_errors=True)
-    else:
-        temporary.rename(target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    Raises
+    ------
+    BundleError : ``path`` exists and is no bundle, another writer is at work, or what was written is no bundle
+    """
+    with locked(path) as target, replacing(target) as folder:
+        yield folder
 
 
 def _load_probes(root: Path, manifest: Manifest) -> tuple[Probes, Probes]:

@@ -20,7 +20,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from erp_trainer.embed import embed_run
 from erp_trainer.evaluation.report import default_lambdas
 from erp_trainer.evaluation.table import Table
 from erp_trainer.fitting import MIN_ROWS, CrossFit, assign_folds, cross_fit, r_squared, variance_line
+from erp_trainer.outcomes import Outcomes
 from erp_trainer.policies.erp import (
     LEVERAGE_BETA,
     choose_shrinkage,
@@ -153,17 +155,23 @@ def add_model(
 
     Raises
     ------
-    BundleError : no ERP bundle, or it has the model already
+    BundleError : no ERP bundle, it has the model already, or another writer holds it
     RunError : another run's prompts, or no outcomes of a model
     FitError : too few outcomes
     """
-    bundle = bundles.load(path)
-    check_newcomer(bundle, name)
+    found = bundles.load(path)
+    check_newcomer(found, name)
+    with _changing(found, run, (name,), embedder, advance) as (target, bundle):
+        check_newcomer(bundle, name)
+        return _add(target, bundle, run, name, embedder)
+
+
+def _add(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedder) -> Added:
     models = tuple(sorted((*bundle.models, name)))
     prices = {**_prices(bundle), name: run.prices().get(name, Price())}
     if prices[name].known and (prices[name].relative_cost is not None) != (bundle.manifest.cost_kind == "relative"):
         raise PricesError(f"{name}: its price is of another kind than the bundle's ({bundle.manifest.cost_kind})")
-    pool = _pool(bundle, run, models, prices, embedder, advance)
+    pool = _pool(bundle, run, models, prices, embedder)
     m = models.index(name)
     noise, slope = variance_line(
         np.where(_rated(pool, m), pool.table.rewards_PM[:, m] - pool.predicted_PM[:, m], np.nan)[:, None],
@@ -172,7 +180,7 @@ def add_model(
     found = bundle.uncertainty
     noise_by_name = {**dict(zip(bundle.models, found.noise_M, strict=True)), name: noise[0]}
     slope_by_name = {**dict(zip(bundle.models, found.slope_M, strict=True)), name: slope[0]}
-    with bundles.writing(path) as folder:
+    with bundles.replacing(target) as folder:
         _copy(bundle, folder, leave=set())
         record = _record(folder, pool, m, prices[name], bundle.manifest)
         uncertainty = replace(
@@ -182,7 +190,7 @@ def add_model(
         )
         records = sorted((*bundle.manifest.models, record), key=lambda r: models.index(r.name))
         _finish(folder, bundle.manifest, records, pool, write_uncertainty(folder, uncertainty))
-    added = bundles.load(path)
+    added = bundles.load(bundle.path)
     return Added(added, _report(pool, m, record, bundle, added))
 
 
@@ -201,26 +209,54 @@ def remove_model(
 
     Raises
     ------
-    BundleError : the bundle has no such model, or no other
+    BundleError : the bundle has no such model, or no other, or another writer holds it
     RunError : as `add_model`
     """
-    bundle = bundles.load(path)
-    if name not in bundle.models:
-        raise BundleError(f"{path}: no probe of {name!r}; it has {', '.join(bundle.models)}")
-    if len(bundle.models) == 1:
-        raise BundleError(f"{path}: {name!r} is its only model; a bundle needs at least one")
+    found = bundles.load(path)
+    _check_leaver(found, name)
+    with _changing(found, run, (), embedder, advance) as (target, bundle):
+        _check_leaver(bundle, name)
+        return _remove(target, bundle, run, name, embedder)
+
+
+def _remove(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedder) -> Bundle:
     m = bundle.models.index(name)
     models = tuple(model for model in bundle.models if model != name)
-    pool = _pool(bundle, run, models, _prices(bundle), embedder, advance)
+    pool = _pool(bundle, run, models, _prices(bundle), embedder)
     records = [record for record in bundle.manifest.models if record.name != name]
     kept = {record.file for r in records for record in (r.probe, *r.stats)}
     gone = bundle.manifest.models[m]
     found = bundle.uncertainty
-    with bundles.writing(path) as folder:
+    with bundles.replacing(target) as folder:
         _copy(bundle, folder, leave={record.file for record in (gone.probe, *gone.stats)} - kept)
         uncertainty = replace(found, noise_M=np.delete(found.noise_M, m), slope_M=np.delete(found.slope_M, m))
         _finish(folder, bundle.manifest, records, pool, write_uncertainty(folder, uncertainty))
-    return bundles.load(path)
+    return bundles.load(bundle.path)
+
+
+def _check_leaver(bundle: Bundle, name: str) -> None:
+    if name not in bundle.models:
+        raise BundleError(f"{bundle.path}: no probe of {name!r}; it has {', '.join(bundle.models)}")
+    if len(bundle.models) == 1:
+        raise BundleError(f"{bundle.path}: {name!r} is its only model; a bundle needs at least one")
+
+
+@contextmanager
+def _changing(
+    found: Bundle, run: Run, newcomers: Sequence[str], embedder: Embedder, advance: Callable[[int], None]
+) -> Iterator[tuple[Path, Bundle]]:
+    """A bundle's folder, and the bundle as it is once no other writer is at work, for this writer alone.
+
+    Prompts are embedded before, into the run's cache: others need not wait for that.
+    """
+    outcomes = run.outcomes()
+    _train_rows(found, run, outcomes, newcomers)
+    embed_run(run, outcomes, embedder, advance)
+    with bundles.locked(found.path) as target:
+        bundle = bundles.load(found.path)
+        if bundle.manifest.embedder != found.manifest.embedder:
+            raise BundleError(f"{found.path}: was just fitted with another embedder; run the same command again")
+        yield target, bundle
 
 
 def record_audit(run: Path, name: str, audit: Sequence[str] | None) -> None:
@@ -249,21 +285,14 @@ def _prices(bundle: Bundle) -> dict[str, Price]:
     return {record.name: record.price for record in bundle.manifest.models}
 
 
-def _pool(
-    bundle: Bundle,
-    run: Run,
-    models: Sequence[str],
-    prices: Mapping[str, Price],
-    embedder: Embedder,
-    advance: Callable[[int], None],
-) -> _Pool:
+def _train_rows(bundle: Bundle, run: Run, outcomes: Outcomes, models: Sequence[str]) -> np.ndarray:
+    """The rows that a bundle was fitted on, shape (P,), bool, if the run is that bundle's."""
     manifest = bundle.manifest
     if manifest.policy != "erp":
         raise BundleError(
             f"{bundle.path}: found policy {manifest.policy}; models can be added to and removed from erp bundles "
             f"only. Refit on outcomes of the whole pool: erp-train fit RUN --out BUNDLE --policy {manifest.policy}"
         )
-    outcomes = run.outcomes()
     if missing := sorted({*models, *bundle.models} - set(outcomes.models)):
         raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; found {', '.join(outcomes.models)}")
     answered = (of_models(outcomes, bundle.models).n_samples_PM > 0).any(axis=1)
@@ -273,8 +302,21 @@ def _pool(
             f"{run.path}: its train prompts are not those that {bundle.path} was fitted on; name the run it was "
             "fitted on, or fit a new bundle"
         )
+    return train
+
+
+def _pool(
+    bundle: Bundle,
+    run: Run,
+    models: Sequence[str],
+    prices: Mapping[str, Price],
+    embedder: Embedder,
+) -> _Pool:
+    manifest = bundle.manifest
+    outcomes = run.outcomes()
+    train = _train_rows(bundle, run, outcomes, models)
     narrow = of_models(outcomes, models)
-    embedded = embed_run(run, outcomes, embedder, advance)
+    embedded = embed_run(run, outcomes, embedder)
     table = table_of(narrow, embedded, prices, manifest.expected_output_tokens).rows(train)
     folds = assign_folds(table.groups_P, 0)
     penalties = penalties_of(manifest)

@@ -106,12 +106,13 @@ def fit_embedded(
     rival = None if policy == "erp" else fit_rival(tables, policy, seed)
     fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed) if rival is None else rival.pool
     fitted = refit(fitted)
-    with bundles.writing(out) as folder:
-        manifest = _write(folder, run, outcomes, train, embedder, tables, fitted, head, preset)
-        if rival is not None:
-            manifest = _with_policy(folder, manifest, rival)
-        bundles.write_json(folder, bundles.MANIFEST, restate(manifest).to_json())
-    return bundles.load(out)
+    with bundles.locked(out) as target:
+        with bundles.replacing(target) as folder:
+            manifest = _write(folder, run, outcomes, train, embedder, tables, fitted, head, preset)
+            if rival is not None:
+                manifest = _with_policy(folder, manifest, rival)
+            bundles.write_json(folder, bundles.MANIFEST, restate(manifest).to_json())
+        return bundles.load(out)
 
 
 def _with_policy(folder: Path, manifest: Manifest, rival: FittedRival) -> Manifest:

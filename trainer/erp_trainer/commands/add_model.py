@@ -26,6 +26,8 @@ def command(
 
     With --prompts N only N train prompts are asked: most are chosen to be informative, and a fifth, at least 20, at
     random. Its mean, its R² and its place are estimated on the random ones, so that the choice does not bias them.
+
+    BUNDLE has one writer at a time: another command that changes it is waited for, for up to a minute.
     """
     if (pool is None) == (run is None):
         raise click.UsageError("give --pool POOL.yaml to sample the model, or --run RUN that has its outcomes")

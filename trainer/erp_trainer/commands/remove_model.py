@@ -19,6 +19,8 @@ def command(bundle: Path, name: str, run: Path, as_json: bool) -> None:
     """Take a model's probe out of BUNDLE and compute the frontier of the others, out of fold, from RUN.
 
     The run keeps the model's samples and outcomes: add-model --run puts it back.
+
+    BUNDLE has one writer at a time: another command that changes it is waited for, for up to a minute.
     """
     from erp_trainer.adding import remove_model
     from erp_trainer.prediction import bundle_embedder
