@@ -8,8 +8,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from erp_trainer.adding import record_audit
 from erp_trainer.cli import cli
+from erp_trainer.grown_pool import record_audit
 from erp_trainer.selection import MIN_AUDIT, d_optimal, select
 from litellm_erp import bundle as bundles
 from tests.planted import planted_rows, write_outcomes

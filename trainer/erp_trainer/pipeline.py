@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.adding import Added, add_model, check_newcomer, record_audit
+from erp_trainer.adding import Added, add_model, check_newcomer
 from erp_trainer.assemble import ModelCounts, of_models, outcomes_of, with_model
 from erp_trainer.bundling import fit_bundle
 from erp_trainer.embed import Embed, embed_prompts, embed_run
+from erp_trainer.grown_pool import record_audit
 from erp_trainer.outcomes import Outcomes
 from erp_trainer.parts import only_process
 from erp_trainer.pool import Pool, PoolModel
