@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args
 
+from litellm_erp import releases
 from litellm_erp.budget import MONEY, Policy, solve
 from litellm_erp.bundle import Bundle
 from litellm_erp.cost import Price, PriceTable
@@ -15,16 +18,8 @@ from litellm_erp.teams import reachable
 
 Level = Literal["error", "warning", "info"]
 
-# Strategies of LiteLLM's router that ask callbacks; any other takes a path of its own that does not.
-ROUTABLE_STRATEGIES = frozenset(
-    {
-        "simple-shuffle",
-        "usage-based-routing-v2",
-        "cost-based-routing",
-        "latency-based-routing",
-        "least-busy",
-    }
-)
+LEVELS: tuple[Level, ...] = get_args(Level)
+FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +32,26 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RouterView:
-    """What the checks need of a router, whether it runs or is still a config file."""
+    """What the checks need of a router, whether it runs or is still a config file.
+
+    Attributes
+    ----------
+    fallbacks : kind of fallback to what the settings have there
+    release : of LiteLLM; None where it is not known
+    """
 
     model_list: Sequence[Deployment]
     groups: Mapping[str, Sequence[str]]
     strategy: str
     aliases: frozenset[str]
     num_retries: int | None
-    pre_call_checks: bool
+    fallbacks: Mapping[str, object]
+    release: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Everything that a request or a fallback may call."""
+        return self.aliases | set(self.groups) | {str(deployment.get("model_name")) for deployment in self.model_list}
 
 
 def router_view(model_list: Sequence[Deployment], settings: Mapping[str, Any]) -> RouterView:
@@ -56,87 +63,177 @@ def router_view(model_list: Sequence[Deployment], settings: Mapping[str, Any]) -
     settings : ``Router.get_settings()``, or the config's ``router_settings``
     """
     groups = {
-        str(group.get("group_name")): [str(model) for model in group.get("models") or ()]
-        for group in settings.get("routing_groups") or ()
+        str(group.get("group_name")): [str(model) for model in _listed(group.get("models"))]
+        for group in _listed(settings.get("routing_groups"))
         if isinstance(group, Mapping)
     }
     retries = settings.get("num_retries")
+    aliases = settings.get("model_group_alias")
+    fallbacks = {kind: settings.get(kind) for kind in FALLBACKS}
+    if defaults := settings.get("default_fallbacks"):
+        fallbacks["default_fallbacks"] = [{"*": defaults}]
     return RouterView(
         model_list=model_list,
         groups=groups,
         strategy=_strategy(settings.get("routing_strategy")),
-        aliases=frozenset(settings.get("model_group_alias") or {}),
+        aliases=frozenset(map(str, aliases)) if isinstance(aliases, Mapping) else frozenset(),
         num_retries=retries if isinstance(retries, int) else None,
-        pre_call_checks=bool(settings.get("enable_pre_call_checks")),
+        fallbacks={kind: settings.get(kind) for kind in FALLBACKS}
+        | {"default_fallbacks": [{"*": defaults}] if defaults else []},
+        release=releases.installed(),
     )
 
 
 def check_router(
-    view: RouterView, settings: Settings, bundles: Mapping[str, Bundle], members: MemberTable
+    view: RouterView,
+    settings: Settings,
+    bundles: Mapping[str, Bundle],
+    members: MemberTable,
+    *,
+    running: bool = True,
 ) -> list[Finding]:
     """All findings for the groups of ``erp_settings``, worst first.
 
     Parameters
     ----------
     bundles : the loaded bundle of each group; a group whose bundle could not be loaded may be absent
+    running : whether the router runs; a group that it lacks may still be added to it, where a config's is not routed
     """
     found = [Finding(f.level, f"group {name!r}: {f.text}") for name, group in settings.groups.items()
-             for f in _check_group(view, group, bundles.get(name), members)]  # fmt: skip
+             for f in _check_group(view, group, bundles.get(name), members, running)]  # fmt: skip
     if view.num_retries == 0:
         found.append(
             Finding(
-                "warning", "num_retries is 0: a model that fails costs its request; set router_settings.num_retries"
+                "warning",
+                "num_retries is 0: a model that fails costs its request; set router_settings.num_retries to 2",
             )
         )
-    if not view.pre_call_checks:
-        found.append(
-            Finding(
-                "info",
-                "enable_pre_call_checks is off: a prompt too long for the first choice fails there instead of going "
-                "to a model it fits; set router_settings.enable_pre_call_checks: true",
-            )
-        )
-    return sorted(found, key=lambda finding: ("error", "warning", "info").index(finding.level))
+    found += [f for kind, value in view.fallbacks.items() for f in _check_fallbacks(view, settings, kind, value)]
+    return worst_first(found)
 
 
-def _check_group(view: RouterView, group: GroupSettings, bundle: Bundle | None, members: MemberTable) -> list[Finding]:
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors, then warnings, then what is only good to know; each once."""
+    return sorted(dict.fromkeys(findings), key=lambda finding: LEVELS.index(finding.level))
+
+
+def _check_group(
+    view: RouterView, group: GroupSettings, bundle: Bundle | None, members: MemberTable, running: bool
+) -> list[Finding]:
     own_names = {str(deployment.get("model_name")) for deployment in view.model_list}
     listed = view.groups.get(group.name)
-    found = _check_strategy(view.strategy)
+    found = _check_strategy(view)
     if listed is None and group.name not in own_names:
-        found.append(
-            Finding(
-                "warning",
-                "is in no routing group, so nothing is routed until one appears; add "
-                f"{{group_name: {group.name}, models: […], routing_strategy: simple-shuffle}} to "
-                "router_settings.routing_groups",
-            )
+        text = (
+            f"is in no routing group, so nothing is routed{' until one appears' if running else ''}; add "
+            f"{{group_name: {group.name}, models: […], routing_strategy: simple-shuffle}} to "
+            f"router_settings.routing_groups{near_miss(group.name, {*view.groups, *own_names})}"
         )
-        return found
+        return [*found, Finding("warning" if running else "error", text)]
     if listed is not None and (group.name in own_names or group.name in view.aliases):
         found.append(Finding("error", "a model or alias has the same name and hides the group; rename one of them"))
     names = set(listed) if listed is not None else {group.name}
-    offered = [members.member(d) for d in view.model_list if str(d.get("model_name")) in names]
+    deployments = [d for d in view.model_list if str(d.get("model_name")) in names]
+    if not deployments:
+        text = "none of its models is in model_list, so there is nothing to choose from; add deployments of them"
+        return [*found, Finding("warning" if running else "error", text)]
     if bundle is not None:
-        found += _check_pool(group, bundle, offered)
+        found += _check_pool(group, bundle, [members.member(d) for d in deployments])
         found += _check_policies(group, bundle)
-        if any((d.get("litellm_params") or {}).get("order") is not None for d in view.model_list
-               if str(d.get("model_name")) in names):  # fmt: skip
-            found.append(Finding("info", "litellm_params.order of its deployments is replaced by the ranking"))
+    return found + _check_params(deployments)
+
+
+def _check_params(deployments: Sequence[Deployment]) -> list[Finding]:
+    params = [found for d in deployments if isinstance(found := d.get("litellm_params"), Mapping)]
+    found = []
+    if any(entry.get("order") is not None for entry in params):
+        text = "litellm_params.order of its deployments counts among replicas of one pool model only"
+        found.append(Finding("info", text))
+    if any(entry.get("weight") is not None for entry in params):
+        text = "litellm_params.weight of its deployments shares requests out among replicas of one pool model only"
+        found.append(Finding("info", text))
     return found
 
 
-def _check_strategy(strategy: str) -> list[Finding]:
+def _check_strategy(view: RouterView) -> list[Finding]:
     # The router's own; LiteLLM asks callbacks whatever a group's strategy is.
-    if strategy in ROUTABLE_STRATEGIES:
+    if releases.asks_callbacks(view.strategy, view.release):
         return []
     return [
         Finding(
             "error",
-            f"router_settings.routing_strategy is {strategy!r}, which never asks callbacks, so nothing is routed; use "
-            "simple-shuffle or another of " + ", ".join(sorted(ROUTABLE_STRATEGIES)),
+            f"router_settings.routing_strategy is {view.strategy!r}, which never asks callbacks, so nothing is routed; "
+            "use simple-shuffle or another of " + ", ".join(sorted(releases.ASKING_STRATEGIES)),
         )
     ]
+
+
+def _check_fallbacks(view: RouterView, settings: Settings, kind: str, value: object) -> list[Finding]:
+    """Fallbacks that never apply, or that lead nowhere."""
+    found = []
+    for entry in _listed(value):
+        for key, targets in entry.items() if isinstance(entry, Mapping) else [("*", [entry])]:
+            name = str(key)
+            if name != "*" and not _callable(name, view):
+                text = f"{kind} of {name!r} never apply: no model, alias or routing group is called so"
+                found.append(Finding("warning", text + near_miss(name, view.names)))
+            found += _check_targets(view, settings, kind, name, _listed(targets) or [targets])
+            found += _check_member(view, settings, kind, name, value)
+    return found
+
+
+def _check_targets(
+    view: RouterView, settings: Settings, kind: str, name: str, targets: Sequence[object]
+) -> list[Finding]:
+    found = []
+    for target in targets:
+        called = target.get("model") if isinstance(target, Mapping) else target
+        if called is None or called == []:
+            continue
+        said = f"{kind} of {name!r} lead to {str(called)!r}"
+        if not _callable(str(called), view):
+            text = f"{said}, and no model, alias or routing group is called so{near_miss(str(called), view.names)}"
+            found.append(Finding("warning", text))
+        elif called == name:
+            found.append(Finding("warning", f"{said}, which is what has just failed; name another model or group"))
+        elif name in settings.groups and called in view.groups.get(name, ()):
+            found.append(Finding("info", f"{said}, a member of that group, which may have failed there just before"))
+    return found
+
+
+def _check_member(view: RouterView, settings: Settings, kind: str, name: str, value: object) -> list[Finding]:
+    """LiteLLM looks fallbacks up by the name that was called, which is the group's and not its member's."""
+    keyed = {str(key) for entry in _listed(value) if isinstance(entry, Mapping) for key in entry}
+    groups = [group for group in settings.groups if name in view.groups.get(group, ()) and not keyed & {group, "*"}]
+    return [
+        Finding("info", f"{kind} of {name!r} do not apply to requests for group {group!r}, of which it is a member; "
+                f"add {{{group}: […]}} where they should")
+        for group in groups
+    ]  # fmt: skip
+
+
+def _callable(name: str, view: RouterView) -> bool:
+    """Whether a request may call a name: as it is, by a wildcard, or by a deployment's id."""
+    if name in view.names or any(fnmatchcase(name, known) for known in view.names if "*" in known):
+        return True
+    infos = (deployment.get("model_info") for deployment in view.model_list)
+    return any(isinstance(info, Mapping) and info.get("id") == name for info in infos)
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """``; did you mean …?`` where a known name differs by case, by a provider's prefix or by a slip; else nothing."""
+    others = sorted({other for other in known if other != name})
+    bare = _bare(name)
+    close = [other for other in others if _bare(other) == bare] or get_close_matches(name, others, 1, 0.8)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _bare(name: str) -> str:
+    return name.rsplit("/", 1)[-1].casefold()
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member]) -> list[Finding]:
@@ -147,7 +244,12 @@ def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member])
             Finding(
                 "warning",
                 f"pool models without a deployment: {', '.join(missing)}; they are never chosen. Name the "
-                "deployments so, or set model_info.erp_model on them",
+                "deployments so, or set model_info.erp_model on them"
+                + "".join(
+                    f" ({name!r}{near_miss(name, deployed - pool)})"
+                    for name in missing
+                    if near_miss(name, deployed - pool)
+                ),
             )
         )
     if unknown := sorted(deployed - pool):

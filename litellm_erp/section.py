@@ -1,4 +1,4 @@
-"""Files that people write: YAML read safely, and typed access to its maps with errors that name the key."""
+"""PURE. Maps that people write, in files and in metadata: typed access, with errors that name the key."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from litellm_erp.errors import ErpError
 from litellm_erp.strict_files import shown
@@ -99,6 +97,18 @@ class Section:
             raise self.wrong(key, None, "text")
         return found
 
+    def path(self, key: str, start: Path) -> Path | None:
+        """A path that may be absent; a relative one starts from a folder, and ``~`` is somebody's home."""
+        found = self.optional_text(key)
+        if found is None:
+            return None
+        try:
+            if "\0" not in found:
+                return start / Path(found).expanduser()
+        except RuntimeError:  # nobody of that name
+            pass
+        raise self.wrong(key, found, "a path")
+
     def choice(self, key: str, choices: Collection[str], default: str | None = None) -> str:
         """One of some words."""
         found = self.get(key, default)
@@ -151,22 +161,3 @@ def is_finite_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer of hundreds of digits
         return False
-
-
-def read_yaml(path: Path, error: type[ErpError]) -> Any:
-    """The content of a YAML file; no tags that construct anything.
-
-    Raises
-    ------
-    the error : the file cannot be read, is not UTF-8, or is not YAML; names the file
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise error(f"{path}: cannot be read ({e.strerror})") from e
-    except UnicodeDecodeError as e:
-        raise error(f"{path}: not UTF-8 ({e.reason}); save the file as UTF-8") from e
-    except (yaml.YAMLError, ValueError) as e:  # a date or a number that is none, besides
-        raise error(f"{path}: not YAML ({' '.join(str(e).split())})") from e
-    except RecursionError as e:
-        raise error(f"{path}: not YAML that can be read: it is nested too deeply") from e

@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from litellm_erp.budget import POLICY_KEYS, Policy
+from litellm_erp.config_file import read_config
 from litellm_erp.decision import UNKNOWN_PLACES, UnknownPlace
 from litellm_erp.errors import SettingsError
-from litellm_erp.section import Section, read_yaml
+from litellm_erp.section import Section
 
 HeaderLevel = Literal["all", "reason", "none"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
@@ -130,12 +131,10 @@ def load(path: Path | str) -> Settings | None:
 
     Raises
     ------
-    SettingsError : names the file and the key
+    SettingsError : names the file, which may be an included one, and the key
     """
-    source = Path(path)
-    document = read_yaml(source, SettingsError)
-    if not isinstance(document, Mapping):
-        return None
+    config = read_config(Path(path))
+    source, document = config.origins.get("erp_settings", config.path), config.document
     found = document.get("erp_settings", document if "groups" in document else None)
     return None if found is None else parse(found, source)
 
@@ -175,9 +174,12 @@ _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_overri
 
 def _group(name: str, group: Section, source: Path) -> GroupSettings:
     teams = group.section("teams", default={})
+    bundle = group.path("bundle", source.parent)
+    if bundle is None:
+        raise group.wrong("bundle", None, "the path of a bundle")
     return GroupSettings(
         name=name,
-        bundle=source.parent / Path(group.text("bundle")).expanduser(),
+        bundle=bundle,
         policy=Policy.from_mapping(group.get("policy", {"lambda": 0.0}), where=group.at("policy")),
         unknown=cast(UnknownPlace, group.choice("unknown", UNKNOWN_PLACES, UNKNOWN_PLACES[0])),
         headers=cast(HeaderLevel, group.choice("headers", _HEADER_LEVELS, _HEADER_LEVELS[0])),
@@ -205,12 +207,11 @@ def team_settings(value: object, *, where: str) -> TeamSettings:
 def _embedder(group: Section, source: Path) -> EmbedderSettings:
     keys = {"timeout_ms", "url", "api_key", "directory", "trust_remote_code"}
     entry = group.section("embedder", keys, default={})
-    directory = entry.optional_text("directory")
     return EmbedderSettings(
         timeout_s=entry.number("timeout_ms", 250.0, low=1.0) / 1000.0,
         url=entry.optional_text("url"),
         api_key=_secret(entry, "api_key", "os.environ/EMBEDDING_API_KEY"),
-        directory=source.parent / directory if directory else None,
+        directory=entry.path("directory", source.parent),
         trust_remote_code=entry.boolean("trust_remote_code", False),
     )
 
@@ -221,7 +222,7 @@ def _secret(entry: Section, key: str, example: str) -> str | None:
     if reference is None:
         return None
     where = entry.at(key)
-    if not reference.startswith(_REFERENCE):
+    if not reference.startswith(_REFERENCE) or "\0" in reference:
         raise SettingsError(f"{where}: expected a reference such as {example}, not the {key.split('_')[-1]} itself")
     name = reference.removeprefix(_REFERENCE)
     if name not in os.environ:

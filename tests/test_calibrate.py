@@ -1,6 +1,8 @@
 """`erp-train calibrate` and `inspect --teams`: a goal, its λ, and what can be reached where it cannot."""
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,9 +18,9 @@ def run(*arguments):
     return result.exit_code, result.output
 
 
-def calibrated(bundle, *options):
-    code, output = run("calibrate", bundle, *options, "--json")
-    assert code == 0, output
+def calibrated(bundle, *options, code=0):
+    found, output = run("calibrate", bundle, *options, "--json")
+    assert found == code, output
     return json.loads(output)
 
 
@@ -39,10 +41,34 @@ def test_the_cheapest_models_cost_is_a_budget_that_can_be_kept(planted_bundle):
     assert found["expected"]["reached"]
 
 
-def test_a_target_that_cannot_be_reached_says_what_can(planted_bundle):
-    found = calibrated(planted_bundle, "--budget", 1e-9)
+def out_of_reach(bundle, tmp_path):
+    """The bundle with a best single model that no mixture comes up to."""
+    copied = shutil.copytree(bundle, tmp_path / "best-is-single")
+    frontier = json.loads((copied / "frontier.json").read_text())
+    frontier["single_models"]["big"]["reward"] = 2.0
+    (copied / "frontier.json").write_text(json.dumps(frontier))
+    manifest = json.loads((copied / "manifest.json").read_text())
+    content = (copied / "frontier.json").read_bytes()
+    manifest["frontier"] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    return copied
+
+
+@pytest.mark.parametrize("options", [("--budget", 1e-9), ("--budget", 0), ("--min-quality", 1)])
+def test_a_target_that_cannot_be_reached_says_what_can_and_exits_1(planted_bundle, tmp_path, options):
+    bundle = out_of_reach(planted_bundle, tmp_path) if "--min-quality" in options else planted_bundle
+    found = calibrated(bundle, *options, code=1)
     assert not found["expected"]["reached"]
     assert "what can" in found["remedy"]
+    code, output = run("calibrate", bundle, *options)
+    assert (code, "what can" in output, "expected reward" in output) == (1, True, True)
+
+
+def test_a_bundle_without_costs_keeps_no_budget_and_exits_1(planted_bundle, tmp_path):
+    run("import", planted_bundle.parent / "outcomes.jsonl", "--out", tmp_path / "run")
+    run("fit", tmp_path / "run", "--out", tmp_path / "bundle")
+    found = calibrated(tmp_path / "bundle", "--budget", 1, code=1)
+    assert "no cost is known" in found["remedy"]
 
 
 def test_a_floor_costs_no_more_than_a_higher_one(planted_bundle):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 import importlib
-import json
 import re
 
 import click
 
+from erp_trainer.console import emit, printable
 from litellm_erp import __version__
 from litellm_erp.errors import ErpError
 
@@ -111,13 +111,13 @@ def _full_disk(exc: Exception) -> str:
 
 
 def _report(kind: str, message: str, as_json: bool) -> None:
-    click.secho(f"error: {' '.join(message.split())}", fg="red", err=True)
+    click.secho(f"error: {printable(' '.join(message.split()))}", fg="red", err=True)
     if as_json:
         _print_json(kind, message)
 
 
 def _print_json(kind: str, message: str) -> None:
-    click.echo(json.dumps({"error": {"type": kind, "message": message}}, ensure_ascii=False))
+    emit({"error": {"type": kind, "message": message}}, True, str)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ def ray_options(command: _Command) -> _Command:
 
 
 def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[str, Any]], str]) -> None:
-    """Print a command's result on stdout.
+    """Print a command's result on stdout, with every name in it as a terminal may have it.
 
     Parameters
     ----------
@@ -35,7 +36,51 @@ def emit(payload: Mapping[str, Any], as_json: bool, render: Callable[[Mapping[st
     as_json : as one JSON object, else as text
     render : payload to text
     """
-    click.echo(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False) if as_json else render(payload))
+    if as_json:
+        text = json.dumps(plain(payload), ensure_ascii=False, allow_nan=False)
+        click.echo("".join(char if _is_harmless(char) else json.dumps(char)[1:-1] for char in text))
+    else:
+        click.echo(render(_printable_in(payload)))
+
+
+def printable(text: str) -> str:
+    """Text on one line that moves no cursor: what a terminal would obey or hide is written as its escape.
+
+    Names come from configs and tables that others wrote: line ends, ANSI sequences, marks that turn text around.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def padded(text: str, width: int) -> str:
+    """Text filled up with spaces to a width in terminal columns, of which wide characters take two."""
+    return text + " " * max(0, width - columns(text))
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
+
+
+def _is_harmless(char: str) -> bool:
+    # A zero-width joiner holds an emoji together.
+    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or char == "\u200d"
+
+
+def _printable_in(value: Any) -> Any:
+    """A result with its keys and texts printable; all else is left alone."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable_in(key): _printable_in(entry) for key, entry in value.items()}
+    return [_printable_in(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 @contextmanager
@@ -64,11 +109,10 @@ def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
 
 def warn(message: str) -> None:
     """Print one yellow line on stderr."""
-    click.secho(f"warning: {message}", fg="yellow", err=True)
+    click.secho(f"warning: {printable(message)}", fg="yellow", err=True)
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON has it: numpy numbers and arrays as plain ones, and what is not finite as None."""
     """A value as JSON has it: numpy numbers and arrays as Python's, NaN and infinities as null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}

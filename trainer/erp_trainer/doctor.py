@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.proxy_config import read_proxy_config
+from erp_trainer.config_checks import check_config, read_parts
+from erp_trainer.router_trial import try_router
 from litellm_erp import bundle as bundles
 from litellm_erp import settings as settings_file
-from litellm_erp.budget import solve
 from litellm_erp.bundle import Bundle
-from litellm_erp.checks import Finding, check_router, router_view
-from litellm_erp.deployments import MemberTable
+from litellm_erp.checks import Finding, check_router, router_view, worst_first
+from litellm_erp.config_file import read_config
+from litellm_erp.deployments import Deployment, MemberTable
 from litellm_erp.embedding import embedder_from_spec
 from litellm_erp.errors import ErpError, SettingsError
 from litellm_erp.settings import Settings
-from litellm_erp.teams import mixture_json
-
-CALLBACK = "litellm_erp.proxy.erp_router"
+from litellm_erp.teams import team_view
+from litellm_erp.tenancy import Tenant
 
 
 def examine(config: Path) -> tuple[list[Finding], dict[str, Any]]:
-    """Check a proxy config file and the bundles it names.
+    """Check a proxy config file, the files it includes and the bundles it names.
 
     Returns
     -------
@@ -31,17 +31,23 @@ def examine(config: Path) -> tuple[list[Finding], dict[str, Any]]:
 
     Raises
     ------
-    SettingsError : the file does not exist or is not YAML
+    SettingsError : the file does not exist, is not YAML, or includes what cannot be read
     """
-    document = read_proxy_config(config)
-    findings = _check_callback(document) + _check_auth(document) + _check_router_shape(document)
-    value = document.get("erp_settings")
+    read = read_config(config)
+    parts = read_parts(read.document)
+    findings = [
+        Finding("warning", f"{line}: the key stands twice in one map; only the last counts") for line in read.repeated
+    ]
+    findings += check_config(read.document, parts, _model_info)
+    if not any(finding.level == "error" for finding in parts.problems):
+        findings += try_router(parts)
+    value = read.document.get("erp_settings")
     if value is None:
-        return [*findings, Finding("error", "no erp_settings: nothing is routed")], {}
-    settings, problems = _settings(value, config)
+        return worst_first([*findings, Finding("error", "no erp_settings: nothing is routed")]), {}
+    settings, problems = _settings(value, read.origins["erp_settings"])
     findings += problems
     if settings is None:
-        return findings, {}
+        return worst_first(findings), {}
     loaded: dict[str, Bundle] = {}
     for name, group in settings.groups.items():
         try:
@@ -49,9 +55,19 @@ def examine(config: Path) -> tuple[list[Finding], dict[str, Any]]:
             _check_embedder(loaded[name], group.embedder)
         except ErpError as e:
             findings.append(Finding("error", f"group {name!r}: {e}"))
-    view = router_view(document.get("model_list") or [], document.get("router_settings") or {})
-    findings += check_router(view, settings, loaded, MemberTable(_model_info))
-    return sorted(findings, key=lambda f: ("error", "warning", "info").index(f.level)), _summary(settings, loaded)
+    view = router_view(_with_ids(parts.model_list), parts.router_settings)
+    findings += check_router(view, settings, loaded, MemberTable(_model_info), running=False)
+    return worst_first(findings), _summary(settings, loaded)
+
+
+def _with_ids(model_list: Sequence[Deployment]) -> list[Deployment]:
+    """The deployments of a config, each with an id of its own, as LiteLLM gives them when it starts."""
+    found = []
+    for number, entry in enumerate(model_list):
+        info = entry.get("model_info")
+        own = dict(info) if isinstance(info, Mapping) else {}
+        found.append({**entry, "model_info": {**own, "id": own.get("id") or f"deployment {number} of the config"}})
+    return found
 
 
 def _settings(value: object, config: Path) -> tuple[Settings | None, list[Finding]]:
@@ -89,47 +105,6 @@ def _parts(group: object) -> list[object]:
     return parts if "bundle" in group else [{}, *parts]
 
 
-def _check_callback(document: Mapping[str, Any]) -> list[Finding]:
-    callbacks = (document.get("litellm_settings") or {}).get("callbacks") or []
-    names = [callbacks] if isinstance(callbacks, str) else list(callbacks)
-    if CALLBACK in names:
-        return []
-    return [Finding("error", f'litellm_settings.callbacks does not name the plugin; add callbacks: ["{CALLBACK}"]')]
-
-
-def _check_auth(document: Mapping[str, Any]) -> list[Finding]:
-    general, litellm_settings = document.get("general_settings") or {}, document.get("litellm_settings") or {}
-    if general.get("custom_auth") and not litellm_settings.get("enable_post_custom_auth_checks"):
-        return [
-            Finding(
-                "info",
-                "with custom_auth, LiteLLM checks which models a key may call only with "
-                "litellm_settings.enable_post_custom_auth_checks: true",
-            )
-        ]
-    return []
-
-
-def _check_router_shape(document: Mapping[str, Any]) -> list[Finding]:
-    """What LiteLLM itself refuses at start."""
-    claimed: dict[str, str] = {}
-    findings = []
-    groups = (document.get("router_settings") or {}).get("routing_groups") or []
-    deployed = {str(d.get("model_name")) for d in document.get("model_list") or [] if isinstance(d, Mapping)}
-    for group in groups:
-        name = str(group.get("group_name"))
-        for model in group.get("models") or ():
-            if model in claimed:
-                text = f"model {model!r} is in routing groups {claimed[model]!r} and {name!r}; LiteLLM allows one"
-                findings.append(Finding("error", text))
-            claimed[model] = name
-            if model not in deployed:
-                findings.append(
-                    Finding("warning", f"routing group {name!r} names {model!r}, which is not in model_list")
-                )
-    return findings
-
-
 def _check_embedder(bundle: Bundle, options: settings_file.EmbedderSettings) -> None:
     # An endpoint is asked when a request needs it; whether it is up now says little.
     embedder_from_spec(
@@ -141,18 +116,23 @@ def _check_embedder(bundle: Bundle, options: settings_file.EmbedderSettings) -> 
 
 
 def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]:
-    return {
-        name: {
+    """Per group what ``GET /erp/teams`` of a proxy without traffic says of everybody else, and of each team."""
+    found = {}
+    for name, bundle in loaded.items():
+        group = settings.groups[name]
+        everybody, *teams = (
+            team_view(group, bundle.frontier, tenant, cost_scale=bundle.cost_scale)
+            for tenant in (Tenant(), *(Tenant(team_id=team) for team in group.teams))
+        )
+        found[name] = {
             "bundle": bundle.id,
-            "lambda": mixture_json(solve(settings.groups[name].policy, bundle.frontier).mixture),
-            "teams": {
-                team: mixture_json(solve(entry.policy, bundle.frontier).mixture)
-                for team, entry in settings.groups[name].teams.items()
-            },
+            "lambda": everybody["lambda"],
+            "expected": everybody["expected"],
+            "teams": {view["team"]: view["lambda"] for view in teams},
+            "expected_of_teams": {view["team"]: view["expected"] for view in teams},
             "verdict": bundle.frontier.document["verdict"]["text"],
         }
-        for name, bundle in loaded.items()
-    }
+    return found
 
 
 def _model_info(model: str) -> Mapping[str, Any] | None:

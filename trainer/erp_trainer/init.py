@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from erp_trainer.config_checks import read_parts
 from erp_trainer.pool import Sampling
 from erp_trainer.prices import resolve_prices
-from erp_trainer.proxy_config import read_proxy_config
+from litellm_erp.config_file import read_config
 from litellm_erp.cost import UNKNOWN_PRICE, Price
 from litellm_erp.errors import SettingsError
 
@@ -87,13 +88,11 @@ def draft(config: Path, group: str | None = None) -> Draft:
     ------
     SettingsError : not a LiteLLM config, no such group, or no chat model in it; names the file
     """
-    document = read_proxy_config(config)
+    document = read_config(config).document
     members = _members(document, group, config)
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     left_out: dict[str, str] = {}
-    for entry in document.get("model_list") or []:
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("litellm_params"), Mapping):
-            continue
+    for entry in read_parts(document).model_list:
         alias = str(entry.get("model_name", ""))
         if members is not None and alias not in members:
             continue
@@ -114,8 +113,9 @@ def _members(document: Mapping[str, Any], group: str | None, config: Path) -> se
     if group is None:
         return None
     settings = document.get("router_settings")
-    groups = (settings if isinstance(settings, Mapping) else {}).get("routing_groups") or []
-    found = {str(g.get("group_name")): g.get("models") or [] for g in groups if isinstance(g, Mapping)}
+    groups = settings.get("routing_groups") if isinstance(settings, Mapping) else None
+    named = [g for g in groups if isinstance(g, Mapping)] if isinstance(groups, list) else []
+    found = {str(g.get("group_name")): g["models"] for g in named if isinstance(g.get("models"), list)}
     if group not in found:
         raise SettingsError(f"{config}: no routing group {group!r}; found {', '.join(found) or 'none'}")
     return {str(name) for name in found[group]}

@@ -35,7 +35,8 @@ from typing import Any
 
 from litellm_erp.cost import DEFAULT_OUTPUT_TOKENS, UNKNOWN_PRICE, Price
 from litellm_erp.errors import PricesError, SettingsError
-from litellm_erp.section import Section, read_yaml
+from litellm_erp.section import Section
+from litellm_erp.yaml_file import read_yaml
 
 ENGINES = ("server", "litellm", "vllm", "transformers", "ray")
 _REFERENCE = "os.environ/"

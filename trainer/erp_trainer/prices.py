@@ -12,7 +12,7 @@ from typing import Any
 
 from litellm_erp.cost import UNKNOWN_PRICE, Price
 from litellm_erp.errors import PricesError
-from litellm_erp.section import read_yaml
+from litellm_erp.yaml_file import read_yaml
 
 # LiteLLM asks these providers' servers over the network, and what they serve has no list price anyway.
 _SELF_HOSTED = frozenset({"huggingface", "ollama", "ollama_chat", "lemonade"})

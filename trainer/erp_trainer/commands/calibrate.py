@@ -17,13 +17,20 @@ from erp_trainer.console import emit, json_option
 )
 @click.option("--lambda", "lambda_", type=float, help="What one λ gives.")
 @json_option
+@click.pass_context
 def command(
-    bundle: Path, budget: float | None, min_quality: float | None, lambda_: float | None, as_json: bool
+    ctx: click.Context,
+    bundle: Path,
+    budget: float | None,
+    min_quality: float | None,
+    lambda_: float | None,
+    as_json: bool,
 ) -> None:
     """Solve one goal on the frontier of BUNDLE, as the proxy does when it loads it.
 
     Prints the λ (or the two, and the share of requests that gets each), the expected reward and cost, the model mix and
-    the curve. Everything is out of fold on the training prompts.
+    the curve. Everything is out of fold on the training prompts. Exits 1 if the goal cannot be reached, after printing
+    what can.
     """
     from erp_trainer.calibration import calibrate, render
     from litellm_erp.budget import Policy
@@ -33,4 +40,7 @@ def command(
     stated = {goal: value for goal, value in options.items() if value is not None}
     if len(stated) != 1:
         raise click.UsageError("state exactly one of --budget, --min-quality and --lambda")
-    emit(calibrate(load(bundle), Policy.from_mapping(stated, where="calibrate")), as_json, render)
+    payload = calibrate(load(bundle), Policy.from_mapping(stated, where="calibrate"))
+    emit(payload, as_json, render)
+    if payload["remedy"] is not None:
+        ctx.exit(1)

@@ -20,15 +20,18 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 def command(ctx: click.Context, config: Path, as_json: bool) -> None:
     """Say in one go everything that would keep the proxy config CONFIG from routing as its owner thinks.
 
-    Nothing is started and no model is called. Exits 0 if the groups would be routed, 1 if not.
+    Nothing is started and no model is called. Exits 0 if the groups would be routed, 1 if not, 2 if CONFIG cannot be
+    read. Warnings are counted, and change neither.
     """
     from erp_trainer.doctor import examine
+    from litellm_erp.checks import LEVELS
 
     findings, groups = examine(config)
     routes = not any(finding.level == "error" for finding in findings)
     payload = {
         "config": str(config),
         "routes": routes,
+        "counts": {level: sum(finding.level == level for finding in findings) for level in LEVELS},
         "groups": groups,
         "findings": [{"level": finding.level, "text": finding.text} for finding in findings],
     }
@@ -43,10 +46,29 @@ def _render(payload: Mapping[str, Any]) -> str:
     lines = [f"{payload['config']}"]
     for name, group in payload["groups"].items():
         lines.append(f"  group {name}: bundle {group['bundle']}, {mixture_text(group['lambda'])}")
-        lines += [f"    team {team}: {mixture_text(lambda_)}" for team, lambda_ in group["teams"].items()]
+        lines += [
+            f"    team {team}: {mixture_text(lambda_)}{_expected(group['expected_of_teams'][team])}"
+            for team, lambda_ in group["teams"].items()
+        ]
         lines.append(f"    {group['verdict']}")
     for finding in payload["findings"]:
         label = click.style(f"{finding['level']:>7}", fg=_COLOURS[finding["level"]])
         lines.append(f"{label}  {finding['text']}")
-    lines.append("would route" if payload["routes"] else click.style("would not route", fg="red"))
-    return "\n".join(lines)
+    return "\n".join([*lines, _verdict(payload)])
+
+
+def _expected(expected: Mapping[str, Any]) -> str:
+    cost = expected.get("usd_per_1k_requests", expected.get("cost_per_1k"))
+    return f", expected reward {expected['reward']:.4g}" + (
+        "" if cost is None else f" at {cost:.4g} per 1,000 requests"
+    )
+
+
+def _verdict(payload: Mapping[str, Any]) -> str:
+    errors, warnings = (
+        f"{count} {level}{'' if count == 1 else 's'}" if (count := payload["counts"][level]) else ""
+        for level in ("error", "warning")
+    )
+    if payload["routes"]:
+        return "would route" + (f" ({warnings})" if warnings else "")
+    return click.style(f"would not route: {errors}" + (f", {warnings}" if warnings else ""), fg="red")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from erp_trainer.console import emit, json_option
+from erp_trainer.console import emit, json_option, padded
 
 if TYPE_CHECKING:
     from litellm_erp.bundle import Bundle
@@ -41,18 +41,17 @@ def teams_payload(config: Path) -> dict[str, Any]:
     ------
     ErpError : bad settings or a bad bundle
     """
-    from erp_trainer.proxy_config import read_proxy_config
     from litellm_erp.bundle import load
     from litellm_erp.errors import SettingsError
-    from litellm_erp.settings import parse
+    from litellm_erp.settings import load as load_settings
     from litellm_erp.teams import team_view
     from litellm_erp.tenancy import Tenant
 
-    value = read_proxy_config(config).get("erp_settings")
-    if value is None:
+    settings = load_settings(config)
+    if settings is None:
         raise SettingsError(f"{config}: no erp_settings; expected a proxy config that has them")
     groups = {}
-    for name, group in parse(value, config).groups.items():
+    for name, group in settings.groups.items():
         loaded = load(group.bundle)
         tenants = [Tenant(team_id=team) for team in group.teams] + [Tenant()]
         views = [team_view(group, loaded.frontier, tenant, cost_scale=loaded.cost_scale) for tenant in tenants]
@@ -126,7 +125,9 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
     ]
     for name, model in payload["models"].items():
         r2 = "-" if model["r2"] is None else f"{model['r2']:.3f}"
-        lines.append(f"{name:<40} {model['mean_reward']:>11.4f} {r2:>7} {model['beta']:>7.4g} {model['rows']:>7}")
+        lines.append(
+            f"{padded(name, 40)} {model['mean_reward']:>11.4f} {r2:>7} {model['beta']:>7.4g} {model['rows']:>7}"
+        )
     unit = "USD / 1k requests" if payload["cost_kind"] == "usd" else "relative cost"
     lines += ["", f"{'λ':>10} {'reward':>8} {unit:>18} {'believed':>9}  mix"]
     points = payload["frontier"]

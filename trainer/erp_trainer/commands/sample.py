@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from erp_trainer.console import emit, json_option, progress, ray_options, warn
+from erp_trainer.console import emit, json_option, padded, progress, ray_options, warn
 
 
 @click.command("sample", short_help="Sample K responses per prompt from every pool model.")
@@ -67,7 +67,7 @@ def _render(payload: Mapping[str, Any]) -> str:
     for name, summary in payload["models"].items():
         rate = summary["output_tokens"] / summary["seconds"] if summary["output_tokens"] else 0.0
         lines.append(
-            f"{name:<24} {summary['prompts']:>8} {summary['sampled']:>8} {summary['resumed']:>7} "
+            f"{padded(name, 24)} {summary['prompts']:>8} {summary['sampled']:>8} {summary['resumed']:>7} "
             f"{sum(summary['skipped'].values()):>8} {summary['failed']:>7} {summary['empty']:>6} "
             f"{summary['output_tokens']:>11} {rate:>9.0f}"
         )
