@@ -22,6 +22,7 @@ ASKING_STRATEGIES = frozenset(
         "cost-based-routing",
         "latency-based-routing",
         "least-busy",
+        "lar1",
     }
 )
 # Published with foreign code in them.
@@ -62,12 +63,9 @@ def warning(release: str) -> str | None:
 def asks_callbacks(strategy: str, release: str | None) -> bool:
     """Whether a release's router asks callbacks under a routing strategy of its own; its groups' do not count.
 
-    Others take a path of their own that does not. From 1.110 on, no strategy but lar1 does.
+    Others took a path of their own that does not, until 1.110, which asks under every strategy it accepts.
     """
-    asking = ASKING_STRATEGIES
-    if release is not None and _number(release) >= (1, 110, 0):
-        asking |= {"usage-based-routing"}
-    return strategy in asking
+    return strategy in ASKING_STRATEGIES or (release is not None and _number(release) >= (1, 110, 0))
 
 
 @cache

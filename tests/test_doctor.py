@@ -135,7 +135,7 @@ MISTAKES = {
         lambda c: c["litellm_settings"].update(cache_params={"type": "local"}), "info", "do nothing"),
     "no affinity": (lambda c: c["router_settings"].pop("optional_pre_call_checks"), "info", "previous_response_id"),
     "a strategy that asks nobody": (
-        lambda c: router(c, routing_strategy="lar1"), "error", "'lar1', which never asks callbacks"),
+        lambda c: router(c, routing_strategy="usage-based-routing"), "error", "which never asks callbacks"),
     "no such strategy": (lambda c: group_of(c).update(routing_strategy="shuffle"), "error", "Invalid routing_strategy"),
     "no strategy": (lambda c: group_of(c).pop("routing_strategy"), "error", "expected group_name, models"),
     "an order": (lambda c: first(c).update(order=1), "info", "litellm_params.order"),
@@ -175,7 +175,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_each_mistake_is_found_and_only_an_error_keeps_from_routing(tmp_path, config, case):
+def test_each_mistake_is_found_and_only_an_error_keeps_from_routing(tmp_path, config, case, monkeypatch):
+    # From 1.110 on, no strategy is a mistake.
+    monkeypatch.setattr(releases, "installed", lambda: "1.108.7")
     change, level, said = MISTAKES[case]
     change(config)
     report, found = findings(tmp_path, config)
@@ -219,6 +221,14 @@ def test_making_a_router_to_try_a_config_leaves_no_trace_in_litellm(tmp_path, co
     assert (dict(litellm.model_cost), list(litellm.callbacks)) == before
 
 
+def test_what_litellm_prints_stays_out_of_the_json(tmp_path, config, monkeypatch):
+    import litellm
+
+    monkeypatch.setattr(litellm, "suppress_debug_info", False)
+    first(config).update(model="nonsense")
+    assert "LiteLLM refuses the config" in findings(tmp_path, config)[1][0][1]
+
+
 @pytest.mark.parametrize(
     ("release", "standing"),
     [("1.99.4", "tried"), ("1.110.2", "tried"), ("1.110.1", "tried"), ("1.110.9", "untried"), ("1.111.0", "untried"),
@@ -243,6 +253,7 @@ def test_a_release_that_is_not_known_to_work_is_a_finding(tmp_path, config, monk
 def test_which_strategies_ask_callbacks_is_known_by_release(release, asks):
     assert releases.asks_callbacks("usage-based-routing", release) == asks
     assert releases.asks_callbacks("simple-shuffle", release)
+    assert releases.asks_callbacks("lar1", release)
 
 
 def test_a_near_miss_is_one_of_case_prefix_or_a_slip():
@@ -303,7 +314,9 @@ REAL = {
     "healthy": (lambda c: None, True, True),
     "included": (lambda c: None, True, True),
     "in no routing group": (lambda c: c["router_settings"].pop("routing_groups"), True, False),
-    "a strategy that asks nobody": (lambda c: router(c, routing_strategy="lar1"), True, False),
+    "a strategy that asks nobody": (
+        lambda c: router(c, routing_strategy="usage-based-routing"), True,
+        releases.asks_callbacks("usage-based-routing", releases.installed())),
     "no such strategy": (lambda c: group_of(c).update(routing_strategy="shuffle"), False, False),
     "an alias hides it": (lambda c: router(c, model_group_alias={GROUP: "big"}), True, False),
 }  # fmt: skip

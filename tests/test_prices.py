@@ -21,6 +21,7 @@ def test_a_price_file_is_a_map_from_model_to_price(tmp_path):
 BAD = {
     "unknown key": ("a: {input: 1}", ["'a'", "'input'", "input_usd_per_mtok"]),
     "negative": ("a: {relative_cost: -1}", ["'a'", "relative_cost", "-1"]),
+    "beyond any float": ("a: {relative_cost: 1" + "0" * 399 + "}", ["'a'", "finite number"]),
     "not finite": ("a: {relative_cost: .inf}", ["'a'", "inf"]),
     "text": ("a: {relative_cost: cheap}", ["'a'", "'cheap'", "number"]),
     "boolean": ("a: {relative_cost: true}", ["'a'", "True"]),

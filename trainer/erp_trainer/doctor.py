@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from litellm_erp import bundle as bundles
 from litellm_erp import settings as settings_file
 from litellm_erp.bundle import Bundle
 from litellm_erp.checks import Finding, check_router, router_view, worst_first
-from litellm_erp.config_file import read_config
+from litellm_erp.config_file import ConfigFile, read_config
 from litellm_erp.deployments import Deployment, MemberTable
 from litellm_erp.embedding import embedder_from_spec
 from litellm_erp.errors import ErpError, SettingsError
@@ -34,6 +36,12 @@ def examine(config: Path) -> tuple[list[Finding], dict[str, Any]]:
     SettingsError : the file does not exist, is not YAML, or includes what cannot be read
     """
     read = read_config(config)
+    # LiteLLM prints advice on stdout, where --json has its one object.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _examine(read)
+
+
+def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     parts = read_parts(read.document)
     findings = [
         Finding("warning", f"{line}: the key stands twice in one map; only the last counts") for line in read.repeated
