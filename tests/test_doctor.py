@@ -4,6 +4,7 @@ import copy
 import json
 import re
 
+import httpx
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -163,7 +164,14 @@ MISTAKES = {
             {"group_name": "auto", "models": ["spare"], "routing_strategy": "simple-shuffle"}),
             "error", "stands twice"),
     "a reserved name": (lambda c: group_of(c).update(group_name="default"), "error", "reserved"),
-    "a provider that is none": (lambda c: first(c).update(model="nonsense"), "error", "LiteLLM refuses the config"),
+    "a provider that is none": (
+        lambda c: first(c).update(model="nonsense"), "warning", "leaves out a deployment of 'small'"),
+    "no such setting": (
+        lambda c: router(c, routing_group=[]), "warning", "did you mean 'routing_groups'?"),
+    "a price in words": (
+        lambda c: first(c).update(input_cost_per_token="free"), "warning", "leaves out a deployment of 'small'"),
+    "only such": (
+        lambda c: [d["litellm_params"].update(model="x") for d in c["model_list"]], "error", "none of its models"),
     "an alias of the same name": (lambda c: router(c, model_group_alias={"auto": "small"}), "error", "hides the group"),
     "no model": (lambda c: first(c).pop("model"), "error", "expected a map with model_name and litellm_params.model"),
     "a list for a map": (lambda c: c.update(litellm_settings=["x"]), "error", "litellm_settings: found a list"),
@@ -226,7 +234,7 @@ def test_what_litellm_prints_stays_out_of_the_json(tmp_path, config, monkeypatch
 
     monkeypatch.setattr(litellm, "suppress_debug_info", False)
     first(config).update(model="nonsense")
-    assert "LiteLLM refuses the config" in findings(tmp_path, config)[1][0][1]
+    assert "leaves out a deployment" in findings(tmp_path, config)[1][0][1]
 
 
 @pytest.mark.parametrize(
@@ -309,6 +317,12 @@ def test_wide_names_keep_their_columns():
     assert printable("模型 👩\u200d💻 é") == "模型 👩\u200d💻 é"
 
 
+TEAMS = {
+    "research": {"lambda": 0},
+    "support": {"min_quality": 0.5},
+    "sales": {"budget_usd_per_1k_requests": 0.7},
+    "ops": {"budget_usd": 50, "per": "day"},
+}
 # Started as real proxies: (change, whether it starts, whether it routes).
 REAL = {
     "healthy": (lambda c: None, True, True),
@@ -319,6 +333,7 @@ REAL = {
         releases.asks_callbacks("usage-based-routing", releases.installed())),
     "no such strategy": (lambda c: group_of(c).update(routing_strategy="shuffle"), False, False),
     "an alias hides it": (lambda c: router(c, model_group_alias={GROUP: "big"}), True, False),
+    "a fallback of two": (lambda c: router(c, fallbacks=[{"a": ["b"], "c": ["d"]}]), False, False),
 }  # fmt: skip
 
 
@@ -327,7 +342,7 @@ REAL = {
 def test_a_real_proxy_does_what_the_doctor_says(tmp_path, stub, planted_bundle, case, monkeypatch):
     change, starts, routes = REAL[case]
     monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-for-the-doctor")
-    config = proxy_config(stub, erp_settings=erp_settings(planted_bundle))
+    config = proxy_config(stub, erp_settings=erp_settings(planted_bundle, teams=TEAMS))
     change(config)
     if case == "included":
         included = {key: config.pop(key) for key in ("erp_settings", "router_settings")}
@@ -335,10 +350,11 @@ def test_a_real_proxy_does_what_the_doctor_says(tmp_path, stub, planted_bundle, 
         config |= {"include": ["more.yaml"], "router_settings": {}}
     report, found = findings(tmp_path, copy.deepcopy(config))
     assert report["routes"] == routes, found
-    keys = write_keys(tmp_path / "keys.json", {"sk-research": {}})
+    keys = write_keys(tmp_path / "keys.json", {"sk-research": {}, "sk-admin": {"user_role": "proxy_admin"}})
     path = tmp_path / "config.yaml"
     try:
         with ProxyProcess(path, log_path=tmp_path / "proxy.log", env=keys, start_deadline_s=120) as proxy:
+            views = httpx.get(f"{proxy.base_url}/erp/teams", headers={"Authorization": "Bearer sk-admin"}, timeout=60)
             answers = [ask(proxy, text) for _, text in prompts(6)]
     except ServingError:
         assert not starts
@@ -347,5 +363,12 @@ def test_a_real_proxy_does_what_the_doctor_says(tmp_path, stub, planted_bundle, 
     right = [(answer.status, answer.model) for answer in answers] == [(200, best) for best, _ in prompts(6)]
     said = all(re.match("routed|safe-default", answer.headers.get("x-erp-reason", "")) for answer in answers)
     assert (right and said) == routes, [(a.status, a.model, dict(a.headers)) for a in answers]
+    told = {view["team"]: (view["lambda"], view["expected"]) for view in views.json()["teams"]}
+    of_doctor = report["groups"][GROUP]
+    for team in TEAMS:
+        # The λ of a sum of money depends on what is left of its window.
+        assert team == "ops" or told[team][0] == of_doctor["teams"][team]
+        assert told[team][1] == of_doctor["expected_of_teams"][team]
+    assert set(of_doctor["paced"]) == {"sales", "ops"}
     if routes:
         assert set(served(answers)) == {"small", "mid", "big"}

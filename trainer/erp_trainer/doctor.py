@@ -13,6 +13,7 @@ from erp_trainer.config_checks import check_config, read_parts
 from erp_trainer.router_trial import try_router
 from litellm_erp import bundle as bundles
 from litellm_erp import settings as settings_file
+from litellm_erp.budget import MONEY
 from litellm_erp.bundle import Bundle
 from litellm_erp.checks import Finding, check_router, router_view, worst_first
 from litellm_erp.config_file import ConfigFile, read_config
@@ -47,8 +48,10 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
         Finding("warning", f"{line}: the key stands twice in one map; only the last counts") for line in read.repeated
     ]
     findings += check_config(read.document, parts, _model_info)
+    deployments = list(parts.model_list)
     if not any(finding.level == "error" for finding in parts.problems):
-        findings += try_router(parts)
+        refused, deployments = try_router(parts)
+        findings += refused
     value = read.document.get("erp_settings")
     if value is None:
         return worst_first([*findings, Finding("error", "no erp_settings: nothing is routed")]), {}
@@ -63,7 +66,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
             _check_embedder(loaded[name], group.embedder)
         except ErpError as e:
             findings.append(Finding("error", f"group {name!r}: {e}"))
-    view = router_view(_with_ids(parts.model_list), parts.router_settings)
+    view = router_view(_with_ids(deployments), parts.router_settings)
     findings += check_router(view, settings, loaded, MemberTable(_model_info), running=False)
     return worst_first(findings), _summary(settings, loaded)
 
@@ -138,6 +141,8 @@ def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]
             "expected": everybody["expected"],
             "teams": {view["team"]: view["lambda"] for view in teams},
             "expected_of_teams": {view["team"]: view["expected"] for view in teams},
+            # Their λ moves with what is spent; this is where it starts from.
+            "paced": [team for team, entry in group.teams.items() if entry.policy.goal in MONEY],
             "verdict": bundle.frontier.document["verdict"]["text"],
         }
     return found

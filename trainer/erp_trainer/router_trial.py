@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_trainer.config_checks import REFERENCE, Parts
-from litellm_erp.checks import Finding
+from litellm_erp.checks import Finding, near_miss
+from litellm_erp.deployments import Deployment
 
 _TRIED = (
     "routing_groups", "routing_strategy", "model_group_alias", "fallbacks", "default_fallbacks",
@@ -18,8 +19,14 @@ _TRIED = (
 _MAX_TEXT = 400
 
 
-def try_router(parts: Parts) -> list[Finding]:
-    """Make a ``litellm.Router`` from a config; one error where the installed LiteLLM refuses it."""
+def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
+    """Make a ``litellm.Router`` from a config, as the proxy does.
+
+    Returns
+    -------
+    one error where the installed LiteLLM refuses the config, a warning for each deployment that it leaves out; and the
+    deployments that are left
+    """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
@@ -29,17 +36,49 @@ def try_router(parts: Parts) -> list[Finding]:
     callbacks = list(litellm.callbacks)
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    problems: list[tuple[Deployment, str | None]] = [(entry, None) for entry in parts.model_list]
+    refused = None
     try:
-        router = litellm.Router(model_list=[_resolved(entry) for entry in parts.model_list], **_resolved(settings))
-        router.discard()
-    except Exception as e:
-        return [Finding("error", f"LiteLLM refuses the config at start: {_said(e, parts)}")]
+        if _refused(parts.model_list, parts, settings):
+            # A proxy has its router leave out what it cannot use, but for what has not even the shape of a deployment.
+            refused = _refused(parts.model_list, parts, {**settings, "ignore_invalid_deployments": True})
+            problems = [(entry, None if refused else _refused([entry], parts, {})) for entry in parts.model_list]
     finally:
         logging.disable(level)
         litellm.callbacks[:] = callbacks
         litellm.model_cost.clear()
         litellm.model_cost.update(known)
-    return []
+    found = [Finding("error", f"LiteLLM refuses the config at start: {refused}")] if refused else []
+    found += _unknown_keys(parts.sections["router_settings"])
+    found += [
+        Finding("warning", f"LiteLLM leaves out a deployment of {str(entry['model_name'])!r}: {problem}")
+        for entry, problem in problems
+        if problem
+    ]
+    return found, [entry for entry, problem in problems if not problem]
+
+
+def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
+    """Router settings that LiteLLM ignores because its router has no such argument."""
+    import litellm
+
+    known: list[str] = getattr(litellm.Router, "get_valid_args", list)()
+    return [
+        Finding("warning", f"router_settings.{key} is no setting of LiteLLM's router{near_miss(str(key), known)}")
+        for key in settings
+        if known and key not in known
+    ]
+
+
+def _refused(model_list: Sequence[Deployment], parts: Parts, settings: Mapping[str, Any]) -> str | None:
+    """What LiteLLM says against a router, None where it makes one."""
+    import litellm
+
+    try:
+        litellm.Router(model_list=[_resolved(entry) for entry in model_list], **_resolved(settings)).discard()
+    except Exception as e:
+        return _said(e, parts)
+    return None
 
 
 def _resolved(value: Any) -> Any:

@@ -47,7 +47,8 @@ def _render(payload: Mapping[str, Any]) -> str:
     for name, group in payload["groups"].items():
         lines.append(f"  group {name}: bundle {group['bundle']}, {mixture_text(group['lambda'])}")
         lines += [
-            f"    team {team}: {mixture_text(lambda_)}{_expected(group['expected_of_teams'][team])}"
+            f"    team {team}: {mixture_text(lambda_)}{' to begin with' if team in group['paced'] else ''}"
+            f"{_expected(group['expected_of_teams'][team])}"
             for team, lambda_ in group["teams"].items()
         ]
         lines.append(f"    {group['verdict']}")
