@@ -15,7 +15,7 @@ from typing import Any
 
 from litellm_erp import releases
 from litellm_erp.errors import SettingsError
-from litellm_erp.section import shown
+from litellm_erp.strict_files import shown
 from litellm_erp.yaml_file import read_document
 
 MAX_FILES = 100
