@@ -6,6 +6,7 @@
       log_decisions: false             # one JSON line per decision on stderr; never the prompt
       reload_s: 2                      # how often a bundle folder is looked at for a new bundle; 0 never
       redis: {url: os.environ/REDIS_URL}   # and prefix, every_s; without it, LiteLLM's own Redis, if there is one
+      budget_file: ./erp_budgets.json  # where budgets are kept, and shared by workers, without a Redis
       groups:
         erp-auto:                      # the routing group's name
           bundle: ./bundle             # relative to this file
@@ -15,7 +16,8 @@
           safety: true                 # false: believe the probes even where they are not worth it
           allow_override: false        # may keys of no team state a λ: true, or [min, max]
           embedder: {timeout_ms: 250}  # and url, api_key, directory, trust_remote_code
-          teams:                       # by team id, else alias
+          teams_by: id                 # or alias: whether names of teams are LiteLLM's ids, or may be aliases
+          teams:
             research: {lambda: 0, allow_override: [0, 2]}
 """
 
@@ -35,6 +37,7 @@ from litellm_erp.errors import SettingsError
 from litellm_erp.section import Section
 
 HeaderLevel = Literal["all", "reason", "none"]
+TeamsBy = Literal["id", "alias"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
 SETTINGS_ENV = "ERP_SETTINGS"
 _REFERENCE = "os.environ/"
@@ -109,6 +112,7 @@ class GroupSettings:
     override: Override
     embedder: EmbedderSettings
     teams: Mapping[str, TeamSettings]
+    teams_by: TeamsBy = "id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class Settings:
     log_decisions: bool = False
     reload_s: float = 2.0
     redis: RedisSettings = RedisSettings()
+    budget_file: Path | None = None
 
 
 def load(path: Path | str) -> Settings | None:
@@ -150,12 +155,15 @@ def parse(value: object, source: Path) -> Settings:
     groups = top.section("groups")
     if not groups.value:
         raise groups.wrong(None, None, "at least one routing group")
+    teams_by = top.choice("teams_by", get_args(TeamsBy), "id")
+    budget_file = top.optional_text("budget_file")
     return Settings(
         source=source,
-        groups={name: _group(name, groups.section(name, _GROUP_KEYS), source) for name in groups},
+        groups={name: _group(name, groups.section(name, _GROUP_KEYS), source, teams_by) for name in groups},
         log_decisions=top.boolean("log_decisions", False),
         reload_s=top.number("reload_s", 2.0, low=0.0),
         redis=_redis(top),
+        budget_file=source.parent / Path(budget_file).expanduser() if budget_file else None,
     )
 
 
@@ -168,11 +176,11 @@ def _redis(top: Section) -> RedisSettings:
     )
 
 
-_TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis"}
-_GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "teams"}
+_TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by"}
+_GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "teams", "teams_by"}
 
 
-def _group(name: str, group: Section, source: Path) -> GroupSettings:
+def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
     teams = group.section("teams", default={})
     bundle = group.path("bundle", source.parent)
     if bundle is None:
@@ -187,6 +195,7 @@ def _group(name: str, group: Section, source: Path) -> GroupSettings:
         override=_override(group),
         embedder=_embedder(group, source),
         teams={team: team_settings(teams.get(team), where=teams.at(team)) for team in teams},
+        teams_by=cast(TeamsBy, group.choice("teams_by", get_args(TeamsBy), teams_by)),
     )
 
 

@@ -68,8 +68,15 @@ class Tenant:
     @property
     def team_account(self) -> str:
         """Whose spend it is as a team's; "" without a team."""
-        name = self.team_id or self.team_alias
-        return f"team:{name}" if name else ""
+        if self.team_id:
+            return f"team:{self.team_id}"
+        # An alias is a name that anybody may choose; it is never taken for another team's id.
+        return f"alias:{self.team_alias}" if self.team_alias else ""
+
+    @property
+    def pool_account(self) -> str:
+        """Whose spend it is where a team has too many keys to tell them apart."""
+        return f"keys of {self.team_account}"
 
     @property
     def key_account(self) -> str:
@@ -85,11 +92,13 @@ class Claim:
     ----------
     account : ``team:<id>``, ``key:<hash>``, ``group``; "" for a single request's own wish, which nobody counts
     source : ``settings``, ``team``, ``key``, ``request``, ``group``: the level that stated the goal
+    pool : the account of the team's keys that are too many to have one each
     """
 
     account: str
     policy: Policy
     source: Source = "settings"
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +135,11 @@ class Grant:
 def grant(group: GroupSettings, tenant: Tenant, wish: Wish | None = None) -> Grant:
     """The goal of a tenant in a group.
 
-    The admin's settings for the team come first, then the team's own metadata in LiteLLM (which an admin
-    writes), then the key's metadata, then the request's own wish: each only where the level above it has
-    ``allow_override``, and with a λ within that level's bounds. With none of them, the group's policy counts.
+    The admin's settings for the team come first, then the team's own metadata in LiteLLM, then the key's metadata,
+    then the request's own wish: each only where the level above it has ``allow_override``, and with a λ within that
+    level's bounds. With none of them, the group's policy counts. A team that the settings do not name may state a goal
+    in its metadata without the group's leave; but those are its own admin's words, so that a budget of the group stays
+    above it, unless the group gives leave.
 
     Parameters
     ----------
@@ -137,10 +148,14 @@ def grant(group: GroupSettings, tenant: Tenant, wish: Wish | None = None) -> Gra
     ladder = _Ladder(_highest(group, tenant))
     stated, problem = _stated(tenant.team_metadata, "team metadata")
     if stated is not None:
-        ladder.take(Claim(tenant.team_account, stated.policy, "team"), stated.override, own=ladder.is_default)
+        claim = Claim(tenant.team_account, stated.policy, "team")
+        if ladder.is_default:
+            ladder.take_own(claim, stated.override)
+        else:
+            ladder.take(claim, stated.override)
     stated, key_problem = _stated(tenant.key_metadata, "key metadata")
     if stated is not None:
-        ladder.take(Claim(tenant.key_account, stated.policy, "key"), stated.override)
+        ladder.take(Claim(tenant.key_account, stated.policy, "key", tenant.pool_account), stated.override)
     if wish is not None and (wish.policy is None or not ladder.take(Claim("", wish.policy, "request"), Override())):
         ladder.refused = True
     return Grant(
@@ -148,7 +163,7 @@ def grant(group: GroupSettings, tenant: Tenant, wish: Wish | None = None) -> Gra
         tuple(ladder.floors),
         ladder.bounds,
         refused=ladder.refused or key_problem is not None,
-        problem=problem or key_problem,
+        problem=problem or key_problem or _only_by_alias(group, tenant),
         accounts=tuple(dict.fromkeys(filter(None, (tenant.team_account, tenant.key_account)))) or (GROUP_ACCOUNT,),
     )
 
@@ -167,29 +182,43 @@ class _Ladder:
         """Whether nobody but the group itself has said anything."""
         return self.claim.source == "group"
 
-    def take(self, claim: Claim, override: Override, *, own: bool = False) -> bool:
-        """Let the next level state its goal, where it may.
+    def take_own(self, claim: Claim, override: Override) -> None:
+        """Let a team that the settings do not name state its goal: above a budget of the group only with its leave."""
+        if self.override.allowed:
+            self.bounds = self.override
+        elif self.claim.policy.goal in MONEY:
+            self.floors.append(self.claim)
+        self.claim, self.override = claim, override
 
-        Parameters
-        ----------
-        own : the level needs nobody's leave and nobody's bounds
-        """
-        if not own:
-            if not self.override.allowed:
-                self.refused = self.refused or claim.source != "team"
-                return False
-            self.bounds = self.override if self.bounds is None else _within(self.bounds, self.override)
-            if self.claim.policy.goal in MONEY:
-                self.floors.append(self.claim)
+    def take(self, claim: Claim, override: Override) -> bool:
+        """Let the next level state its goal, where it may."""
+        if not self.override.allowed:
+            self.refused = self.refused or claim.source != "team"
+            return False
+        self.bounds = self.override if self.bounds is None else _within(self.bounds, self.override)
+        if self.claim.policy.goal in MONEY:
+            self.floors.append(self.claim)
         self.claim, self.override = claim, override
         return True
 
 
 def _highest(group: GroupSettings, tenant: Tenant) -> tuple[Claim, Override]:
-    for name in (tenant.team_id, tenant.team_alias):
+    names = (tenant.team_id, tenant.team_alias if group.teams_by == "alias" else None)
+    for name in names:
         if name is not None and (level := group.teams.get(name)) is not None:
             return Claim(tenant.team_account, level.policy, "settings"), level.override
     return Claim(GROUP_ACCOUNT, group.policy, "group"), group.override
+
+
+def _only_by_alias(group: GroupSettings, tenant: Tenant) -> str | None:
+    """What to say where the settings name a team by an alias that they do not match."""
+    alias = tenant.team_alias
+    if alias is None or alias not in group.teams or group.teams_by == "alias" or tenant.team_id in group.teams:
+        return None
+    return (
+        f"teams.{alias} of the settings is only the alias of the team {(tenant.team_id or 'without an id')[:80]!r}; "
+        "expected its id, or teams_by: alias"
+    )
 
 
 def allowed_members(

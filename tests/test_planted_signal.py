@@ -67,7 +67,9 @@ def proxy(start_module_proxy, stub_process, planted_bundle, shuffled_bundle, tmp
         "erp-shuffled": group_settings(shuffled_bundle),
         "erp-cheap": group_settings(planted_bundle, lambda_=CHEAPEST),
     }
-    config = proxy_config(stub_process, erp_settings=erp_settings(planted_bundle, groups, teams=TEAMS))
+    config = proxy_config(
+        stub_process, erp_settings=erp_settings(planted_bundle, groups, teams=TEAMS, teams_by="alias")
+    )
     for name in groups:
         add_group(config, stub_process, name)
     return start_module_proxy(config, env=write_keys(tmp_path_factory.mktemp("keys") / "keys.json", KEYS))

@@ -27,13 +27,47 @@ def test_without_a_team_entry_the_groups_policy_counts():
     assert grant(group(), Tenant()).policy.value == 7
 
 
-@pytest.mark.parametrize("name", ["t1", "research"])
-def test_settings_name_a_team_by_id_or_alias(name):
-    assert grant(group(teams={name: {"lambda": 1}}), tenant()).policy.value == 1
+def test_settings_name_a_team_by_its_id():
+    assert grant(group(teams={"t1": {"lambda": 1}}), tenant()).policy.value == 1
+
+
+def test_an_alias_of_another_teams_name_gets_nothing_and_is_told():
+    granted = grant(group(teams={"research": {"lambda": 0}}), tenant())
+    assert granted.policy.value == 7
+    assert "teams_by: alias" in granted.problem
+
+
+@pytest.mark.parametrize("where", ["group", "top"])
+def test_aliases_count_where_the_settings_say_so(where):
+    inner, top = ({"teams_by": "alias"}, {}) if where == "group" else ({}, {"teams_by": "alias"})
+    document = {"groups": {"g": {"bundle": "b", "teams": {"research": {"lambda": 1}}, **inner}}, **top}
+    settings = settings_file.parse(document, Path("config.yaml")).groups["g"]
+    granted = grant(settings, tenant())
+    assert (granted.policy.value, granted.problem) == (1, None)
 
 
 def test_the_id_counts_before_the_alias():
-    assert grant(group(teams={"research": {"lambda": 1}, "t1": {"lambda": 2}}), tenant()).policy.value == 2
+    teams = {"research": {"lambda": 1}, "t1": {"lambda": 2}}
+    assert grant(group(teams=teams, teams_by="alias"), tenant()).policy.value == 2
+
+
+def test_an_alias_without_an_id_is_not_taken_for_a_teams_id():
+    assert Tenant(team_alias="t1").team_account != Tenant(team_id="t1").team_account
+
+
+def test_a_team_admin_does_not_write_the_groups_budget_away():
+    daily = {"budget_usd": 5, "per": "day", "on_exhausted": "reject"}
+    granted = grant(group(policy=daily), tenant(team={"lambda": 0}))
+    assert [(c.account, c.policy.goal) for c in granted.claims] == [("group", "budget_usd"), ("team:t1", "lambda")]
+    open_ = grant(group(policy=daily, allow_override=[1, 4]), tenant(team={"lambda": 0}))
+    assert [c.account for c in open_.claims] == ["team:t1"]
+    assert open_.bounds.clamp(open_.policy.value) == 1
+
+
+def test_the_settings_of_a_team_stand_beside_the_groups_budget():
+    daily = {"budget_usd": 5, "per": "day"}
+    granted = grant(group(policy=daily, teams={"t1": {"lambda": 0}}), tenant(team={"lambda": 3}))
+    assert [(c.account, c.policy.value) for c in granted.claims] == [("team:t1", 0)]
 
 
 def test_team_metadata_counts_where_settings_say_nothing():
