@@ -9,16 +9,24 @@ from typing import Any
 
 from litellm_erp.counters import Counters
 from litellm_erp.deployments import Member, MemberTable
+from litellm_erp.file_store import FileStore
 from litellm_erp.headers import Note
 from litellm_erp.ledger import Ledger, Served
+from litellm_erp.money import amount
+from litellm_erp.redis_store import RedisStore
 from litellm_erp.routing import Decision, RoutedGroup
-from litellm_erp.settings import RedisSettings
+from litellm_erp.settings import GroupSettings, RedisSettings, Settings
 from litellm_erp.shared import SharedCounters
 from litellm_erp.spending import SpendBook
+from litellm_erp.teams import Sharing
 from litellm_erp.telemetry import Once
 from litellm_erp.tenancy import Claim, Grant, Tenant, grant
+from litellm_erp.terms import Terms, safe_terms
 
 NOTE_KEY = "litellm_erp"
+_FILE_EVERY_S = 2.0
+_MAX_TOKENS = 1e9
+_MAX_ID_CHARS = 200
 _once = Once()
 
 
@@ -51,6 +59,7 @@ class Accounting:
     Parameters
     ----------
     groups : by name; may be filled later
+    ledger : put on the counters that budgets are kept in
     litellms_redis : LiteLLM's own ``RedisCache``; None where it has none, or none yet
     """
 
@@ -66,42 +75,109 @@ class Accounting:
         self._ledger = ledger
         self._litellms_redis = litellms_redis
         self.book = SpendBook(Counters(secrets.token_hex(6)))
+        ledger.counters = self.book.counters
         self.redis: RedisSettings | None = None
+        self._file: FileStore | None = None
         self._shared: SharedCounters | None = None
 
-    def reserve(self, group: str, note: Note, granted: Grant, decision: Decision) -> None:
-        """Hold back what the first choice is expected to cost."""
-        expected = decision.expected_cost.get(decision.models[0], 0.0)
-        note.ticket = self.book.reserve(group, granted, decision.terms, expected, note.ticket)
+    def configure(self, settings: Settings) -> None:
+        """Take the settings of a proxy that starts; reads the budget file, so that no request comes before it."""
+        self.redis = settings.redis
+        if settings.budget_file is None or settings.redis.url is not None:
+            return
+        self._file = FileStore(settings.budget_file)
+        held, problem = self._file.load()
+        for key, (expires_s, fields) in held.items():
+            self.book.counters.remember(key, fields, expires_s=expires_s)
+        if problem:
+            _once.warn(problem)
+
+    def reserve(self, group: str, note: Note, granted: Grant, decision: Decision, count: int | None = None) -> None:
+        """Hold back what the model that was left in is expected to cost.
+
+        Parameters
+        ----------
+        count : answers that are asked for; None keeps what was said when the budget was looked at, else 1
+        """
+        expected = decision.expected_cost.get(note.model or decision.models[0], 0.0)
+        note.ticket = self.book.reserve(group, granted, decision.terms, expected, note.ticket, count)
 
     def failed(self, note: Note) -> None:
         """Give back what a request held that will not be tried again."""
         if note.ticket is not None:
             self.book.release(note.ticket)
 
+    def abandoned(self, note: Note, usd: float | None = None) -> None:
+        """Count a request whose client went away: what it is known to have cost, else its estimate.
+
+        A cost that is reported later replaces it; a failure that is reported later is the client's going, and changes
+        nothing.
+        """
+        if note.ticket is not None:
+            self.book.abandon(note.ticket, amount(usd))
+
     def refusal(self, request: Any) -> Exception | None:
+        """As :meth:`refusal_for`, for the model that a request names."""
+        if not isinstance(request, Mapping):
+            return None
+        return self.refusal_for(str(request.get("model")), metadata_of(request))
+
+    def refusal_for(self, group_name: str, metadata: dict[str, Any], count: int = 1) -> Exception | None:
         """The HTTP 429 for a request whose budget is spent and that is to be refused; None for all others.
 
         A request that a budget might have refused holds its likely cost from here on: others are checked before it
-        is decided.
+        is decided. It may be asked again for the same request and group, wherever it ends up being served: what it
+        holds itself is not held against it, and it is counted once.
+
+        Parameters
+        ----------
+        metadata : the request's own, which its note is kept in
+        count : answers that are asked for: choices, or prompts of a list
         """
         try:
-            group = self._groups.get(str(request.get("model"))) if isinstance(request, Mapping) else None
+            group = self._groups.get(group_name)
             if group is None:
                 return None
-            metadata = metadata_of(request)
             name, granted = group.settings.name, grant(group.settings, Tenant.from_metadata(metadata))
             rejecting = [claim for claim in granted.claims if claim.account and _rejects(claim)]
+            if not rejecting:
+                return None
+            note = note_of(metadata)
             for claim in rejecting:
-                if self.book.exhausted(name, claim) is not None:
-                    self.book.arrived(name, granted.claims)
+                if self.book.exhausted(name, claim, count, note.ticket) is not None:
+                    note.ticket = self.book.arrived(name, granted.claims, note.ticket)
                     return self._too_much(name, claim)
-            if metadata and rejecting:
-                note_of(metadata).ticket = self.book.hold(name, granted.claims)
+            if note.ticket is None or note.ticket.state != "held" or name not in note.ticket.arrived:
+                note.ticket = self.book.hold(name, granted.claims, count, note.ticket)
         except Exception as e:
-            # No request fails because a budget could not be looked at.
+            # No request fails because a budget could not be looked at; the hook then orders its models by cost.
             _once.warn(f"a budget could not be checked: {type(e).__name__}")
         return None
+
+    def fallback(self, group_name: str, metadata: Any, draw: float = 0.0) -> Terms | None:
+        """What is known of a request's λ after an internal error, so that none lifts a budget; never raises.
+
+        Returns
+        -------
+        None where there is no such group. Else members are to be ordered by mean reward less λ times cost: by cost
+        alone at ``MAX_LAMBDA``
+        """
+        group = self._groups.get(group_name)
+        if group is None:
+            return None
+        try:
+            tenant = Tenant.from_metadata(metadata)
+        except Exception:
+            tenant = None
+        note = metadata.get(NOTE_KEY) if isinstance(metadata, Mapping) else None
+        return safe_terms(
+            group.settings,
+            tenant,
+            group.state.bundle.frontier,
+            self.book,
+            draw=draw,
+            ticket=note.ticket if isinstance(note, Note) else None,
+        )
 
     def _too_much(self, group: str, claim: Claim) -> Exception | None:
         from fastapi import HTTPException
@@ -112,8 +188,8 @@ class Accounting:
             return None
         left_s = max(1, math.ceil(status.ends - self.book.now()))
         said = (
-            f"the budget of {status.budget_usd:g} USD per {window.per} for {group!r} is spent; "
-            f"it starts anew in {left_s} s"
+            f"the budget of {status.budget_usd:g} USD per {window.per} for {group!r} is spent, or does not do for this "
+            f"request; it starts anew in {left_s} s"
         )
         return HTTPException(status_code=429, detail=said, headers={"retry-after": str(left_s)})
 
@@ -128,41 +204,74 @@ class Accounting:
         params = kwargs.get("litellm_params") or {}
         both = [m for m in (params.get("litellm_metadata"), params.get("metadata")) if isinstance(m, dict)]
         metadata = next((m for m in both if isinstance(m.get(NOTE_KEY), Note)), both[0] if both else {})
-        note = metadata.get(NOTE_KEY)
+        found = metadata.get(NOTE_KEY)
+        note = found if isinstance(found, Note) and found.ticket is not None else None
         member = self._members.by_id(str((params.get("model_info") or {}).get("id") or ""))
-        group = self._groups.get(note.group) if isinstance(note, Note) else None
-        usd = _cost(kwargs, response, member, group)
-        if isinstance(note, Note) and note.ticket is not None:
-            first = not note.ticket.settled
-            self.book.settle(note.ticket, usd)
-            if first and note.grant is not None:
-                served = Served("other" if member is None else member.pool_model, usd, _best_single(note, member, usd))
-                for account in note.grant.accounts:
-                    self._ledger.record(note.group, account, served)
-            return
+        usd = _cost(kwargs, response, member, None if note is None else self._groups.get(note.group))
+        if note is not None and note.ticket is not None and self.book.settle(note.ticket, usd, _answer_id(response)):
+            self._record(note, member, usd)
         tenant = Tenant.from_metadata(metadata)
         for name, routed in self._groups.items():
-            self.book.charge(name, grant(routed.settings, tenant).claims, usd, own=name == metadata.get("model_group"))
+            if note is not None and name == note.group:
+                continue
+            claims = grant(routed.settings, tenant).claims
+            self.book.charge(name, claims, usd or 0.0, own=note is None and name == metadata.get("model_group"))
+
+    def _record(self, note: Note, member: Member | None, usd: float | None) -> None:
+        if note.grant is None:
+            return
+        cost = usd if usd is not None else _expected(note, member) or 0.0
+        served = Served("other" if member is None else member.pool_model, cost, _best_single(note, member, cost))
+        # A team's keys are not told apart here: nobody could ask for them, and there is no end to them.
+        self._ledger.record(note.group, note.grant.accounts[0], served)
 
     def keep_sharing(self) -> None:
-        """Exchange counters in the background where there is a Redis; as cheap as a look once it does."""
-        if self._shared is None:
-            connect = self._connect()
-            if connect is None:
-                return
-            settings = self.redis or RedisSettings()
-            self._shared = SharedCounters(
-                self.book.counters, self.book, connect, prefix=settings.prefix, every_s=settings.every_s
-            )
+        """Exchange counters in the background where there is a store; as cheap as a look once it does."""
+        store = self._store()
+        if store is None:
+            self._say_alone()
+            return
+        if self._shared is None or self._shared.store is not store:
+            if self._shared is not None:
+                self._shared.stop()
+            every_s = (self.redis or RedisSettings()).every_s if isinstance(store, RedisStore) else _FILE_EVERY_S
+            self._shared = SharedCounters(self.book.counters, self.book, store, every_s=every_s)
         self._shared.keep_running()
 
-    def _connect(self) -> Any:
+    async def refresh(self) -> None:
+        """Exchange counters now, so that what is shown next is what all processes know; waits two seconds at most."""
+        if self._shared is not None:
+            await self._shared.exchange()
+
+    def sharing(self) -> Sharing:
+        """Whose spend this process knows."""
+        if self._shared is None or not self._shared.connected:
+            return Sharing()
+        return Sharing(self.book.counters.processes, shared=True)
+
+    def _store(self) -> RedisStore | FileStore | None:
+        current = None if self._shared is None else self._shared.store
+        if isinstance(current, RedisStore):
+            return current
         if self.redis is None:
             return None
         if self.redis.url is not None:
-            return _by_url(self.redis.url)
+            return RedisStore(_by_url(self.redis.url), self.redis.prefix)
         cache = self._litellms_redis()
-        return None if cache is None else _by_litellm(cache)
+        return self._file if cache is None else RedisStore(_by_litellm(cache), self.redis.prefix)
+
+    def _say_alone(self) -> None:
+        if self.redis is None or not any(_has_window(group.settings) for group in self._groups.values()):
+            return
+        _once.warn(
+            "budgets are kept in this process's memory: a restart begins them anew, and each of several workers has "
+            "the whole of them; state erp_settings.budget_file, or a Redis"
+        )
+
+
+def _has_window(settings: GroupSettings) -> bool:
+    """Whether a group, or a team of it, is given money by the settings."""
+    return any(policy.window is not None for policy in (settings.policy, *(t.policy for t in settings.teams.values())))
 
 
 def _rejects(claim: Claim) -> bool:
@@ -185,34 +294,59 @@ def _by_litellm(cache: Any) -> Any:
     return connect
 
 
-def _cost(kwargs: Mapping[str, Any], response: Any, member: Member | None, group: RoutedGroup | None) -> float:
-    """USD: what LiteLLM says, else tokens times our prices; LiteLLM loses prices it knew on some routes."""
-    said = kwargs.get("response_cost")
-    if isinstance(said, (int, float)) and math.isfinite(said) and said > 0:
-        return float(said)
+def _cost(kwargs: Mapping[str, Any], response: Any, member: Member | None, group: RoutedGroup | None) -> float | None:
+    """USD: what LiteLLM says, else tokens times our prices; LiteLLM loses prices it knew on some routes.
+
+    Returns
+    -------
+    None where a price is known but neither a cost nor tokens that make sense were reported: the estimate stands
+    """
+    said, (tokens_in, tokens_out) = amount(kwargs.get("response_cost")), _tokens(kwargs, response)
+    # A cost that was made of nonsense is none.
+    if said and tokens_in is not None and tokens_out is not None:
+        return said
     if kwargs.get("cache_hit") is True or member is None:
         return 0.0
     price = member.price or (None if group is None else group.state.price_of(member.pool_model)) or member.map_price
     if price is None or price.input_usd_per_mtok is None or price.output_usd_per_mtok is None:
         return 0.0
-    tokens_in, tokens_out = _tokens(kwargs, response)
-    return (tokens_in * price.input_usd_per_mtok + tokens_out * price.output_usd_per_mtok) / 1e6
+    if tokens_in is None or tokens_out is None or tokens_in + tokens_out == 0:
+        return None
+    return amount((tokens_in * price.input_usd_per_mtok + tokens_out * price.output_usd_per_mtok) / 1e6)
 
 
-def _tokens(kwargs: Mapping[str, Any], response: Any) -> tuple[float, float]:
-    logged = kwargs.get("standard_logging_object") or {}
-    usage = getattr(response, "usage", None)
-    found = [
-        logged.get(name) or (usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None)) or 0
-        for name in ("prompt_tokens", "completion_tokens")
-    ]
-    return float(found[0]), float(found[1])
+def _tokens(kwargs: Mapping[str, Any], response: Any) -> tuple[float | None, float | None]:
+    """Tokens of the prompt and of the answer; None where what was said makes no sense, 0 where nothing was."""
+    found = kwargs.get("standard_logging_object")
+    logged = found if isinstance(found, Mapping) else {}
+    usage = response.get("usage") if isinstance(response, Mapping) else getattr(response, "usage", None)
+
+    def said(name: str) -> float | None:
+        value = usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None)
+        told = [v for v in (logged.get(name), value) if v is not None]
+        numbers = [amount(v, _MAX_TOKENS) for v in told]
+        # One of both that makes no sense is a sign that the other does not either.
+        return None if None in numbers else max((n for n in numbers if n is not None), default=0.0)
+
+    return said("prompt_tokens"), said("completion_tokens")
+
+
+def _answer_id(response: Any) -> str:
+    """What tells one answer from another; "" where it has no name."""
+    found = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
+    return found[:_MAX_ID_CHARS] if isinstance(found, str) else ""
+
+
+def _expected(note: Note, member: Member | None) -> float | None:
+    """What the model that served was expected to cost."""
+    expected = note.get("expected_cost_usd")
+    found = expected.get(member.pool_model) if isinstance(expected, Mapping) and member is not None else None
+    return amount(found)
 
 
 def _best_single(note: Note, member: Member | None, usd: float) -> float | None:
     """What the best single model would have cost: its expected cost, corrected as the served one's turned out."""
-    expected, best = note.get("expected_cost_usd"), note.get("best_single_cost")
-    own = expected.get(member.pool_model) if isinstance(expected, Mapping) and member is not None else None
-    if not isinstance(best, float) or not isinstance(own, float) or own <= 0:
+    own, best = _expected(note, member), note.get("best_single_cost")
+    if not isinstance(best, float) or own is None or own <= 0:
         return None
     return usd * best / own

@@ -8,7 +8,7 @@ giving some requests the one λ and the others the other: the *upper concave env
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast, get_args
@@ -249,6 +249,28 @@ def solve(policy: Policy, frontier: Frontier) -> Solution:
     if policy.goal == "min_quality":
         return _on(frontier, hull, frontier.reward_L[hull], quality_floor(frontier, policy.value), at_least=True)
     return _on(frontier, hull, frontier.cost_L[hull], policy.value / 1000.0, at_least=False)
+
+
+def at_lambdas(frontier: Frontier, parts: Sequence[tuple[float, float]], *, reached: bool = True) -> Solution:
+    """What a frontier expects of several λ, each for a share of the requests.
+
+    Parameters
+    ----------
+    parts : each λ and its share, highest λ first; shares sum to 1
+    """
+    found = [(_at_lambda(frontier, lambda_), share) for lambda_, share in parts]
+    points: dict[int, float] = {}
+    for solution, share in found:
+        for point, weight in solution.points:
+            points[point] = points.get(point, 0.0) + share * weight
+    return Solution(
+        # Between the highest and the lowest there may be one more, where a budget stands above a budget.
+        Mixture(parts[-1][0], parts[0][0], 0.0 if len(parts) == 1 else 1.0 - parts[-1][1]),
+        reward=float(sum(share * solution.reward for solution, share in found)),
+        cost=float(sum(share * solution.cost for solution, share in found)),
+        reached=reached,
+        points=tuple(points.items()),
+    )
 
 
 def quality_floor(frontier: Frontier, share: float) -> float:

@@ -7,6 +7,7 @@
     ├── PromptError        (ValueError)    a prompt that cannot be read
     ├── PricesError        (ValueError)    a price file that cannot be used
     ├── SettingsError      (ValueError)    erp_settings that cannot be used
+    ├── BudgetFileError    (ValueError)    a budget file that is none, or that is not given back
     ├── RunError           (RuntimeError)  a run folder that cannot be used
     ├── SamplingError      (RuntimeError)  a pool model that cannot be sampled
     ├── FitError           (ValueError)    data from which no probe can be fitted
@@ -44,6 +45,10 @@ class PricesError(ErpError, ValueError):
 
 class SettingsError(ErpError, ValueError):
     """``erp_settings`` is malformed; the message names the key."""
+
+
+class BudgetFileError(ErpError, ValueError):
+    """A budget file is not ours, or another process keeps it; the proxy goes on without it and says so."""
 
 
 class RunError(ErpError, RuntimeError):

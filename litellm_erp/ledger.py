@@ -1,12 +1,27 @@
-"""PURE. What was really spent, by group and account, since this process started.
+"""What was really spent, by group and account, by all processes that share their counters.
 
-An account is a team, a key or the group itself (``tenancy.Claim``). Sums only ever grow; windows are pacing's.
+An account is a team, a key or the group itself (``tenancy.Claim``). Sums only ever grow; windows are pacing's. They
+are kept in the same counters as budgets, so that they are shared and survive where budgets do, and are forgotten once
+nobody has asked for an account in three months.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from litellm_erp.controller import DAY_S, part
+from litellm_erp.counters import NANO, Counters
+from litellm_erp.money import nano_usd
+
+_KEPT_S = 90 * DAY_S
+_MAX_ACCOUNTS = 10_000
+_MAX_LISTED = 2_000
+_MAX_CHARS = 200
+_KEY = "key:"
+# A counter's name must not end in the mark of what is taken back, as a model's may.
+_MODEL, _END = "m:", ":"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +63,71 @@ class AccountView:
 
 
 class Ledger:
-    """Counts in this process."""
+    """Sums by account.
 
-    def __init__(self) -> None:
-        self._accounts: dict[tuple[str, str], AccountView] = {}
+    Parameters
+    ----------
+    counters : shared with other processes, or not; by default this ledger's own
+    clock, steady : Unix seconds, and seconds of a clock that nobody sets
+    """
+
+    def __init__(
+        self,
+        counters: Counters | None = None,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counters = counters or Counters("alone")
+        self._clock = clock
+        self._steady = steady
+        self._names: dict[tuple[str, bool], set[str]] = {}
 
     def record(self, group: str, account: str, served: Served) -> None:
-        """Count one request for one account."""
-        old = self.view(group, account)
-        known = served.best_single_usd is not None
-        self._accounts[group, account] = AccountView(
-            old.requests + 1,
-            old.spend_usd + served.cost_usd,
-            old.compared_usd + (served.cost_usd if known else 0.0),
-            old.best_single_usd + (served.best_single_usd or 0.0),
-            {**old.by_model, served.model: old.by_model.get(served.model, 0) + 1},
-        )
+        """Count one request for one account; accounts beyond ten thousand of a kind share one."""
+        account = self._admitted(group, account)
+        key = _key(group, account)
+        self._add(key, "n", 1)
+        self._add(key, "s", nano_usd(served.cost_usd))
+        self._add(key, f"{_MODEL}{served.model[:_MAX_CHARS]}{_END}", 1)
+        if served.best_single_usd is not None:
+            self._add(key, "c", nano_usd(served.cost_usd))
+            self._add(key, "b", nano_usd(served.best_single_usd))
 
     def view(self, group: str, account: str) -> AccountView:
-        """An account's sums; zeros where it was never seen."""
-        return self._accounts.get((group, account), AccountView())
+        """An account's sums; zeros where it was never seen. It is asked for at the next exchange."""
+        key = _key(group, account)
+        self.counters.watch(key, expires_s=self._clock() + _KEPT_S, now_s=self._steady())
+        sums = self.counters.totals(key)
+        models = {name[len(_MODEL) : -1]: n for name, n in sums.items() if name.startswith(_MODEL) and n}
+        usd = {name: sums.get(name, 0) / NANO for name in "scb"}
+        return AccountView(sums.get("n", 0), usd["s"], usd["c"], usd["b"], models)
 
     def accounts(self, group: str) -> tuple[str, ...]:
-        """Accounts that were seen in a group."""
-        return tuple(account for name, account in self._accounts if name == group)
+        """Accounts that were seen in a group by any process, without those of single keys."""
+        key = _list_key(group)
+        self.counters.watch(key, expires_s=self._clock() + _KEPT_S, now_s=self._steady())
+        return tuple(name[: -len(_END)] for name in self.counters.totals(key))
+
+    def _admitted(self, group: str, account: str) -> str:
+        is_key = account.startswith(_KEY)
+        names = self._names.setdefault((group, is_key), set())
+        if account in names:
+            return account
+        if len(names) >= _MAX_ACCOUNTS:
+            return f"{_KEY}other" if is_key else "other"
+        names.add(account)
+        if not is_key and len(names) <= _MAX_LISTED:
+            self._add(_list_key(group), account[:_MAX_CHARS] + _END, 1)
+        return account
+
+    def _add(self, key: str, name: str, amount: int) -> None:
+        if amount:
+            self.counters.add(key, name, amount, expires_s=self._clock() + _KEPT_S, now_s=self._steady())
+
+
+def _key(group: str, account: str) -> str:
+    return f"total|{part(group)}|{part(account)}"
+
+
+def _list_key(group: str) -> str:
+    return f"accounts|{part(group)}"

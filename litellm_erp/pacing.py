@@ -94,9 +94,14 @@ def start(range_: Range, seen: Seen, now_s: float) -> Pace:
     return _learned(Pace(now_s, range_.middle_usd), replace(seen, reserved_usd=0.0), range_)
 
 
-def new_window(pace: Pace) -> Pace:
-    """The same controller at the beginning of the next window: what it learned stays, the counts begin at 0."""
-    return replace(pace, _before=Seen())
+def new_window(pace: Pace, seen: Seen) -> Pace:
+    """The same controller in another window: what it learned stays, and is learned from that window only once.
+
+    Parameters
+    ----------
+    seen : what the window has brought by now; nothing, unless a clock was set back
+    """
+    return replace(pace, _before=seen)
 
 
 @dataclass(frozen=True, slots=True)

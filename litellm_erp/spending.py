@@ -1,88 +1,52 @@
 """What every budget has spent, and the pace that follows from it.
 
 One :class:`SpendBook` serves all groups of a process. Everything it answers, it answers at once from memory; other
-processes' spend arrives in its counters from time to time (``shared.py``). The clock is given, so that a simulation of
-a month runs the code that serves.
+processes' spend arrives in its counters from time to time (``shared.py``). The clocks are given, so that a simulation
+of a month runs the code that serves.
 
 What is kept, by group and account:
 
 * a window's counters: spend, settled requests, arrivals, and spend beside plan of the requests that were paced;
 * requests by hour of the last four weeks, which forecasts are made of;
-* what is in flight, at its expected cost.
+* what is in flight, at its expected cost (``holds.py``).
+
+Windows are named by the wall clock, which may be set. A clock set back returns an account to the window it left, with
+all that was spent there, and with what this process counted meanwhile under other names (``Account.linked``).
+
+Budgets of teams and groups are as many as an admin makes. Those that keys state are bounded by team: one whose window
+has seen no spend makes room for another, and where none has room, the newcomers share one account. Spend is never
+dropped while its window lasts.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from itertools import islice
 
-from litellm_erp.budget import MONEY, Frontier, Mixture, OnExhausted, Policy, solve
+from litellm_erp.budget import MONEY, Frontier, Mixture, OnExhausted, Policy
+from litellm_erp.controller import DAY_S, Account, Controller, Now, part, traffic_expiry, traffic_key
 from litellm_erp.counters import NANO, Counters
-from litellm_erp.pacing import (
-    Outlook,
-    Pace,
-    Range,
-    Seen,
-    new_window,
-    per_request,
-    per_request_ignoring,
-    per_request_of_mean,
-    start,
-    step,
-)
+from litellm_erp.holds import Hold, InFlight, Ticket
+from litellm_erp.money import answers, nano_usd
 from litellm_erp.tenancy import Claim, Grant
 from litellm_erp.terms import Terms, WindowStatus
-from litellm_erp.traffic import DAYS_KEPT, Ahead, History, Rate, ahead, forecast
+from litellm_erp.traffic import Rate
 from litellm_erp.windows import HOUR_S, Span, span
 
-DAY_S = 24 * HOUR_S
-STEP_EVERY_S = 0.5
-# A request that is not heard of again within this time is taken to have ended without cost.
-IN_FLIGHT_S = 900.0
-_HISTORY_EVERY_S = 60.0
+__all__ = ["SpendBook", "Ticket"]
+
 _KEPT_S = 2 * DAY_S
-
-
-@dataclass(slots=True)
-class _Account:
-    """One budget at run time."""
-
-    group: str
-    name: str
-    policy: Policy
-    span: Span
-    key: str
-    rate: Rate
-    range: Range | None = None
-    frontier: Frontier | None = None
-    pace: Pace | None = None
-    mixture: Mixture | None = None
-    reserved: float = 0.0
-    reserved_by_others: float = 0.0
-    next_step_s: float = 0.0
-    arrivals: float = 0.0
-    next_history_s: float = 0.0
-    ahead: Ahead | None = None
-    merged: int = -1
-
-
-@dataclass(slots=True)
-class _Hold:
-    """One account's part in a request: what is held back for it, and the target it was decided by."""
-
-    account: _Account
-    usd: float
-    planned_usd: float | None
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A request under way: what it holds back in every budget it counts against."""
-
-    since_s: float
-    holds: list[_Hold] = field(default_factory=list)
-    settled: bool = False
+_MAX_KEYS = 10_000
+_MAX_GOALS = 8
+_MAX_OPENED = 16
+_LOOKED_AT = 8
+_COUNTED = ("s", "n")
+# More than a clock is moved by when it is merely kept right.
+_SET_S = 60.0
+# What other processes hold back is not believed for longer: they, or the store, may be gone.
+_BELIEVED_S = 15.0
+_ASKED_FOR_S = 60.0
 
 
 class SpendBook:
@@ -92,97 +56,125 @@ class SpendBook:
     ----------
     counters : this process's, shared with others or not
     clock : Unix seconds
+    steady : seconds of a clock that nobody sets; by default the system's, or ``clock`` where that is a simulation's
     """
 
-    def __init__(self, counters: Counters, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
         self.counters = counters
         self._clock = clock
-        self._accounts: dict[tuple[str, str, Policy], _Account] = {}
-        self._tickets: dict[int, Ticket] = {}
+        self._steady = steady or (time.monotonic if clock is time.time else clock)
+        self._in_flight = InFlight(counters)
+        self._controller = Controller(counters, self._reserved)
+        self._accounts: dict[tuple[str, str, Policy], Account] = {}
+        self._goals: dict[tuple[str, str], list[Policy]] = {}
+        self._keys: dict[tuple[str, str], dict[str, None]] = {}
+        self._elsewhere: dict[str, tuple[int, float]] = {}
 
     def mixture(self, group: str, claim: Claim, frontier: Frontier) -> Mixture | None:
         """λ of a claim as pacing has it now; None where the frontier's solution counts."""
         if claim.policy.goal not in MONEY:
             return None
-        account = self._account(group, claim)
-        if account.frontier is not frontier and not _begin(account, frontier):
+        now = self._now()
+        account = self._current(group, claim, now)
+        if account.frontier is not frontier and not account.begin(frontier):
             return None
-        now = self._clock()
-        if now >= account.next_step_s:
-            self._step(account, now)
-        return account.mixture
+        return self._controller.mixture(account, now)
 
-    def exhausted(self, group: str, claim: Claim) -> OnExhausted | None:
-        """What follows from the account's money being gone; None while there is some."""
+    def exhausted(self, group: str, claim: Claim, count: int = 1, ticket: Ticket | None = None) -> OnExhausted | None:
+        """What follows from the account's money being gone; None while there is some.
+
+        Parameters
+        ----------
+        count : answers that are asked for; the money has to do for all of them at the cheapest models
+        ticket : the request's own, whose hold is not held against it
+        """
         window = claim.policy.window
         if window is None:
             return None
-        account = self._account(group, claim)
-        self._roll(account, self._clock())
+        account = self._current(group, claim, self._now())
         # What other processes have spent since they were last heard of would be known too late.
-        spent = self.counters.expected(account.key, "s") / NANO + account.reserved + account.reserved_by_others
-        least = 0.0 if account.range is None or account.pace is None else account.range.cheapest_usd * account.pace.bias
-        value = claim.policy.value
-        return window.on_exhausted if spent >= value or spent + least > value else None
+        spent = self.counters.expected(account.key, "s") + account.under_other_names(self.counters, "s")
+        spent += self._reserved_of(account, ticket)
+        left_usd = claim.policy.value - spent / NANO
+        return window.on_exhausted if left_usd <= 0 or account.least_usd * answers(count) > left_usd else None
 
     def status(self, group: str, claim: Claim) -> WindowStatus | None:
         """The state of a claim's budget; None where it has none."""
         if claim.policy.window is None:
             return None
-        account = self._account(group, claim)
-        self._roll(account, self._clock())
+        account = self._current(group, claim, self._now())
         mixture = account.mixture
+        spent = self.counters.total(account.key, "s") + account.under_other_names(self.counters, "s")
         return WindowStatus(
             budget_usd=claim.policy.value,
-            spent_usd=self._usd(account, "s"),
-            reserved_usd=account.reserved + account.reserved_by_others,
+            spent_usd=max(spent, 0) / NANO,
+            reserved_usd=self._reserved_of(account) / NANO,
             starts=account.span.start_s,
             ends=account.span.end_s,
             lambda_=None if mixture is None else (mixture.high if mixture.share_high > 0.5 else mixture.low),
         )
 
-    def hold(self, group: str, claims: Iterable[Claim]) -> Ticket:
-        """Hold back what a request is likely to cost, before it is decided: the target that is in force."""
-        self.arrived(group, claims)
-        ticket = Ticket(self._clock())
-        self._hold(ticket, [_Hold(a, _likely(a), None) for a in self._charged(group, claims)])
-        return ticket
+    def hold(self, group: str, claims: Iterable[Claim], count: int = 1, ticket: Ticket | None = None) -> Ticket:
+        """Hold back what a request is likely to cost, before it is decided: the target that is in force.
 
-    def reserve(self, group: str, grant: Grant, terms: Terms, usd: float, ticket: Ticket | None) -> Ticket:
+        Parameters
+        ----------
+        count : answers that are asked for: choices, or prompts of a list
+        ticket : the request's, where it has one
+        """
+        now = self._now()
+        ticket = ticket or Ticket(now.steady_s, count)
+        ticket.count = answers(count)
+        charged = self._charged(group, claims, now)
+        self._arrive(group, charged, ticket, now)
+        holds = [self._hold_of(account, account.likely_usd * ticket.count, None) for account in charged]
+        return self._in_flight.hold(ticket, holds, now.steady_s)
+
+    def reserve(
+        self, group: str, grant: Grant, terms: Terms, usd: float, ticket: Ticket | None, count: int | None = None
+    ) -> Ticket:
         """Hold back what a request is expected to cost; on a later pick of the same request, in place of the earlier.
 
         Parameters
         ----------
-        usd : on the bundle's scale; budgets correct it by what they have learned
+        usd : of one answer, on the bundle's scale; budgets correct it by what they have learned
         ticket : the request's, from :meth:`hold` or an earlier pick
+        count : answers that are asked for; None keeps what the ticket says
         """
-        if ticket is None:
-            ticket = Ticket(self._clock())
-            self.arrived(group, grant.claims)
-        self._hold(
-            ticket,
-            [
-                _Hold(account, usd * (account.pace.bias if account.pace else 1.0), _planned(account, terms))
-                for account in self._charged(group, grant.claims)
-            ],
-        )
-        return ticket
+        now = self._now()
+        ticket = ticket or Ticket(now.steady_s)
+        ticket.count = ticket.count if count is None else answers(count)
+        charged = self._charged(group, grant.claims, now)
+        self._arrive(group, charged, ticket, now)
+        usd = nano_usd(usd) / NANO * ticket.count
+        holds = [self._hold_of(a, usd * a.bias, _planned(a, terms, ticket.count)) for a in charged]
+        return self._in_flight.hold(ticket, holds, now.steady_s)
 
-    def settle(self, ticket: Ticket, usd: float) -> None:
-        """Count what a request cost, once, in place of what was held back."""
-        if ticket.settled:
-            return
-        now = self._clock()
-        for account in _distinct([hold.account for hold in ticket.holds]):
-            planned = [hold.planned_usd for hold in ticket.holds if hold.account.key == account.key]
-            self._charge(account, usd, next((p for p in planned if p is not None), None), now)
-        self.release(ticket)
-        ticket.settled = True
+    def settle(self, ticket: Ticket, usd: float | None, answer: str = "") -> bool:
+        """Count what a request cost, in place of what was held back or had been assumed; None keeps the estimate.
+
+        Parameters
+        ----------
+        answer : id of the answer; a further one of the same request counts as well
+
+        Returns
+        -------
+        whether this answer had not been counted yet
+        """
+        return self._in_flight.settle(ticket, usd, self._steady(), answer)
 
     def release(self, ticket: Ticket) -> None:
         """Give back what was held: the request failed."""
-        self._let_go(ticket)
-        self._tickets.pop(id(ticket), None)
+        self._in_flight.release(ticket, self._steady())
+
+    def abandon(self, ticket: Ticket, usd: float | None = None) -> None:
+        """Count what a request is known to have cost whose client went away; None counts its estimate."""
+        self._in_flight.abandon(ticket, usd, self._steady())
 
     def charge(self, group: str, claims: Iterable[Claim], usd: float, *, own: bool) -> None:
         """Count spend that no ticket stands for.
@@ -191,215 +183,182 @@ class SpendBook:
         ----------
         own : it was for the routed group, which then could not route it; else only budgets that count everything do
         """
-        now = self._clock()
-        for account in _distinct(self._charged(group, claims)):
+        now = self._now()
+        for account in self._charged(group, claims, now):
             window = account.policy.window
             if own or (window is not None and window.count == "everything"):
-                self._charge(account, usd, None, now)
+                self._add(account, "s", nano_usd(usd), now)
+                self._add(account, "n", 1, now)
 
     def now(self) -> float:
         """The book's time, Unix seconds."""
         return self._clock()
 
-    def arrived(self, group: str, claims: Iterable[Claim]) -> None:
-        """Count a request as traffic, also where it is refused."""
-        now = self._clock()
-        for account in _distinct(self._charged(group, claims)):
-            self._arrived(account, now)
+    def arrived(self, group: str, claims: Iterable[Claim], ticket: Ticket | None = None) -> Ticket:
+        """Count a request as traffic, also where it is refused; once for each group that its ticket asks."""
+        now = self._now()
+        ticket = ticket or Ticket(now.steady_s)
+        self._arrive(group, self._charged(group, claims, now), ticket, now)
+        return ticket
 
     def in_flight(self) -> dict[str, int]:
-        """Nano-dollars held back by this process, by ``group|account``."""
-        self._expire(self._clock())
-        return {_name(account): round(account.reserved * NANO) for account in self._accounts.values()}
+        """Nano-dollars held back by this process, by window: of all that were asked for lately."""
+        now = self._now()
+        self._in_flight.expire(now.steady_s)
+        self._elsewhere = {k: v for k, v in self._elsewhere.items() if abs(now.steady_s - v[1]) <= _BELIEVED_S}
+        lately = {a.key: 0 for a in self._accounts.values() if abs(now.steady_s - a.used_s) <= _ASKED_FOR_S}
+        return lately | self._in_flight.by_window()
 
     def in_flight_elsewhere(self, name: str, nano_usd: int) -> None:
-        """Take in what other processes hold back."""
-        for account in self._accounts.values():
-            if _name(account) == name:
-                account.reserved_by_others = nano_usd / NANO
+        """Take in what other processes hold back in a window."""
+        self._elsewhere[name] = (max(nano_usd, 0), self._steady())
 
-    def _account(self, group: str, claim: Claim) -> _Account:
-        found = self._accounts.get((group, claim.account, claim.policy))
-        if found is None:
-            now = self._clock()
-            window = _span(claim.policy, now)
-            key = _key(group, claim, window)
-            found = _Account(group, claim.account, claim.policy, window, key, Rate(now))
-            self._accounts[group, claim.account, claim.policy] = found
-            self.counters.watch(key, expires_s=window.end_s + _KEPT_S, now_s=now)
-        return found
+    def _now(self) -> Now:
+        return Now(self._clock(), self._steady())
 
-    def _charged(self, group: str, claims: Iterable[Claim]) -> list[_Account]:
-        return [self._account(group, claim) for claim in claims if claim.account and claim.policy.goal in MONEY]
+    def _reserved_of(self, account: Account, but_for: Ticket | None = None) -> int:
+        return sum(self._reserved(key, but_for) for key in {account.key, *account.linked})
 
-    def _roll(self, account: _Account, now: float) -> None:
-        """Open the next window where the account's is over."""
-        if now < account.span.end_s:
-            return
-        account.span = _span(account.policy, now)
-        account.key = _key(account.group, Claim(account.name, account.policy), account.span)
-        account.arrivals = 0.0
-        account.next_history_s = 0.0
-        account.ahead = None
-        account.pace = account.pace and new_window(account.pace)
-        self.counters.watch(account.key, expires_s=account.span.end_s + _KEPT_S, now_s=now)
+    def _reserved(self, key: str, but_for: Ticket | None = None) -> int:
+        others, told_s = self._elsewhere.get(key, (0, 0.0))
+        if others and abs(self._steady() - told_s) > _BELIEVED_S:
+            others = 0
+        return self._in_flight.held(key, but_for) + others
 
-    def _step(self, account: _Account, now: float) -> None:
-        """Run the controller once and put its λ in force."""
-        account.next_step_s = now + STEP_EVERY_S
-        self._expire(now)
-        self._roll(account, now)
-        if account.range is None or account.frontier is None:
-            return
-        seen = self._seen(account)
-        begins = account.pace is None
-        account.pace = account.pace or start(account.range, seen, now)
-        affordable = self._affordable(account, seen, now)
-        # There is no pace yet that a first step could break.
-        account.pace = step(account.pace, affordable, seen, account.range, now, bounded=not begins)
-        target = Policy("budget_usd_per_1k_requests", account.pace.target_usd * 1000.0)
-        account.mixture = solve(target, account.frontier).mixture
+    def _current(self, group: str, claim: Claim, now: Now) -> Account:
+        """A claim's account, in the window that it is time for, without what nobody reported the end of."""
+        account = self._accounts.get((group, claim.account, claim.policy)) or self._open(group, claim, now)
+        account.used_s = now.steady_s
+        if not account.span.start_s <= now.wall_s < account.span.end_s:
+            self._enter(account, now)
+        self._in_flight.expire(now.steady_s)
+        return account
 
-    def _affordable(self, account: _Account, seen: Seen, now: float) -> float:
-        """Real USD that the next request may cost."""
-        window, value = account.policy.window, account.policy.value
-        if window is None:
-            return per_request_of_mean(value / 1000.0, seen)
-        outlook = self._outlook(account, now)
-        rule = per_request_ignoring if window.on_exhausted == "ignore" else per_request
-        return rule(value, seen, outlook)
+    def _charged(self, group: str, claims: Iterable[Claim], now: Now) -> list[Account]:
+        """One account of those that share a window: a level may state two goals for one account."""
+        found = [self._current(group, claim, now) for claim in claims if claim.account and claim.policy.goal in MONEY]
+        return found if len(found) < 2 else list({account.key: account for account in found}.values())
 
-    def _outlook(self, account: _Account, now: float) -> Outlook:
-        arrivals = self.counters.total(account.key, "a")
-        account.rate = account.rate.after(max(arrivals - account.arrivals, 0.0), now)
-        account.arrivals = arrivals
-        if now >= account.next_history_s:
-            self._remember(account, now)
-        outlook, pace, range_ = account.ahead, account.pace, account.range
-        if outlook is None or pace is None or range_ is None:
-            return Outlook(0.0, 0.0, 0.0)
-        hour = int(now // HOUR_S)
-        current = float(self.counters.total(_traffic_key(account, hour // 24), str(hour % 24)))
-        coming = forecast(outlook, current, account.rate.per_s, now)
-        return Outlook(
-            requests=coming.requests,
-            observed=outlook.observed + current,
-            first_usd=range_.middle_usd * pace.bias,
-            surge_usd=coming.surge * range_.cheapest_usd * pace.bias,
+    def _open(self, group: str, claim: Claim, now: Now) -> Account:
+        name = self._admitted(group, claim)
+        found = self._accounts.get((group, name, claim.policy))
+        if found is not None:
+            return found
+        window = _span(claim.policy, now.wall_s)
+        key = _key(group, name, claim.policy, window)
+        account = Account(group, name, claim.policy, window, key, Rate(now.steady_s), opened={key: window.start_s})
+        account.entered = (now, self._counted(account))
+        # What an account knows besides its spend is soon learned again; spend is the counters'.
+        goals = self._goals.setdefault((group, name), [])
+        goals.append(claim.policy)
+        if len(goals) > _MAX_GOALS:
+            self._accounts.pop((group, name, goals.pop(0)), None)
+        self._accounts[group, name, claim.policy] = account
+        self.counters.watch(key, expires_s=window.end_s + _KEPT_S, now_s=now.steady_s)
+        return account
+
+    def _admitted(self, group: str, claim: Claim) -> str:
+        """The account that a claim is counted for: its own, or where a team's keys have no more room, one of all."""
+        if claim.source != "key":
+            return claim.account
+        names = self._keys.setdefault((group, claim.pool), {})
+        if claim.account in names:
+            return claim.account
+        # Who has spent on the common account does not begin at nothing on one of their own.
+        if self._in_use(group, claim.pool) or not self._has_room(group, names):
+            return claim.pool
+        names[claim.account] = None
+        return claim.account
+
+    def _has_room(self, group: str, names: dict[str, None]) -> bool:
+        """Whether one more key may have an account; those that have spent nothing make room, the oldest first."""
+        if len(names) < _MAX_KEYS:
+            return True
+        oldest = list(islice(names, _LOOKED_AT))
+        idle = next((name for name in oldest if not self._in_use(group, name)), None)
+        for name in oldest:
+            # Others are looked at next time.
+            del names[name]
+            names[name] = None
+        if idle is None:
+            return False
+        del names[idle]
+        self._close(group, idle)
+        return True
+
+    def _in_use(self, group: str, name: str) -> bool:
+        """Whether an account has spent or holds anything in a window that is not over."""
+        accounts = [self._accounts[group, name, goal] for goal in self._goals.get((group, name), ())]
+        wall_s = self._clock()
+        return any(
+            wall_s < account.span.end_s and self.counters.total(account.key, "s") + self._reserved(account.key) > 0
+            for account in accounts
         )
 
-    def _remember(self, account: _Account, now: float) -> None:
-        """Gather requests by hour: at each new hour, and once a minute where there are other processes."""
-        hour = int(now // HOUR_S)
-        # Past hours change only by what other processes tell.
-        told = self.counters.merged != account.merged
-        account.merged = self.counters.merged
-        account.next_history_s = min(now + _HISTORY_EVERY_S, (hour + 1) * HOUR_S)
-        if account.ahead is not None and account.ahead.hour == hour and not told:
+    def _close(self, group: str, name: str) -> None:
+        """Forget an account that has nothing to remember."""
+        for goal in self._goals.pop((group, name), ()):
+            account = self._accounts.pop((group, name, goal))
+            self.counters.forget((*account.opened, *account.traffic))
+
+    def _enter(self, account: Account, now: Now) -> None:
+        """Go to the window that it is time for: the next, or, where the clock was set, any other."""
+        left, left_s, before = account.key, account.span.start_s, account.entered
+        account.span = _span(account.policy, now.wall_s)
+        account.key = _key(account.group, account.name, account.policy, account.span)
+        returns = account.key in account.opened
+        account.opened = dict(islice(account.opened.items(), max(len(account.opened) - _MAX_OPENED + 1, 0), None))
+        account.opened[account.key] = account.span.start_s
+        if account.span.start_s < left_s or (returns and before is not None and _was_set(before[0], now)):
+            account.linked.setdefault(left, dict.fromkeys(_COUNTED, 0) if before is None else before[1])
+            account.linked = {key: counted for key, counted in account.linked.items() if key in account.opened}
+        else:
+            account.linked = {}
+        self.counters.watch(account.key, expires_s=account.span.end_s + _KEPT_S, now_s=now.steady_s)
+        account.entered = (now, self._counted(account))
+        self._controller.entered(account)
+
+    def _counted(self, account: Account) -> dict[str, int]:
+        return {name: self.counters.own(account.key, name) for name in _COUNTED}
+
+    def _arrive(self, group: str, accounts: Iterable[Account], ticket: Ticket, now: Now) -> None:
+        if group in ticket.arrived:
             return
-        hours: dict[int, float] = {}
-        for day in range(hour // 24 - DAYS_KEPT, hour // 24 + 1):
-            key = _traffic_key(account, day)
-            # Days that are over are asked for once; nobody adds to them any more.
-            self.counters.watch(key, expires_s=_traffic_expiry(day), now_s=now if day == hour // 24 else 0.0)
-            hours |= {day * 24 + int(name): float(count) for name, count in self.counters.totals(key).items()}
-        account.ahead = ahead(History.from_hours(hours, hour), account.span.end_s)
+        ticket.arrived.add(group)
+        hour = int(now.wall_s // HOUR_S)
+        for account in accounts:
+            self._add(account, "a", ticket.count, now)
+            key = traffic_key(group, account.name, hour // 24)
+            account.traffic.add(key)
+            expires_s = traffic_expiry(hour // 24)
+            self.counters.add(key, str(hour % 24), ticket.count, expires_s=expires_s, now_s=now.steady_s)
 
-    def _seen(self, account: _Account) -> Seen:
-        return Seen(
-            spent_usd=self._usd(account, "s"),
-            requests=float(self.counters.total(account.key, "n")),
-            reserved_usd=account.reserved + account.reserved_by_others,
-            paced_usd=self._usd(account, "ps"),
-            planned_usd=self._usd(account, "pp"),
-        )
+    def _add(self, account: Account, name: str, amount: int, now: Now) -> None:
+        self.counters.add(account.key, name, amount, expires_s=account.span.end_s + _KEPT_S, now_s=now.steady_s)
 
-    def _usd(self, account: _Account, name: str) -> float:
-        return self.counters.total(account.key, name) / NANO
-
-    def _arrived(self, account: _Account, now: float) -> None:
-        self._roll(account, now)
-        hour = int(now // HOUR_S)
-        self.counters.add(account.key, "a", 1, expires_s=account.span.end_s + _KEPT_S, now_s=now)
-        key, expires_s = _traffic_key(account, hour // 24), _traffic_expiry(hour // 24)
-        self.counters.add(key, str(hour % 24), 1, expires_s=expires_s, now_s=now)
-
-    def _charge(self, account: _Account, usd: float, planned_usd: float | None, now: float) -> None:
-        self._roll(account, now)
-        amounts = {"s": round(usd * NANO), "n": 1}
-        if planned_usd is not None:
-            amounts |= {"ps": round(usd * NANO), "pp": round(planned_usd * NANO)}
-        for name, amount in amounts.items():
-            self.counters.add(account.key, name, amount, expires_s=account.span.end_s + _KEPT_S, now_s=now)
-
-    def _hold(self, ticket: Ticket, holds: list[_Hold]) -> None:
-        self._let_go(ticket)
-        self._tickets[id(ticket)] = ticket
-        ticket.holds = holds
-        for hold in holds:
-            hold.account.reserved += hold.usd
-
-    def _let_go(self, ticket: Ticket) -> None:
-        for hold in ticket.holds:
-            hold.account.reserved = max(hold.account.reserved - hold.usd, 0.0)
-            hold.usd = 0.0
-
-    def _expire(self, now: float) -> None:
-        """Let go of what was held for requests that nobody reported the end of."""
-        while self._tickets:
-            oldest = next(iter(self._tickets.values()))
-            if now - oldest.since_s < IN_FLIGHT_S:
-                return
-            self.release(oldest)
+    def _hold_of(self, account: Account, usd: float, planned: int | None) -> Hold:
+        return Hold(account.key, account.span.end_s + _KEPT_S, nano_usd(usd), planned)
 
 
-def _distinct(accounts: Iterable[_Account]) -> list[_Account]:
-    """One of those that share a window: a level may state two goals for one account."""
-    return list({account.key: account for account in accounts}.values())
+def _was_set(before: Now, now: Now) -> bool:
+    """Whether the wall clock was set forward in between."""
+    return (now.wall_s - before.wall_s) - (now.steady_s - before.steady_s) > _SET_S
 
 
-def _begin(account: _Account, frontier: Frontier) -> bool:
-    """Put a bundle's frontier under an account; False where it knows no costs."""
-    hull = frontier.envelope
-    if len(hull) == 0 or not frontier.cost_L[hull[-1]] > 0:
-        return False
-    account.frontier = frontier
-    account.range = Range(float(frontier.cost_L[hull[0]]), float(frontier.cost_L[hull[-1]]))
-    account.next_step_s = 0.0
-    return True
-
-
-def _likely(account: _Account) -> float:
-    """What the next request costs on average, USD; 0 before the first was decided."""
-    return 0.0 if account.pace is None else account.pace.target_usd * account.pace.bias
-
-
-def _planned(account: _Account, terms: Terms) -> float | None:
+def _planned(account: Account, terms: Terms, count: int) -> int | None:
     """The target a request was decided by; None where something else decided."""
     decided = terms.claim.account == account.name and terms.claim.policy == account.policy
     if account.pace is None or not decided or terms.exhausted in ("cheapest", "reject"):
         return None
-    return account.pace.target_usd
+    return nano_usd(account.pace.target_usd * count)
 
 
-def _span(policy: Policy, now: float) -> Span:
+def _span(policy: Policy, wall_s: float) -> Span:
     # The mean of a budget per 1,000 requests is kept over each day.
     window = policy.window
-    return span("day", "UTC", now) if window is None else span(window.per, window.timezone, now)
+    return span("day", "UTC", wall_s) if window is None else span(window.per, window.timezone, wall_s)
 
 
-def _key(group: str, claim: Claim, window: Span) -> str:
-    per = claim.policy.window.per if claim.policy.window else "mean"
-    return f"window|{group}|{claim.account}|{per}|{int(window.start_s)}"
-
-
-def _name(account: _Account) -> str:
-    return f"{account.group}|{account.name}"
-
-
-def _traffic_key(account: _Account, day: int) -> str:
-    return f"traffic|{account.group}|{account.name}|{day}"
-
-
-def _traffic_expiry(day: int) -> float:
-    return (day + DAYS_KEPT + 2) * DAY_S
+def _key(group: str, name: str, policy: Policy, window: Span) -> str:
+    per = policy.window.per if policy.window else "mean"
+    return f"window|{part(group)}|{part(name)}|{per}|{int(window.start_s)}"

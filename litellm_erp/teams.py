@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from litellm_erp.budget import Frontier, Mixture, Policy, Solution, solve
+from litellm_erp.budget import Frontier, Mixture, Policy, Solution, at_lambdas, solve
 from litellm_erp.ledger import AccountView
 from litellm_erp.settings import GroupSettings, Override
 from litellm_erp.tenancy import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
-from litellm_erp.terms import Pacer, WindowStatus
+from litellm_erp.terms import Pacer, WindowStatus, agreed_mixture
 from litellm_erp.wish import Wish
 
 Z95 = 1.959964
+_ALONE = "sums of this process only: they start anew with it; state erp_settings.redis or budget_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Whose spend this process knows.
+
+    Attributes
+    ----------
+    workers : processes that it adds up, this one included
+    shared : whether there is a store, and it answers
+    """
+
+    workers: int = 1
+    shared: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands beside sums."""
+        return {"workers": self.workers, "shared": self.shared, **({} if self.shared else {"note": _ALONE})}
+
+
 _PROBE = Wish(Policy("lambda", 0.0))
 
 
@@ -25,18 +47,23 @@ def team_view(
     cost_scale: float = 1000.0,
     spent: AccountView | None = None,
     pacer: Pacer | None = None,
+    sharing: Sharing | None = None,
 ) -> dict[str, Any]:
     """One team in one group: its goal and who stated it, its λ now, what the frontier expects, what was spent.
+
+    ``lambda`` is what requests get while there is money: within bounds, and never below that of a budget above; and
+    ``expected`` is what the frontier expects at just that λ. Without a pacer both are what a proxy starts with.
 
     Parameters
     ----------
     tenant : the team, or a key of it
     cost_scale : costs per unit of λ, as ``Bundle.cost_scale``
     spent : the account's sums; None leaves them out
+    sharing : whose sums these are
     """
     granted = grant(group, tenant)
     claim = granted.claim
-    solution = solve(claim.policy, frontier)
+    solution = agreed_solution(group, granted, frontier, pacer)
     paced = pacer.mixture(group.name, claim, frontier) if pacer is not None and claim.account else None
     status = pacer.status(group.name, claim) if pacer is not None and claim.account else None
     view: dict[str, Any] = {
@@ -46,7 +73,7 @@ def team_view(
         "goal": goal_json(claim.policy),
         "source": claim.source,
         "why": _why(group, tenant, granted),
-        "lambda": mixture_json(within(paced or solution.mixture, granted.bounds)),
+        "lambda": mixture_json(solution.mixture),
         "paced": paced is not None,
         "expected": expectation(solution, frontier, cost_scale),
         "allow_override": override_json(override_of(group, tenant)),
@@ -55,9 +82,27 @@ def team_view(
         view["problem"] = granted.problem
     if spent is not None:
         view["spent"] = account_json(spent)
+        if sharing is not None:
+            view["spent"] |= sharing.to_json()
     if status is not None:
         view["window"] = window_json(status)
     return view
+
+
+def agreed_solution(group: GroupSettings, granted: Grant, frontier: Frontier, pacer: Pacer | None = None) -> Solution:
+    """λ of a grant's requests while there is money, and what the frontier expects of it.
+
+    The only place that answers this for people: the proxy's routes, the doctor and the command line ask it.
+    """
+    own = solve(granted.policy, frontier)
+    parts = agreed_mixture(group.name, granted, frontier, lambda policy: solve(policy, frontier).mixture, pacer)
+    found = at_lambdas(frontier, parts, reached=own.reached)
+    # A goal that nothing moves is met exactly, on the line between two points of the curve.
+    return own if _same(found.mixture, own.mixture) else found
+
+
+def _same(a: Mixture, b: Mixture) -> bool:
+    return a.low == b.low and a.high == b.high and math.isclose(a.share_high, b.share_high, abs_tol=1e-9)
 
 
 def within(mixture: Mixture, bounds: Override | None) -> Mixture:

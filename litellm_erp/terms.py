@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Protocol, TypeVar
 
-from litellm_erp.budget import Frontier, Mixture, OnExhausted, Policy
-from litellm_erp.tenancy import Claim, Grant
+from litellm_erp.budget import MONEY, Frontier, Mixture, OnExhausted, Policy, solve
+from litellm_erp.holds import Ticket
+from litellm_erp.settings import GroupSettings
+from litellm_erp.tenancy import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
 
+_T = TypeVar("_T")
 # At this λ only cost counts, and utilities are still numbers.
 MAX_LAMBDA = 1e12
 
@@ -38,8 +42,8 @@ class Pacer(Protocol):
     def mixture(self, group: str, claim: Claim, frontier: Frontier) -> Mixture | None:
         """λ of a claim as pacing has it now; None where the frontier's solution counts."""
 
-    def exhausted(self, group: str, claim: Claim) -> OnExhausted | None:
-        """What follows from the account's money being gone; None while there is some."""
+    def exhausted(self, group: str, claim: Claim, count: int = 1, ticket: Ticket | None = None) -> OnExhausted | None:
+        """What follows from the account's money being gone, or not enough for ``count`` answers; else None."""
 
     def status(self, group: str, claim: Claim) -> WindowStatus | None:
         """The state of a claim's budget; None where it has none."""
@@ -69,6 +73,9 @@ def terms(
     draw: float,
     solved: Callable[[Policy], Mixture],
     pacer: Pacer | None = None,
+    *,
+    count: int = 1,
+    ticket: Ticket | None = None,
 ) -> Terms:
     """λ of one request.
 
@@ -76,33 +83,112 @@ def terms(
     ----------
     draw : uniform in [0, 1), the same at every pick of one request; it decides between the λ of a mixture
     solved : the solution on this frontier, worked out once per policy
+    count : answers that it asks for
+    ticket : the request's own, so that what it holds itself does not count as gone
     """
-
-    def lambda_of(claim: Claim) -> float:
-        paced = pacer.mixture(group, claim, frontier) if pacer is not None and claim.account else None
-        return min((paced or solved(claim.policy)).at(draw), MAX_LAMBDA)
-
-    wanted = lambda_ = lambda_of(grant.claim)
-    if grant.bounds is not None:
-        lambda_ = grant.bounds.clamp(lambda_)
-    deciding = grant.claim
-    for floor in grant.floors:
-        least = lambda_of(floor)
-        if least > lambda_:
-            lambda_, deciding = least, floor
-    gone = _gone(group, grant, pacer)
+    wanted, *above = _mixtures(group, grant, frontier, solved, pacer)
+    lambda_, deciding = _agreed(grant, wanted, above, draw)
+    gone = _gone(group, grant, pacer, count, ticket)
     # What should have been refused and was not, after a fallback or without a proxy, costs as little as it can.
     if gone in ("cheapest", "reject"):
         lambda_ = MAX_LAMBDA
-    return Terms(lambda_, deciding, clamped=lambda_ != wanted, exhausted=gone)
+    clamped = lambda_ != min(wanted.at(draw), MAX_LAMBDA)
+    return Terms(lambda_, deciding, clamped=clamped, exhausted=gone)
 
 
-def _gone(group: str, grant: Grant, pacer: Pacer | None) -> OnExhausted | None:
+def agreed_mixture(
+    group: str,
+    grant: Grant,
+    frontier: Frontier,
+    solved: Callable[[Policy], Mixture],
+    pacer: Pacer | None = None,
+) -> tuple[tuple[float, float], ...]:
+    """What requests of a grant get while there is money: each λ and its share of the requests, highest first.
+
+    Every mixture gives its higher λ to the lowest draws, so what they agree on falls with the draw as well.
+    """
+    wanted, *above = _mixtures(group, grant, frontier, solved, pacer)
+    ends = sorted({0.0, 1.0, *(m.share_high for m in (wanted, *above) if 0.0 < m.share_high < 1.0)})
+    found: dict[float, float] = {}
+    for low, high in pairwise(ends):
+        lambda_, _ = _agreed(grant, wanted, above, (low + high) / 2)
+        found[lambda_] = found.get(lambda_, 0.0) + high - low
+    return tuple(found.items())
+
+
+def safe_terms(
+    group: GroupSettings,
+    tenant: Tenant | None,
+    frontier: Frontier | None = None,
+    pacer: Pacer | None = None,
+    *,
+    draw: float = 0.0,
+    count: int = 1,
+    ticket: Ticket | None = None,
+) -> Terms:
+    """λ of a request whose own terms could not be worked out; never raises, and never lifts a budget.
+
+    The tenant's grant counts without the request's wish, which may be what is wrong; where there is no grant, the
+    group's policy; and where a budget is stated whose λ is not known, only cost.
+    """
+    granted = _or_none(lambda: grant(group, tenant or Tenant())) or Grant(Claim(GROUP_ACCOUNT, group.policy, "group"))
+    gone = _or_none(lambda: _gone(group.name, granted, pacer, count, ticket))
+    if frontier is not None:
+        curve = frontier
+        found = _or_none(
+            lambda: terms(
+                group.name, granted, curve, draw, lambda p: solve(p, curve).mixture, pacer, count=count, ticket=ticket
+            )
+        )
+        if found is not None:
+            return found
+    claims = granted.claims
+    if gone in ("cheapest", "reject") or any(claim.policy.goal in MONEY for claim in claims):
+        return Terms(MAX_LAMBDA, claims[0], clamped=True, exhausted=gone)
+    lambda_ = granted.policy.value if granted.policy.goal == "lambda" else 0.0
+    return Terms(lambda_ if granted.bounds is None else granted.bounds.clamp(lambda_), granted.claim, exhausted=gone)
+
+
+def _mixtures(
+    group: str, grant: Grant, frontier: Frontier, solved: Callable[[Policy], Mixture], pacer: Pacer | None
+) -> list[Mixture]:
+    """Of the goal that counts, then of the budgets above it."""
+
+    def mixture_of(claim: Claim) -> Mixture:
+        paced = pacer.mixture(group, claim, frontier) if pacer is not None and claim.account else None
+        return paced or solved(claim.policy)
+
+    return [mixture_of(claim) for claim in (grant.claim, *grant.floors)]
+
+
+def _agreed(grant: Grant, wanted: Mixture, above: list[Mixture], draw: float) -> tuple[float, Claim]:
+    """λ of a draw while there is money, and the claim that decides it."""
+    lambda_, deciding = min(wanted.at(draw), MAX_LAMBDA), grant.claim
+    if grant.bounds is not None:
+        lambda_ = grant.bounds.clamp(lambda_)
+    for floor, mixture in zip(grant.floors, above, strict=True):
+        least = min(mixture.at(draw), MAX_LAMBDA)
+        if least > lambda_:
+            lambda_, deciding = least, floor
+    return lambda_, deciding
+
+
+def _gone(
+    group: str, grant: Grant, pacer: Pacer | None, count: int = 1, ticket: Ticket | None = None
+) -> OnExhausted | None:
     """The strictest of what the accounts say that have run out."""
     if pacer is None:
         return None
-    found = {pacer.exhausted(group, claim) for claim in grant.claims if claim.account}
+    found = {pacer.exhausted(group, claim, count, ticket) for claim in grant.claims if claim.account}
     return next((what for what in _STRICTEST if what in found), None)
+
+
+def _or_none(attempt: Callable[[], _T]) -> _T | None:
+    try:
+        return attempt()
+    except Exception:
+        # What is asked for here is asked because something has failed already.
+        return None
 
 
 _STRICTEST: tuple[OnExhausted, ...] = ("reject", "cheapest", "ignore")

@@ -1,0 +1,225 @@
+"""What LiteLLM reports, whatever an upstream made of it, and who is refused, wherever a request ends up."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from litellm_erp import settings as settings_file
+from litellm_erp.accounting import Accounting, note_of
+from litellm_erp.deployments import MemberTable
+from litellm_erp.ledger import Ledger
+from litellm_erp.prompt import from_request
+from litellm_erp.routing import Ask, RoutedGroup
+from litellm_erp.tenancy import Tenant, grant
+from litellm_erp.terms import MAX_LAMBDA
+
+MESSAGES = [{"role": "user", "content": "alpha question one"}]
+DEPLOYMENTS = [
+    {
+        "model_name": name,
+        "litellm_params": {"model": f"openai/{name}", "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-5},
+        "model_info": {"id": name},
+    }
+    for name in ("small", "mid", "big")
+]
+USAGE = SimpleNamespace(prompt_tokens=100, completion_tokens=10)
+COST = 100 * 1e-6 + 10 * 1e-5
+# What an upstream may put where a number belongs.
+ODD = [-1, -(10**400), 10**400, float("nan"), float("inf"), -float("inf"), True, "12", [], {}, 1e300]
+
+
+class World:
+    """An accounting with two groups, one of which asks all budgets to count everything."""
+
+    def __init__(self, bundle: Path, usd: float = 1.0, **options: Any) -> None:
+        team = {"budget_usd": usd, "per": "day", "on_exhausted": "reject"}
+        document = {
+            "groups": {
+                "g": {"bundle": str(bundle), "teams": {"t": team}},
+                "wide": {"bundle": str(bundle), "teams": {"t": {**team, "count": "everything"}}},
+            },
+            **options,
+        }
+        self.settings = settings_file.parse(document, bundle / "config.yaml")
+        self.members = MemberTable(lambda _: None)
+        self.groups: dict[str, RoutedGroup] = {}
+        self.ledger = Ledger()
+        self.accounting = Accounting(self.groups, self.members, self.ledger)
+        self.groups |= {
+            name: RoutedGroup(group, self.members, pacer=self.accounting.book)
+            for name, group in self.settings.groups.items()
+        }
+        self.accounting.configure(self.settings)
+        self.offered = [self.members.member(deployment) for deployment in DEPLOYMENTS]
+
+    def metadata(self) -> dict[str, Any]:
+        return {"user_api_key_team_id": "t", "model_group": "g"}
+
+    async def decide(self, metadata: dict[str, Any], count: int | None = None, group: str = "g") -> None:
+        granted = grant(self.groups[group].settings, Tenant.from_metadata(metadata))
+        decision = await self.groups[group].decide(from_request(MESSAGES, {}), self.offered, granted, Ask())
+        note = note_of(metadata)
+        note.group = group
+        note.decided(decision, granted, decision.models[0], decision.reason)
+        self.accounting.reserve(group, note, granted, decision, count)
+
+    def answer(self, metadata: dict[str, Any], usage: Any = USAGE, cost: Any = None, model: str = "big") -> None:
+        kwargs = {"litellm_params": {"metadata": metadata, "model_info": {"id": model}}, "response_cost": cost}
+        self.accounting.succeeded(kwargs, SimpleNamespace(id="answer", usage=usage))
+
+    def money(self, group: str = "g") -> tuple[float, float]:
+        claim = grant(self.groups[group].settings, Tenant(team_id="t")).claim
+        status = self.accounting.book.status(group, claim)
+        assert status is not None
+        return round(status.spent_usd, 9), round(status.reserved_usd, 9)
+
+
+@pytest.fixture
+def world(planted_bundle: Path) -> World:
+    return World(planted_bundle)
+
+
+async def test_an_answer_costs_what_litellm_says_else_tokens_at_our_prices(world: World) -> None:
+    for cost, expected in ((0.25, 0.25), (None, 0.25 + COST), (0.0, 0.25 + 2 * COST)):
+        metadata = world.metadata()
+        await world.decide(metadata)
+        world.answer(metadata, cost=cost)
+        assert world.money() == (pytest.approx(expected), 0.0)
+    assert world.ledger.view("g", "team:t").requests == 3
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("where", ["prompt_tokens", "completion_tokens", "cost", "usage"])
+async def test_usage_that_makes_no_sense_costs_the_estimate_and_leaves_nothing_held(
+    world: World, odd: Any, where: str
+) -> None:
+    metadata = world.metadata()
+    await world.decide(metadata)
+    estimate = world.money()[1]
+    usage = SimpleNamespace(**{**vars(USAGE), where: odd}) if where.endswith("tokens") else USAGE
+    world.answer(metadata, usage=odd if where == "usage" else usage, cost=odd if where == "cost" else None)
+    spent, reserved = world.money()
+    assert reserved == 0.0
+    assert spent == pytest.approx(COST if where == "cost" else estimate)
+
+
+async def test_a_cost_made_of_nonsense_is_none(world: World) -> None:
+    metadata = world.metadata()
+    await world.decide(metadata)
+    estimate = world.money()[1]
+    world.answer(metadata, usage=SimpleNamespace(prompt_tokens=-1000, completion_tokens=10), cost=1e-9)
+    assert world.money() == (pytest.approx(estimate), 0.0)
+
+
+NAMES = ["litellm_params", "metadata", "model_info", "id", "standard_logging_object", "prompt_tokens", "response_cost"]
+LEAVES = st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=5))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.recursive(LEAVES, lambda part: st.dictionaries(st.sampled_from(NAMES), part), max_leaves=8))
+def test_no_report_raises(planted_bundle_world: World, kwargs: Any) -> None:
+    planted_bundle_world.accounting.succeeded(kwargs, kwargs)
+
+
+@pytest.fixture(scope="module")
+def planted_bundle_world(planted_bundle: Path) -> World:
+    return World(planted_bundle)
+
+
+async def test_a_refusal_may_be_asked_for_wherever_the_request_ends_up_and_counts_once(world: World) -> None:
+    metadata = world.metadata()
+    assert world.accounting.refusal_for("g", metadata) is None
+    ticket = note_of(metadata).ticket
+    await world.decide(metadata)
+    held = world.money()
+    for _ in range(3):
+        assert world.accounting.refusal_for("g", metadata) is None
+    assert (world.money(), note_of(metadata).ticket) == (held, ticket)
+    world.answer(metadata)
+    assert world.money() == (pytest.approx(COST), 0.0)
+    claim = grant(world.groups["g"].settings, Tenant(team_id="t")).claim
+    account = world.accounting.book._current("g", claim, world.accounting.book._now())
+    assert world.accounting.book.counters.total(account.key, "a") == 1
+
+
+async def test_a_request_that_falls_back_into_another_group_is_asked_for_its_budget_there(world: World) -> None:
+    claims = grant(world.groups["wide"].settings, Tenant(team_id="t")).claims
+    world.accounting.book.charge("wide", claims, 2.0, own=True)
+    metadata = world.metadata()
+    assert world.accounting.refusal_for("g", metadata) is None
+    await world.decide(metadata)
+    refusal: Any = world.accounting.refusal_for("wide", metadata)
+    assert (refusal.status_code, "retry-after" in refusal.headers) == (429, True)
+
+
+async def test_a_request_for_many_answers_is_refused_where_the_money_does_for_few(world: World) -> None:
+    await world.decide(world.metadata())
+    assert world.accounting.refusal_for("g", world.metadata(), 1) is None
+    assert world.accounting.refusal_for("g", world.metadata(), 1_000_000) is not None
+
+
+async def test_many_answers_hold_as_many_estimates(world: World) -> None:
+    metadata = world.metadata()
+    await world.decide(metadata)
+    one = world.money()[1]
+    world.accounting.failed(note_of(metadata))
+    metadata = world.metadata()
+    await world.decide(metadata, count=100)
+    assert world.money()[1] == pytest.approx(100 * one)
+
+
+async def test_a_client_that_goes_away_pays_what_is_known_else_the_estimate(world: World) -> None:
+    metadata = world.metadata()
+    await world.decide(metadata)
+    estimate = world.money()[1]
+    world.accounting.abandoned(note_of(metadata))
+    world.accounting.failed(note_of(metadata))
+    assert world.money() == (pytest.approx(estimate), 0.0)
+    world.accounting.abandoned(note_of(metadata), float("nan"))
+    assert world.money() == (pytest.approx(estimate), 0.0)
+    world.answer(metadata)
+    assert world.money() == (pytest.approx(COST), 0.0)
+
+
+async def test_a_budget_that_counts_everything_counts_what_other_groups_served(world: World) -> None:
+    metadata = world.metadata()
+    await world.decide(metadata)
+    world.answer(metadata, cost=0.5)
+    assert (world.money("g")[0], world.money("wide")[0]) == (0.5, 0.5)
+
+
+def test_an_internal_error_leaves_a_spent_budget_spent(world: World) -> None:
+    claims = grant(world.groups["g"].settings, Tenant(team_id="t")).claims
+    world.accounting.book.charge("g", claims, 2.0, own=True)
+    found = world.accounting.fallback("g", world.metadata())
+    assert found is not None
+    assert (found.lambda_, found.exhausted) == (MAX_LAMBDA, "reject")
+    assert world.accounting.fallback("g", 5) is not None
+    assert world.accounting.fallback("elsewhere", world.metadata()) is None
+
+
+async def test_budgets_survive_a_restart_in_a_file_and_say_so_where_they_do_not(
+    planted_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "budgets.json")
+    before = World(planted_bundle, budget_file=path)
+    metadata = before.metadata()
+    await before.decide(metadata)
+    before.answer(metadata, cost=1.5)
+    before.accounting.keep_sharing()
+    await before.accounting.refresh()
+    assert before.accounting.sharing().to_json() == {"workers": 1, "shared": True}
+    after = World(planted_bundle, budget_file=path)
+    assert after.accounting.refusal_for("g", after.metadata()) is not None
+    after.accounting.keep_sharing()
+    await after.accounting.refresh()
+    assert (after.ledger.view("g", "team:t").spend_usd, after.accounting.sharing().workers) == (1.5, 2)
+    assert "memory" not in caplog.text
+    alone = World(planted_bundle)
+    alone.accounting.keep_sharing()
+    assert "a restart begins them anew" in caplog.text
+    assert alone.accounting.sharing().to_json()["shared"] is False
