@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from litellm_erp.budget import Frontier, Mixture, Policy, solve
 from litellm_erp.counters import NANO, Counters
@@ -31,8 +32,7 @@ STEP_EVERY_S = 0.5
 _HISTORY_EVERY_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(NamedTuple):
     """A moment on both clocks: Unix seconds, and seconds that only ever go on."""
 
     wall_s: float
@@ -76,6 +76,8 @@ class Account:
 
     def under_other_names(self, counters: Counters, name: str) -> int:
         """What this process has counted of the present window in others, because the clock was set."""
+        if not self.linked:
+            return 0
         return sum(counters.own(key, name) - before[name] for key, before in self.linked.items() if key != self.key)
 
     def begin(self, frontier: Frontier) -> bool:

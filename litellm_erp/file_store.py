@@ -13,6 +13,7 @@ import json
 import os
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -53,6 +54,7 @@ class FileStore:
     def __init__(self, path: Path) -> None:
         self._path = Path(os.path.realpath(path))
         self._problem: str | None = None
+        self._busy = threading.Lock()
 
     def reset(self) -> None:
         """Nothing is held open."""
@@ -97,6 +99,17 @@ class FileStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        # Where a disk does not answer, one thread waits for it, and not all there are.
+        if not self._busy.acquire(timeout=_WAIT_S):
+            raise BudgetFileError(f"{self._path}: the disk does not answer")
+        try:
+            with self._locked_for_others():
+                yield
+        finally:
+            self._busy.release()
+
+    @contextlib.contextmanager
+    def _locked_for_others(self) -> Iterator[None]:
         if fcntl is None:
             yield
             return
@@ -131,7 +144,13 @@ class FileStore:
             return empty
 
     def _write(self, document: _Document) -> None:
-        content = json.dumps({"format": FORMAT, **document}, separators=(",", ":")).encode()
+        content = _encoded(document)
+        most = len(document["keys"])
+        while len(content) > _MAX_BYTES and most:
+            # What is too large to be read again would lose everything.
+            most //= 2
+            document["keys"] = _first(document["keys"], most)
+            content = _encoded(document)
         descriptor, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -196,12 +215,18 @@ def _pair(entry: Any) -> tuple[float | None, Any]:
 def _lasting(keys: dict[str, Any], wall_s: float) -> dict[str, Any]:
     """Without what has expired, a day late because clocks are set back; money first where there is too much."""
     kept = {key: entry for key, entry in keys.items() if entry[0] + _KEPT_S > wall_s}
-    if len(kept) <= _MAX_KEYS:
-        return kept
+    return kept if len(kept) <= _MAX_KEYS else _first(kept, _MAX_KEYS)
+
+
+def _first(keys: dict[str, Any], most: int) -> dict[str, Any]:
     order = sorted(
-        kept, key=lambda key: next((i for i, kind in enumerate(_FIRST) if key.startswith(kind)), len(_FIRST))
+        keys, key=lambda key: next((i for i, kind in enumerate(_FIRST) if key.startswith(kind)), len(_FIRST))
     )
-    return {key: kept[key] for key in order[:_MAX_KEYS]}
+    return {key: keys[key] for key in order[:most]}
+
+
+def _encoded(document: _Document) -> bytes:
+    return json.dumps({"format": FORMAT, **document}, separators=(",", ":")).encode()
 
 
 def _heard_of(workers: dict[str, Any], wall_s: float) -> dict[str, Any]:

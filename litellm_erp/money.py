@@ -23,6 +23,8 @@ def amount(value: object, high: float = MAX_USD) -> float | None:
 
 def nano_usd(usd: object) -> int:
     """Whole nano-dollars of an estimate: too much counts as the most there is, nonsense as nothing."""
+    if type(usd) is float and 0.0 <= usd <= MAX_USD:
+        return round(usd * NANO)
     if isinstance(usd, (int, float)) and not isinstance(usd, bool) and usd > MAX_USD:
         return round(MAX_USD * NANO)
     return round((amount(usd) or 0.0) * NANO)

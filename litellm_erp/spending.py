@@ -217,13 +217,15 @@ class SpendBook:
         return Now(self._clock(), self._steady())
 
     def _reserved_of(self, account: Account, but_for: Ticket | None = None) -> int:
-        return sum(self._reserved(key, but_for) for key in {account.key, *account.linked})
+        keys = {account.key, *account.linked} if account.linked else (account.key,)
+        return sum([self._reserved(key, but_for) for key in keys])
 
     def _reserved(self, key: str, but_for: Ticket | None = None) -> int:
-        others, told_s = self._elsewhere.get(key, (0, 0.0))
-        if others and abs(self._steady() - told_s) > _BELIEVED_S:
-            others = 0
-        return self._in_flight.held(key, but_for) + others
+        held = self._in_flight.held(key, but_for)
+        if key not in self._elsewhere:
+            return held
+        others, told_s = self._elsewhere[key]
+        return held if abs(self._steady() - told_s) > _BELIEVED_S else held + others
 
     def _current(self, group: str, claim: Claim, now: Now) -> Account:
         """A claim's account, in the window that it is time for, without what nobody reported the end of."""

@@ -17,11 +17,13 @@ from demo.redis_process import RedisProcess
 from litellm_erp.budget import Policy, Window
 from litellm_erp.counters import Counters
 from litellm_erp.file_store import FORMAT, FileStore
+from litellm_erp.ledger import Ledger
 from litellm_erp.redis_store import RedisStore
 from litellm_erp.shared import SharedCounters
 from litellm_erp.spending import SpendBook
 from litellm_erp.tenancy import Claim, Grant
 from litellm_erp.terms import Terms
+from tests.test_cost_and_budget import FRONTIER
 
 CLAIMS = [Claim(f"team:{n}", Policy("budget_usd", 1.0, Window("day", on_exhausted="reject"))) for n in "ab"]
 A, B = CLAIMS
@@ -272,3 +274,52 @@ def test_many_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     last.book.status("g", A)
     asyncio.run(last.shared.exchange())
     assert last.spent(A) == 0.4
+
+
+def test_what_the_last_seconds_brought_is_written_as_a_process_ends(tmp_path: Path) -> None:
+    path = tmp_path / "budgets.json"
+    one = Process(FileStore(path), "aa")
+
+    async def serve() -> None:
+        one.shared.keep_running()
+        await asyncio.sleep(0.3)
+        one.spend(A, 0.3)
+
+    asyncio.run(serve())
+    ((_, fields),) = [entry for key, entry in FileStore(path).load()[0].items() if key.startswith("window|")]
+    assert fields["aa|s"] == 300_000_000
+
+
+NAMES = st.sampled_from(
+    ["s", "s-", "n", "n-", "a", "ps", "pp", "7", "23", "24", "٣", "m:x:", "m:", "c", "b", "x" * 300]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(NAMES.map("mallory|".__add__), st.integers(0, 2**53 - 1)))
+def test_whatever_numbers_a_store_tells_there_is_a_lambda_and_a_status(stored: dict[str, int]) -> None:
+    now = 1e9
+    book = SpendBook(Counters("here"), lambda: now)
+    ledger = Ledger(book.counters, lambda: now, lambda: now)
+    for claim in (A, Claim("team:a", Policy("budget_usd_per_1k_requests", 3.0))):
+        book.mixture("g", claim, FRONTIER)
+        ledger.view("g", "team:a")
+        for key, *_ in list(book.counters.everything()):
+            book.counters.merge(key, stored)
+        now += 61.0
+        mixture, status = book.mixture("g", claim, FRONTIER), book.status("g", claim)
+        assert mixture is not None
+        assert 0.0 <= mixture.low <= mixture.high <= 4.0
+        assert status is None or status.spent_usd >= 0
+        book.exhausted("g", claim)
+        assert ledger.view("g", "team:a").requests >= 0
+
+
+async def test_more_than_a_file_may_hold_leaves_out_forecasts_before_money(tmp_path: Path) -> None:
+    store, wall_s = FileStore(tmp_path / "budgets.json"), 1e9
+    fields = {f"{worker:0200}|s": 2**52 for worker in range(40)}
+    shares = {f"traffic|{n}": (wall_s, fields) for n in range(5000)} | {"window|g": (wall_s, {"aa|s": 7})}
+    await store.exchange("aa", shares, {}, wall_s)
+    held, problem = FileStore(tmp_path / "budgets.json").load()
+    assert (problem, held["window|g"][1]) == (None, {"aa|s": 7})
+    assert 1000 < len(held) < 5000
