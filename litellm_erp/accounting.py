@@ -321,14 +321,14 @@ def _tokens(kwargs: Mapping[str, Any], response: Any) -> tuple[float | None, flo
     logged = found if isinstance(found, Mapping) else {}
     usage = response.get("usage") if isinstance(response, Mapping) else getattr(response, "usage", None)
 
-    def said(name: str) -> float | None:
-        value = usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None)
-        told = [v for v in (logged.get(name), value) if v is not None]
+    def said(*names: str) -> float | None:
+        values = [usage.get(n) if isinstance(usage, Mapping) else getattr(usage, n, None) for n in names]
+        told = [v for v in (logged.get(names[0]), *values) if v is not None]
         numbers = [amount(v, _MAX_TOKENS) for v in told]
-        # One of both that makes no sense is a sign that the other does not either.
+        # One that makes no sense is a sign that the others do not either.
         return None if None in numbers else max((n for n in numbers if n is not None), default=0.0)
 
-    return said("prompt_tokens"), said("completion_tokens")
+    return said("prompt_tokens", "input_tokens"), said("completion_tokens", "output_tokens")
 
 
 def _answer_id(response: Any) -> str:

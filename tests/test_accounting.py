@@ -107,6 +107,14 @@ async def test_usage_that_makes_no_sense_costs_the_estimate_and_leaves_nothing_h
     assert spent == pytest.approx(COST if where == "cost" else estimate)
 
 
+@pytest.mark.parametrize("usage", [{"input_tokens": 100, "output_tokens": 10}, vars(USAGE)])
+async def test_usage_is_read_under_either_name(world: World, usage: dict[str, int]) -> None:
+    metadata = world.metadata()
+    await world.decide(metadata)
+    world.answer(metadata, usage=usage)
+    assert world.money() == (pytest.approx(COST), 0.0)
+
+
 async def test_a_cost_made_of_nonsense_is_none(world: World) -> None:
     metadata = world.metadata()
     await world.decide(metadata)
