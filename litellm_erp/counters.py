@@ -58,6 +58,7 @@ class Counters:
     apart : whether the store is away just now
     merged : how often something was taken in
     refused : how many fields of a store were not what they should be
+    opened : how many keys were asked for that this process did not know
     """
 
     def __init__(self, worker: str) -> None:
@@ -66,6 +67,7 @@ class Counters:
         self.apart = False
         self.merged = 0
         self.refused = 0
+        self.opened = 0
         self._keys: dict[str, _Counters] = {}
 
     def __len__(self) -> int:
@@ -185,6 +187,7 @@ class Counters:
         counters = self._keys.get(key)
         if counters is None:
             counters = self._keys[key] = _Counters(expires_s)
+            self.opened += 1
         counters.expires_s = max(expires_s, counters.expires_s)
         counters.used_s = now_s
         return counters

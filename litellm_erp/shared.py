@@ -20,6 +20,7 @@ from litellm_erp.telemetry import Once, logger, metrics
 _TIMEOUT_S = 2.0
 _LAST_WORDS_S = 1.0
 _LOST_AFTER = 3
+_LEAST_S = 0.2
 
 # By key: when it may be forgotten (Unix seconds), and shares by field.
 Shares = Mapping[str, tuple[float, Mapping[str, int]]]
@@ -96,6 +97,8 @@ class SharedCounters:
         self._steady = steady
         self._failures = 0
         self._exchanges = 0
+        self._opened = 0
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._once = Once()
 
@@ -109,7 +112,12 @@ class SharedCounters:
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done() or self._task.get_loop() is not loop:
             self.store.reset()
+            self._wake = asyncio.Event()
             self._task = loop.create_task(self._run())
+        if self._counters.opened != self._opened:
+            # A budget that this process never saw may be spent already.
+            self._opened = self._counters.opened
+            self._wake.set()
 
     def stop(self) -> None:
         """End the background task."""
@@ -120,12 +128,19 @@ class SharedCounters:
         try:
             while True:
                 await self.exchange()
-                await asyncio.sleep(self._every_s)
+                await self._pause()
         except asyncio.CancelledError:
             # The process ends: what the last second brought is not to be lost with it.
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._exchange_once(), _LAST_WORDS_S)
             raise
+
+    async def _pause(self) -> None:
+        least_s = min(_LEAST_S, self._every_s)
+        await asyncio.sleep(least_s)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), self._every_s - least_s)
+        self._wake.clear()
 
     async def exchange(self) -> bool:
         """Send and fetch once; False where the store did not answer, and then pacing goes on alone."""

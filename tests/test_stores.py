@@ -169,6 +169,24 @@ async def test_what_others_hold_is_not_believed_for_ever() -> None:
     assert book.exhausted("g", A) is None
 
 
+async def test_a_budget_that_is_new_to_a_process_is_asked_for_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "budgets.json"
+    one, two = Process(FileStore(path), "aa"), Process(FileStore(path), "bb")
+    two.shared = SharedCounters(two.book.counters, two.book, two.shared.store, every_s=60.0)
+    one.spend(A, 1.5)
+    await in_step(one, two)
+    two.shared.keep_running()
+    await asyncio.sleep(0.4)
+    assert two.book.exhausted("g", A) is None
+    two.shared.keep_running()
+    for _ in range(50):
+        await asyncio.sleep(0.1)
+        if two.book.exhausted("g", A) == "reject":
+            break
+    assert two.book.exhausted("g", A) == "reject"
+    two.shared.stop()
+
+
 async def test_a_file_is_shared_by_workers_and_survives_them(tmp_path: Path) -> None:
     path = tmp_path / "budgets.json"
     one, two = Process(FileStore(path), "aa"), Process(FileStore(path), "bb")
