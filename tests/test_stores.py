@@ -169,6 +169,14 @@ async def test_what_others_hold_is_not_believed_for_ever() -> None:
     assert book.exhausted("g", A) is None
 
 
+async def test_what_a_killed_process_left_behind_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".budgets.json.new").write_bytes(b"half of")
+    one = Process(FileStore(tmp_path / "budgets.json"), "aa")
+    one.spend(A, 0.3)
+    await in_step(one)
+    assert files_in(tmp_path) == {"budgets.json", "budgets.json.lock"}
+
+
 async def test_a_budget_that_is_new_to_a_process_is_asked_for_at_once(tmp_path: Path) -> None:
     path = tmp_path / "budgets.json"
     one, two = Process(FileStore(path), "aa"), Process(FileStore(path), "bb")
