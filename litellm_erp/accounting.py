@@ -116,12 +116,6 @@ class Accounting:
         if note.ticket is not None:
             self.book.abandon(note.ticket, amount(usd))
 
-    def refusal(self, request: Any) -> Exception | None:
-        """As :meth:`refusal_for`, for the model that a request names."""
-        if not isinstance(request, Mapping):
-            return None
-        return self.refusal_for(str(request.get("model")), metadata_of(request))
-
     def refusal_for(self, group_name: str, metadata: dict[str, Any], count: int = 1) -> Exception | None:
         """The HTTP 429 for a request whose budget is spent and that is to be refused; None for all others.
 
@@ -208,7 +202,10 @@ class Accounting:
         note = found if isinstance(found, Note) and found.ticket is not None else None
         member = self._members.by_id(str((params.get("model_info") or {}).get("id") or ""))
         usd = _cost(kwargs, response, member, None if note is None else self._groups.get(note.group))
-        if note is not None and note.ticket is not None and self.book.settle(note.ticket, usd, _answer_id(response)):
+        ticket = None if note is None else note.ticket
+        first = ticket is not None and self.book.settle(ticket, usd, _answer_id(response))
+        # An answer from the cache is nobody's.
+        if note is not None and first and kwargs.get("cache_hit") is not True:
             self._record(note, member, usd)
         tenant = Tenant.from_metadata(metadata)
         for name, routed in self._groups.items():

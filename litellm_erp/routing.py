@@ -26,6 +26,7 @@ from litellm_erp.deployments import COUNT_MARGIN, NO_NEEDS, Member, MemberTable,
 from litellm_erp.embedding import CachedEmbedder, Embedder, check, embedder_from_spec
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout, ErpError
+from litellm_erp.holds import Ticket
 from litellm_erp.prompt import PromptText
 from litellm_erp.scoring import Candidates
 from litellm_erp.settings import GroupSettings
@@ -77,12 +78,14 @@ class Ask:
     max_output_tokens : its own limit of the answer; None where it has none
     at_most_tokens : what its input cannot exceed; cheap to know, unlike
     count : the tokens of its input; asked only where a window might be too narrow for ``at_most_tokens``
+    answers : how many answers it asks for; a budget pays each
     """
 
     capabilities: tuple[bool, ...] = NO_NEEDS.capabilities
     max_output_tokens: float | None = None
     at_most_tokens: float = 0.0
     count: Callable[[], Awaitable[float]] = _uncounted
+    answers: int = 1
 
     async def needs(self, offer: Offer) -> Needs:
         """What it asks of the deployments on offer."""
@@ -216,6 +219,8 @@ class RoutedGroup:
         *,
         draw: float = 0.0,
         shown: int = _SHOWN,
+        ticket: Ticket | None = None,
+        agreed: Terms | None = None,
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
@@ -225,6 +230,8 @@ class RoutedGroup:
         ----------
         draw : uniform in [0, 1), the same at every pick of one request
         shown : how many of the models have their expected reward and cost in the answer
+        ticket : what the request itself holds of its budgets, which is not gone for it
+        agreed : its λ, where that is known already
 
         Raises
         ------
@@ -232,7 +239,7 @@ class RoutedGroup:
         """
         self._look_for_new_bundle()
         state = self.state
-        agreed = self.terms(grant, draw, state)
+        agreed = agreed or self.terms(grant, draw, state, count=ask.answers, ticket=ticket)
         offer = self._offer(state, members)
         names = offer.names
         needs = await ask.needs(offer)
@@ -273,10 +280,24 @@ class RoutedGroup:
             return True
         return self.state.bundle.frontier.chooses(model, decision.lambda_)
 
-    def terms(self, grant: Grant, draw: float, state: State | None = None) -> Terms:
-        """λ of one request, on the bundle in use or on a given one: the only place that is asked for it."""
-        state = state or self.state
-        return terms(self.settings.name, grant, state.bundle.frontier, draw, state.mixture_of, self.pacer)
+    def terms(
+        self,
+        grant: Grant,
+        draw: float,
+        state: State | None = None,
+        *,
+        count: int = 1,
+        ticket: Ticket | None = None,
+    ) -> Terms:
+        """λ of one request, on the bundle in use or on a given one: the only place that is asked for it.
+
+        Parameters
+        ----------
+        count, ticket : as in ``terms.terms``
+        """
+        state, name = state or self.state, self.settings.name
+        solved, frontier = state.mixture_of, state.bundle.frontier
+        return terms(name, grant, frontier, draw, solved, self.pacer, count=count, ticket=ticket)
 
     async def _read(self, embedder: Embedder, prompt: PromptText) -> tuple[np.ndarray, float]:
         """Embedding of what was kept of a prompt, and tokens of the whole of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from litellm import Router
@@ -65,6 +65,13 @@ class Access:
         """Ids of all deployments of a group, those that are down included, and its other names."""
         found = self._known(group, ())
         return found.ids, found.aliases
+
+    def named(self, model: object, groups: Collection[str]) -> list[str]:
+        """The groups that a request names: one, by an alias too, or one of several, with commas between them."""
+        if not isinstance(model, str):
+            return []
+        names = {name.strip() for name in model.split(",")} if "," in model else {model}
+        return [group for group in groups if group in names or not names.isdisjoint(self._known(group, ()).aliases)]
 
     def _known(self, group: str, offered: Sequence[Member]) -> _Group:
         known = self._groups.get(group)

@@ -15,7 +15,7 @@ from litellm_erp.errors import ErpError
 from litellm_erp.prompt import from_request
 from litellm_erp.proxy.litellm_request import output_limit
 from litellm_erp.routing import Ask, Decision, RoutedGroup
-from litellm_erp.teams import account_of, goal_json, mixture_json, team_view, within
+from litellm_erp.teams import account_of, agreed_solution, goal_json, mixture_json, team_view
 from litellm_erp.tenancy import Tenant, grant
 from litellm_erp.wish import read_wish
 
@@ -56,11 +56,16 @@ def mount(plugin: ErpRouter) -> None:
 
     @routes.get("/teams")
     async def teams(auth: Any = caller) -> JSONResponse:
+        # Looking names the accounts that are to be asked for.
+        every_team(plugin, auth)
+        await plugin.accounting.refresh()
         return JSONResponse({"teams": every_team(plugin, auth)})
 
     @routes.get("/teams/{team}")
     async def team(team: str, auth: Any = caller) -> JSONResponse:
         try:
+            one_team(plugin, auth, team)
+            await plugin.accounting.refresh()
             return JSONResponse({"teams": one_team(plugin, auth, team)})
         except Refused as e:
             return JSONResponse({"error": {"message": e.message}}, e.status)
@@ -158,7 +163,7 @@ async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
         for draw in (terms if len({found.lambda_ for found in terms.values()}) > 1 else [0.0])
     ]
     scale = group.state.bundle.cost_scale
-    mixture = within(group.state.mixture_of(granted.policy), granted.bounds)
+    mixture = agreed_solution(group.settings, granted, group.state.bundle.frontier, plugin.pacer).mixture
     return {
         "group": group.settings.name,
         "bundle": group.state.bundle.id,
@@ -204,6 +209,7 @@ def _views(plugin: ErpRouter, tenant: Tenant) -> list[dict[str, Any]]:
             cost_scale=group.state.bundle.cost_scale,
             spent=plugin.ledger.view(name, account_of(tenant)),
             pacer=plugin.pacer,
+            sharing=plugin.accounting.sharing(),
         )
         for name, group in plugin.groups.items()
     ]

@@ -43,6 +43,14 @@ _once = Once()
 _MAPPED = frozenset(model_cost)
 
 
+class Refused(Exception):
+    """A pick of a request that its budget refuses; ``answer`` is what its client gets."""
+
+    def __init__(self, answer: Exception) -> None:
+        super().__init__()
+        self.answer = answer
+
+
 class ErpRouter(CustomLogger):  # type: ignore[misc]
     """LiteLLM callback that chooses among the deployments of configured routing groups.
 
@@ -96,7 +104,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         }
         self.groups.update(loaded)
         self._settings = settings
-        self.accounting.redis = settings.redis
+        self.accounting.configure(settings)
         if settings.log_decisions:
             log_decisions_to_stderr()
         for name, group in self.groups.items():
@@ -135,6 +143,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             if (forced := self_test.forced()) is not None:
                 return [d for d in healthy_deployments if self.members.member(d).pool_model == forced]
             return await self._pick(pick)
+        except Refused as e:
+            pick.note.fell_back("exhausted")
+            raise e.answer from None
         except Exception as e:
             return await self._pick_unread(pick, e)
 
@@ -154,6 +165,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 return list(pick.offered)
             # Nobody configured an order, so a client sent this one, and nothing would be left at it.
             pick.request.pop("_target_order")
+        # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.
+        refusal = self.accounting.refusal_for(pick.note.group, request_of.metadata_of(pick.request), pick.answers)
+        if refusal is not None:
+            raise Refused(refusal)
         pick.keep(await request_of.by_tags(self.router(), pick.note.group, pick.offered, pick.request))
         if pick.granted is not None and pick.granted.problem:
             _once.warn(f"group {pick.note.group!r}: {pick.granted.problem}; ignored")
@@ -167,7 +182,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             reason = "bound"
         note, granted = pick.note, pick.known_grant
         note.decided(decision, granted, model, "retry" if pick.failed else reason)
-        self.accounting.reserve(note.group, note, granted, decision)
+        self.accounting.reserve(note.group, note, granted, decision, pick.answers)
         self._record(pick, decision)
         return left
 
@@ -177,7 +192,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         _once.warn(f"group {name!r}: decided without the prompt: {type(error).__name__}: {_safe_text(error)}")
         try:
             note.group = name
-            decision = await pick.decide_unread(self.members, self._draw(note))
+            draw = self._draw(note)
+            agreed = self.accounting.fallback(name, request_of.metadata_of(pick.request), draw)
+            decision = await pick.decide_unread(self.members, draw, agreed)
             return self._narrow(pick, decision, f"fallback:{why(error)}")
         except Exception as e:
             note.fell_back("error")
@@ -211,11 +228,14 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         Here, because whatever a later hook raises LiteLLM retries. The request gets its note here too: a fallback
         copies the metadata, and what only the copy holds is lost.
         """
-        if self.groups and isinstance(data, dict):
-            request_of.note_of(request_of.metadata_of(data))
-        refusal = self.accounting.refusal(data)
-        if refusal is not None:
-            raise refusal
+        if not self.groups or not isinstance(data, dict):
+            return data
+        request_of.note_of(request_of.metadata_of(data))
+        for group in self._access.named(data.get("model"), self.groups):
+            asked = request_of.answers_asked(data.get("messages"), data)
+            refusal = self.accounting.refusal_for(group, request_of.metadata_of(data), asked)
+            if refusal is not None:
+                raise refusal
         return data
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
 from litellm_erp.routing import Ask, Decision, RoutedGroup
 from litellm_erp.tenancy import Grant, Tenant, grant
+from litellm_erp.terms import Terms
 from litellm_erp.wish import read_wish
 
 _COUNT_TIMEOUT_S = 2.0
@@ -71,6 +72,11 @@ class Pick:
         self.granted = grant(self.group.settings, self.tenant, read_wish(metadata))
         self.bound_to = request_of.bound_deployment(self.request)
 
+    @property
+    def answers(self) -> int:
+        """How many answers the request asks for."""
+        return request_of.answers_asked(self.messages, self.request)
+
     def permit(self, access: Access) -> bool:
         """Drop what the key or its team may not use; False where nothing is left."""
         name = self.group.settings.name
@@ -97,17 +103,26 @@ class Pick:
             request_of.output_limit(self.request),
             self._at_most_tokens(prompt),
             self._count,
+            self.answers,
         )
         return await self._decide(prompt, draw)
 
-    async def decide_unread(self, members: MemberTable, draw: float) -> Decision:
-        """Rank them by means and costs alone, after something failed; what was read of the request before counts."""
+    async def decide_unread(self, members: MemberTable, draw: float, agreed: Terms | None) -> Decision:
+        """Rank them by means and costs alone, after something failed; what was read of the request before counts.
+
+        Parameters
+        ----------
+        agreed : its λ, as far as it can be known
+        """
         self.members = self.members or [members.member(deployment) for deployment in self.offered]
         self.granted = self.granted or grant(self.group.settings, self.tenant)
-        return await self._decide(None, draw)
+        return await self._decide(None, draw, agreed)
 
-    async def _decide(self, prompt: PromptText | None, draw: float) -> Decision:
-        return await self.group.decide(prompt, self.members, self.known_grant, self.ask, draw=draw)
+    async def _decide(self, prompt: PromptText | None, draw: float, agreed: Terms | None = None) -> Decision:
+        held = self.note.ticket
+        return await self.group.decide(
+            prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed
+        )
 
     def left_in(self, decision: Decision) -> tuple[list[Deployment], str]:
         """The deployments of the best model that can serve, and its name; or the one that the request is bound to."""
