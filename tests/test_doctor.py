@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from demo.proxy_process import ProxyProcess
 from erp_trainer.cli import cli
+from erp_trainer.config_checks import check_config, read_parts
 from erp_trainer.console import columns, padded, printable
 from litellm_erp import bundle as bundles
 from litellm_erp import releases
@@ -192,6 +193,12 @@ def test_each_mistake_is_found_and_only_an_error_keeps_from_routing(tmp_path, co
     assert [text for known, text in found if known == level and said in text], found
     assert report["routes"] == ("error" not in {known for known, _ in found})
     assert level == "error" or report["routes"], found
+
+
+def test_priorities_of_a_routed_group_are_told_to_be_without_effect(config):
+    group_of(config).update(routing_strategy="priority", model_priorities=dict.fromkeys(NAMES, 1))
+    told = check_config(config, read_parts(config), lambda model: None)
+    assert [finding.level for finding in told if "model_priorities of routing group 'auto'" in finding.text] == ["info"]
 
 
 def test_no_finding_holds_a_secret(tmp_path, config, monkeypatch):

@@ -111,6 +111,7 @@ def check_config(document: Mapping[str, Any], parts: Parts, model_info: ModelInf
         *cached_answers(parts),
         *_check_affinity(parts),
         *_check_names(parts),
+        *_check_priorities(document, parts),
         *_check_windows(parts, model_info),
     ]
 
@@ -225,6 +226,18 @@ def _check_names(parts: Parts) -> Iterator[Finding]:
             text = f"model_info.id {str(deployment)!r} stands at {seen[str(deployment)]!r} and at {name!r}"
             yield Finding("warning", f"{text}; LiteLLM keeps one deployment of an id")
         seen[str(deployment)] = name
+
+
+def _check_priorities(document: Mapping[str, Any], parts: Parts) -> Iterator[Finding]:
+    settings = document.get("erp_settings")
+    routed = settings.get("groups") if isinstance(settings, Mapping) else None
+    groups = parts.sections["router_settings"].get("routing_groups")
+    for group in groups if isinstance(groups, list) else []:
+        name = group.get("group_name") if isinstance(group, Mapping) else None
+        if isinstance(routed, Mapping) and name in routed and group.get("routing_strategy") == "priority":
+            yield Finding(
+                "info", f"model_priorities of routing group {name!r} do not count: the ranking takes their place"
+            )
 
 
 def _check_windows(parts: Parts, model_info: ModelInfo) -> Iterator[Finding]:
