@@ -62,7 +62,9 @@ class MemberTable:
     def member(self, deployment: Deployment) -> Member:
         """The member that a deployment is; as fast as a dict look-up after the first time."""
         params, info = deployment.get("litellm_params"), deployment.get("model_info")
-        key = str(info.get("id")) if isinstance(info, dict) else str(id(deployment))
+        own = info.get("id") if isinstance(info, dict) else None
+        # LiteLLM gives every deployment an id; what has none yet is told apart by where it lies.
+        key = str(id(deployment)) if own is None else str(own)
         known = self._members.get(key)
         if known is not None and known[0] is params and known[1] is info:
             return known[2]

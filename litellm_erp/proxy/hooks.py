@@ -15,6 +15,7 @@ from typing import Any
 from litellm import Router, model_cost
 from litellm.integrations.custom_logger import CustomLogger
 
+from litellm_erp import releases
 from litellm_erp import settings as settings_file
 from litellm_erp.accounting import Accounting
 from litellm_erp.checks import Finding, check_router, router_view
@@ -355,6 +356,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     async def _check_once_started(self) -> None:
         """Say at start, not at the first request, what is wrong with the router the config has made."""
+        if untried := releases.warning(request_of.version()):
+            _once.warn(untried)
         for _ in range(_START_S):
             if self.router() is not None:
                 break
@@ -409,7 +412,8 @@ def _settings_of_process() -> Settings | None:
         if request_of.proxy_server() is not None:
             _once.warn(f"no config file on disk and no {settings_file.SETTINGS_ENV}: nothing is routed yet")
         return None
-    found = settings_file.load(Path(path).resolve())
+    # Not resolved: LiteLLM looks for included files beside the name it was given, which may be a link.
+    found = settings_file.load(Path(path).absolute())
     if found is None:
         _once.warn(f"{path} has no erp_settings: nothing is routed")
     return found

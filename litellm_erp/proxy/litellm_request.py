@@ -10,13 +10,13 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata as installed
 from typing import Any
 
 import litellm
 from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
+from litellm_erp import releases
 from litellm_erp.accounting import NOTE_KEY, is_object, metadata_of, note_of
 from litellm_erp.deployments import Deployment
 from litellm_erp.headers import Note
@@ -247,11 +247,8 @@ def _count(value: object, most: int) -> float | None:
 
 
 def version() -> str:
-    """LiteLLM's version."""
-    try:
-        return installed.version("litellm")
-    except installed.PackageNotFoundError:
-        return "of an unknown version"
+    """LiteLLM's release; "0" where it is not installed as a package."""
+    return releases.installed() or "0"
 
 
 def mapped(model: str) -> dict[str, Any] | None:
@@ -306,10 +303,7 @@ def aliases_of(router: Router) -> Mapping[str, str]:
 def settings_of(router: Router) -> dict[str, Any]:
     """A router's settings, as ``router_settings`` of a config names them."""
     settings = getattr(router, "settings", None)
-    found = dict(settings().as_dict()) if callable(settings) else dict(router.get_settings())
-    if "enable_pre_call_checks" not in found:
-        found["enable_pre_call_checks"] = bool(getattr(router, "enable_pre_call_checks", False))
-    return found
+    return dict(settings().as_dict()) if callable(settings) else dict(router.get_settings())
 
 
 def members_of(router: Router | None, group: str) -> list[Deployment]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litellm import Router
+from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp.deployments import Deployment, MemberTable
 from litellm_erp.proxy import litellm_request as request_of
@@ -17,6 +18,21 @@ from litellm_erp.telemetry import logger
 # By chance alone a router of two models would follow all of them once in a million times.
 _PICKS = 20
 _forced: ContextVar[str | None] = ContextVar("litellm_erp_self_test", default=None)
+
+
+class Forcing(CustomLogger):  # type: ignore[misc]
+    """A callback that leaves in what a self-test forces, for a router that nothing else decides for."""
+
+    def __init__(self, members: MemberTable) -> None:
+        super().__init__()
+        self._members = members
+
+    async def async_filter_deployments(
+        self, model: str, healthy_deployments: list[Any], *args: Any, **kwargs: Any
+    ) -> list[Any]:
+        """The deployments of the forced model."""
+        wanted = forced()
+        return [d for d in healthy_deployments if wanted is None or self._members.member(d).pool_model == wanted]
 
 
 def forced() -> str | None:

@@ -197,9 +197,9 @@ def _check_affinity(parts: Parts) -> Iterator[Finding]:
     if not (isinstance(checks, list) and _AFFINITY & {check for check in checks if isinstance(check, str)}):
         yield Finding(
             "info",
-            "LiteLLM does not bind /v1/responses with previous_response_id to the deployment that has the earlier "
-            "response; where clients use it, set router_settings.optional_pre_call_checks: "
-            '["responses_api_deployment_check"]',
+            "a routed group keeps /v1/responses with previous_response_id where the earlier response is; LiteLLM does "
+            "so for other groups, and marks encrypted reasoning for any, only with router_settings."
+            'optional_pre_call_checks: ["responses_api_deployment_check", "encrypted_content_affinity"]',
         )
 
 

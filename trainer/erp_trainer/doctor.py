@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from erp_trainer.config_checks import check_config, read_parts
-from erp_trainer.router_trial import try_router
+from erp_trainer.router_trial import try_picks, try_router
 from litellm_erp import bundle as bundles
 from litellm_erp import settings as settings_file
 from litellm_erp.budget import MONEY
@@ -66,8 +66,11 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
             _check_embedder(loaded[name], group.embedder)
         except ErpError as e:
             findings.append(Finding("error", f"group {name!r}: {e}"))
-    view = router_view(_with_ids(deployments), parts.router_settings)
+    deployments = _with_ids(deployments)
+    view = router_view(deployments, parts.router_settings)
     findings += check_router(view, settings, loaded, MemberTable(_model_info), running=False)
+    if not any(finding.level == "error" for finding in findings):
+        findings += try_picks(parts, deployments, list(settings.groups))
     return worst_first(findings), _summary(settings, loaded)
 
 

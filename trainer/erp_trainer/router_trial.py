@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from erp_trainer.config_checks import REFERENCE, Parts
 from litellm_erp.checks import Finding, near_miss
-from litellm_erp.deployments import Deployment
+from litellm_erp.deployments import Deployment, MemberTable
 
 _TRIED = (
     "routing_groups", "routing_strategy", "model_group_alias", "fallbacks", "default_fallbacks",
@@ -27,27 +29,14 @@ def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
     one error where the installed LiteLLM refuses the config, a warning for each deployment that it leaves out; and the
     deployments that are left
     """
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
     settings = {key: value for key, value in parts.router_settings.items() if key in _TRIED}
-    # A router enters its deployments into LiteLLM's map, free of charge; the doctor asks that map for prices.
-    known = dict(litellm.model_cost)
-    callbacks = list(litellm.callbacks)
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     problems: list[tuple[Deployment, str | None]] = [(entry, None) for entry in parts.model_list]
     refused = None
-    try:
+    with _undone():
         if _refused(parts.model_list, parts, settings):
             # A proxy has its router leave out what it cannot use, but for what has not even the shape of a deployment.
             refused = _refused(parts.model_list, parts, {**settings, "ignore_invalid_deployments": True})
             problems = [(entry, None if refused else _refused([entry], parts, {})) for entry in parts.model_list]
-    finally:
-        logging.disable(level)
-        litellm.callbacks[:] = callbacks
-        litellm.model_cost.clear()
-        litellm.model_cost.update(known)
     found = [Finding("error", f"LiteLLM refuses the config at start: {refused}")] if refused else []
     found += _unknown_keys(parts.sections["router_settings"])
     found += [
@@ -56,6 +45,52 @@ def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
         if problem
     ]
     return found, [entry for entry, problem in problems if not problem]
+
+
+def try_picks(parts: Parts, deployments: Sequence[Deployment], groups: Sequence[str]) -> list[Finding]:
+    """Whether the installed LiteLLM picks what a callback leaves in; no model is called.
+
+    Parameters
+    ----------
+    deployments : those of the config that LiteLLM takes, each with an id
+    groups : the routed groups
+    """
+    import litellm
+
+    from litellm_erp.proxy import litellm_request as request_of
+    from litellm_erp.proxy import self_test
+
+    members = MemberTable(lambda name: None)
+    settings = {key: value for key, value in parts.router_settings.items() if key in _TRIED}
+    found = []
+    with _undone():
+        router = litellm.Router(model_list=[_resolved(entry) for entry in deployments], **_resolved(settings))
+        litellm.callbacks.append(self_test.Forcing(members))
+        for group in groups:
+            listed = request_of.members_of(router, group)
+            result = asyncio.run(self_test.run(router, group, listed, members))
+            if result.conclusive and not result.followed:
+                found.append(Finding("error", f"group {group!r}: {result.text()}"))
+        router.discard()
+    return found
+
+
+@contextlib.contextmanager
+def _undone() -> Iterator[None]:
+    """Routers made inside leave nothing behind in LiteLLM's module, and log nothing."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    # A router enters its deployments into LiteLLM's map, free of charge; the doctor asks that map for prices.
+    known, callbacks, level = dict(litellm.model_cost), list(litellm.callbacks), logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        litellm.callbacks[:] = callbacks
+        litellm.model_cost.clear()
+        litellm.model_cost.update(known)
 
 
 def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
