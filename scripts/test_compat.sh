@@ -14,6 +14,8 @@ tests=(
     tests/test_proxy_routes.py
     tests/test_proxy_failures.py
     tests/test_planted_signal.py
+    tests/test_litellm_routes.py
+    tests/test_proxy_followed.py
 )
 oldest=1.99.4
 pinned=$(sed -n 's/^litellm==//p' constraints.txt)
