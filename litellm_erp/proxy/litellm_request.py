@@ -152,10 +152,15 @@ def _unwrapped(value: object, names: tuple[str, ...]) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def _noted(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata that holds a note, of two that clients may have had a hand in; an empty one where none does."""
+    found = (_map(holder.get(name)) for name in ("litellm_metadata", "metadata"))
+    return next((metadata for metadata in found if isinstance(metadata.get(NOTE_KEY), Note)), {})
+
+
 def called(kwargs: Mapping[str, Any]) -> tuple[Note | None, str]:
     """The note of a request whose deployment is about to be called, and the deployment's id."""
-    buckets = [_map(kwargs.get(name)) for name in ("litellm_metadata", "metadata")]
-    note = next((m[NOTE_KEY] for m in buckets if isinstance(m.get(NOTE_KEY), Note)), None)
+    note = _noted(kwargs).get(NOTE_KEY)
     return note, str(_map(kwargs.get("model_info")).get("id") or "")
 
 
@@ -197,8 +202,7 @@ class Answer:
     def of_event(cls, kwargs: Mapping[str, Any]) -> Answer:
         """From the arguments of a logging hook."""
         params = _map(kwargs.get("litellm_params"))
-        buckets = [_map(params.get(name)) for name in ("litellm_metadata", "metadata")]
-        metadata = next((m for m in buckets if isinstance(m.get(NOTE_KEY), Note)), {})
+        metadata = _noted(params)
         note = metadata.get(NOTE_KEY)
         called = note.called if isinstance(note, Note) else None
         return cls(
@@ -215,13 +219,11 @@ class Answer:
         params = _map(getattr(logged, "litellm_params", None))
         details = _map(getattr(logged, "model_call_details", None))
         note = metadata_of(data).get(NOTE_KEY)
-        buckets = [_map(params.get(name)) for name in ("litellm_metadata", "metadata")]
-        group = next((_name(m["model_group"]) for m in buckets if m.get("model_group")), None)
         called = note.called if isinstance(note, Note) else None
         return cls(
             note,
             str(_map(params.get("model_info")).get("id") or call_info.get("model_id") or called or ""),
-            group,
+            _name(_noted(params).get("model_group")),
             details.get("cache_hit") is True
             or _map(getattr(response, "_hidden_params", None)).get("cache_hit") is True,
         )
