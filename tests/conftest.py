@@ -36,7 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Before Python 3.12 a collection during ContextVar.set may run a finaliser that sets one too, and the process dies
-# (python/cpython#148891): one proxy in some thousand failing requests, whose HTTP sessions LiteLLM leaves to the
+# (python/cpython#148891): rarely, and only while upstream calls fail, whose HTTP sessions LiteLLM leaves to the
 # collector.
 RARE_COLLECTIONS = {} if sys.version_info >= (3, 12) else {"PYTHON_GC_THRESHOLD": "1000000,50,50"}
 

@@ -154,7 +154,8 @@ def test_no_prompt_is_too_odd(well, name):
     for kind in MODES:
         answer = ask_ascii(well.proxy, kind, HOSTILE[name])
         assert answer.status_code == expected
-        assert answer.headers["x-erp-reason"] in ("routed", "safe-default", "retry")
+        # What LiteLLM refuses before it routes has no decision.
+        assert expected != 200 or answer.headers["x-erp-reason"] in ("routed", "safe-default", "retry")
 
 
 def ask_ascii(proxy: ProxyProcess, model: str, prompt: str) -> httpx.Response:
