@@ -167,7 +167,8 @@ def narrowed(
     Parameters
     ----------
     models : pool models, best first
-    failed : ids of deployments that failed in this request; they come last, also among themselves by rank
+    failed : ids of deployments that failed in this request; they come last, also among themselves by rank, but before
+        what has no room for the request: asked again they may serve it
 
     Returns
     -------
@@ -175,7 +176,11 @@ def narrowed(
     """
     place = {model: i for i, model in enumerate(models)}
     ranked = [
-        ((member.id in failed, place[member.pool_model]), needs.tier(member) if needs else 0, i)
+        (
+            (needs is not None and needs.window_tier(member) == 2, member.id in failed, place[member.pool_model]),
+            needs.tier(member) if needs else 0,
+            i,
+        )
         for i, member in enumerate(members)
         if member.pool_model in place
     ]
@@ -185,7 +190,7 @@ def narrowed(
     kept = [i for rank, own, i in ranked if (rank, own) == (best, tier)]
     if needs is not None and needs.window_tier(members[kept[0]]) == 1:
         widest = max(members[i].max_input_tokens for i in kept)
-        kept += [i for (gone, _), _, i in ranked if not gone and members[i].max_input_tokens > widest]
+        kept += [i for (_, gone, _), _, i in ranked if not gone and members[i].max_input_tokens > widest]
     return kept
 
 

@@ -116,10 +116,13 @@ def test_something_is_left_in_and_never_what_failed_beside_what_has_not(data):
     failed = data.draw(st.sets(st.sampled_from([str(i) for i in range(len(names))])))
     models = data.draw(st.permutations(sorted(set(names))))
     needs = Needs(input_tokens=data.draw(st.sampled_from([0, 50, 100, math.inf])))
-    found = left(members, offered, models, failed, needs)
+    found = set(left(members, offered, models, failed, needs))
     assert found
-    if len(failed) < len(names):
-        assert not failed & set(found)
+    # What has no room fails for certain, whatever failed before may be well by now.
+    roomy = {d["model_info"]["id"] for d in offered if needs.window_tier(members.member(d)) < 2}
+    assert found <= roomy or not roomy
+    if (roomy or {str(i) for i in range(len(names))}) - failed:
+        assert not failed & found
 
 
 @pytest.mark.parametrize(
