@@ -51,7 +51,8 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
     add_group(config, stub_process, "erp-tags")
     for entry in config["model_list"]:
         if entry["model_name"].startswith("erp-tags."):
-            entry["litellm_params"]["tags"] = ["eu"] if entry["model_name"].endswith(".mid") else ["us"]
+            where = "eu" if entry["model_name"].endswith(".mid") else "us"
+            entry["litellm_params"] |= {"tags": [where], "region_name": where}
     add_group(config, stub_process, "erp-rpm")
     limited = next(entry for entry in config["model_list"] if entry["model_name"] == "erp-rpm.small")
     limited["litellm_params"]["rpm"] = 1
@@ -156,6 +157,19 @@ def test_an_alias_is_routed_as_the_group(well, stub, model):
 def test_tags_are_kept_to(well, stub):
     answers = [ask(well, TO_SMALL, model="erp-tags", tags=tags) for tags in (["eu"], ["us"])]
     assert served(answers) == ["mid", "small"]
+
+
+def test_a_region_is_kept_to(well, stub):
+    once: Json = {"model": "erp-tags", "num_retries": 0}
+    answers = [ask(well, f"{TO_SMALL} there", allowed_model_region=where, **once) for where in ("eu", "us")]
+    assert served(answers) == ["mid", "small"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_litellm_is_told_to_leave_out_is_not_all_that_is_left_in(well, stub, route):
+    without: Json = {"_excluded_deployment_ids": ["dep-erp-tags.small-0", 7, None], "num_retries": 0}
+    answer = ask(well, f"{TO_SMALL} {route}", route=route[0], stream=route[1], model="erp-tags", **without)
+    assert served([answer]) == [answer.erp["model"]]
 
 
 def test_a_rate_limit_of_the_best_model_costs_no_request(well, stub):

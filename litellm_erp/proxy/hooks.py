@@ -170,7 +170,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         refusal = self.accounting.refusal_for(pick.note.group, request_of.metadata_of(pick.request), pick.answers)
         if refusal is not None:
             raise Refused(refusal)
-        pick.keep(await request_of.by_tags(self.router(), pick.note.group, pick.offered, pick.request))
+        pick.keep(await request_of.left_later(self.router(), pick.note.group, pick.offered, pick.request))
         if pick.granted is not None and pick.granted.problem:
             _once.warn(f"group {pick.note.group!r}: {pick.granted.problem}; ignored")
         decision = await pick.decide(self._draw(pick.note))

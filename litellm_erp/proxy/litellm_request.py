@@ -348,10 +348,39 @@ def _is_affinity(entry: object) -> bool:
     return any(base.__name__ in _AFFINITY_CHECKS for base in type(entry).__mro__)
 
 
-async def by_tags(
+async def left_later(
     router: Router | None, group: str, offered: Sequence[Deployment], request: dict[str, Any]
 ) -> Sequence[Deployment]:
-    """Those deployments that LiteLLM's tag filter, which runs later, will leave; all where there is no such filter."""
+    """Those deployments that LiteLLM's own filters, which run after the pick, will leave; all where that is none.
+
+    Ids to leave out come from a weighted failover, and regions from a team's settings; some versions take either from
+    a client too.
+    """
+    left = _not_excluded(offered, request.get("_excluded_deployment_ids"))
+    left = _in_region(router, left, request.get("allowed_model_region"))
+    return await _by_tags(router, group, left, request)
+
+
+def _not_excluded(offered: Sequence[Deployment], ids: object) -> Sequence[Deployment]:
+    excluded = {i for i in ids if isinstance(i, str)} if isinstance(ids, (list, tuple, set, frozenset)) else ()
+    if not excluded:
+        return offered
+    return [d for d in offered if (d.get("model_info") or {}).get("id") not in excluded] or offered
+
+
+def _in_region(router: Router | None, offered: Sequence[Deployment], region: object) -> Sequence[Deployment]:
+    if region is None:
+        return offered
+    settings = getattr(router, "settings", None)
+    # Some versions leave this one out of what `settings_of` asks for.
+    if getattr(settings() if callable(settings) else router, "enable_pre_call_checks", None) is not True:
+        return offered
+    return [d for d in offered if (d.get("litellm_params") or {}).get("region_name") == region] or offered
+
+
+async def _by_tags(
+    router: Router | None, group: str, offered: Sequence[Deployment], request: dict[str, Any]
+) -> Sequence[Deployment]:
     if router is None or not _filters_by_tag(router, offered, request):
         return offered
     try:
