@@ -105,7 +105,7 @@ class Call:
 
     @property
     def id(self) -> str:
-        return f"{self.number}-{zlib.crc32(self.prompt.encode()):08x}-{self.model}"
+        return f"{self.number}-{zlib.crc32(self.prompt.encode(errors='replace')):08x}-{self.model}"
 
     @property
     def stream(self) -> bool:
@@ -191,7 +191,11 @@ class Stub:
             with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 while True:
                     method, path, body = await _read_request(reader)
-                    reply = await self._reply(method, path, body)
+                    try:
+                        reply = await self._reply(method, path, body)
+                    except (ValueError, TypeError, AttributeError, RecursionError):
+                        # As an API would say of fields that it cannot read.
+                        reply = _error(400, "the request has a field of the wrong form", "invalid_request_error")
                     if reply.status == 0:
                         break
                     writer.write(_encode(reply))
@@ -310,7 +314,7 @@ def count_tokens(text: str) -> int:
 
 def draw_completion_tokens(prompt: str, model: str, seed: int = 0) -> int:
     """How long a model's answer to a prompt is: uniform over 64..448, the same on every call."""
-    digest = hashlib.sha256(f"{seed}\0{model}\0{prompt}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}\0{model}\0{prompt}".encode(errors="replace")).digest()
     span = MAX_COMPLETION_TOKENS - MIN_COMPLETION_TOKENS + 1
     return MIN_COMPLETION_TOKENS + int.from_bytes(digest[:8], "big") % span
 
@@ -324,7 +328,7 @@ def embed(text: str, dimension: int = EMBEDDING_DIMENSION) -> npt.NDArray[np.flo
     """
     vector = np.zeros(dimension, dtype=np.float32)
     for word in text.lower().split() or [""]:
-        code = zlib.crc32(word.encode())
+        code = zlib.crc32(word.encode(errors="replace"))
         vector[code % dimension] += 1.0 if code & 0x8000_0000 else -1.0
     norm = float(np.linalg.norm(vector))
     if norm == 0.0:
@@ -463,11 +467,24 @@ def _embeddings(call: Call, mode: Mode) -> Json:
     return {"object": "list", "model": call.body.get("model"), "data": data, "usage": usage}
 
 
+def _compacted(call: Call) -> Json:
+    return _response(call) | {"object": "response.compaction"}
+
+
+def _moderation(call: Call) -> Json:
+    result = {"flagged": False, "categories": {}, "category_scores": {}, "category_applied_input_types": {}}
+    return {"id": _identifier(call, "modr"), "model": call.body.get("model"), "results": [result]}
+
+
 _ROUTES: dict[str, tuple[Callable[[Call], Json], Callable[[Call], list[str]]]] = {
     "chat/completions": (_chat, _chat_events),
     "completions": (_completion, _completion_events),
     "responses": (_response, _response_events),
     "embeddings": (lambda call: {}, lambda call: []),
+    "responses/compact": (_compacted, lambda call: []),
+    "images/generations": (lambda call: {"created": 1_700_000_000, "data": [{"b64_json": "AAAA"}]}, lambda call: []),
+    "moderations": (_moderation, lambda call: []),
+    "audio/transcriptions": (lambda call: {"text": call.text}, lambda call: []),
 }
 
 
@@ -501,7 +518,12 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, Json]:
     method, target, _ = start.split(" ", 2)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     raw = await reader.readexactly(int(headers.get("content-length", 0)))
-    body = json.loads(raw) if raw else {}
+    # Files come as forms, of which no field is read.
+    is_json = raw and "multipart" not in headers.get("content-type", "")
+    try:
+        body = json.loads(raw) if is_json else {}
+    except (ValueError, RecursionError):
+        body = {}
     return method, target.partition("?")[0], body if isinstance(body, dict) else {}
 
 
