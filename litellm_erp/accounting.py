@@ -20,13 +20,18 @@ from litellm_erp.shared import SharedCounters
 from litellm_erp.spending import SpendBook
 from litellm_erp.teams import Sharing
 from litellm_erp.telemetry import Once
-from litellm_erp.tenancy import Claim, Grant, Tenant, grant
+from litellm_erp.tenancy import Claim, Grant, Tenant
 from litellm_erp.terms import Terms, safe_terms
 
 NOTE_KEY = "litellm_erp"
+METADATA_KEYS = ("litellm_metadata", "metadata")
 _FILE_EVERY_S = 2.0
 _MAX_TOKENS = 1e9
 _MAX_ID_CHARS = 200
+# What metadata are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
+MAPPING = (dict, Mapping)
+_NOT_PYDANTIC = object()
+_JSON = (str, int, float, list, dict)
 _once = Once()
 
 
@@ -36,13 +41,19 @@ def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:
     Which of two it is differs by route, and clients can send either. LiteLLM's own holds who asks as an object, which
     no body of a request can; without a proxy nobody else writes metadata.
     """
-    found = [m for m in (request.get("litellm_metadata"), request.get("metadata")) if isinstance(m, dict)]
-    return next((m for m in found if is_object(m.get("user_api_key_auth"))), found[0] if found else {})
+    found: dict[str, Any] | None = None
+    for name in METADATA_KEYS:
+        metadata = request.get(name)
+        if isinstance(metadata, dict):
+            if is_object(metadata.get("user_api_key_auth")):
+                return metadata
+            found = metadata if found is None else found
+    return {} if found is None else found
 
 
 def is_object(value: object) -> bool:
     """Whether a value is none that JSON can write."""
-    return value is not None and not isinstance(value, (str, int, float, list, dict))
+    return value is not None and not isinstance(value, _JSON)
 
 
 def note_of(metadata: dict[str, Any]) -> Note:
@@ -51,6 +62,23 @@ def note_of(metadata: dict[str, Any]) -> Note:
     if not isinstance(note, Note):
         note = metadata[NOTE_KEY] = Note()
     return note
+
+
+def noted(holder: Mapping[str, Any]) -> tuple[Note | None, Mapping[str, Any]]:
+    """The note in one of a request's two metadata, and that metadata; (None, {}) where neither has one."""
+    for name in METADATA_KEYS:
+        metadata = holder.get(name)
+        if isinstance(metadata, MAPPING) and isinstance(note := metadata.get(NOTE_KEY), Note):
+            return note, metadata
+    return None, {}
+
+
+def tenant_of(metadata: Mapping[str, Any], note: Note) -> Tenant:
+    """Who asks, read once for a request: again only where LiteLLM has put another caller there."""
+    caller = metadata.get("user_api_key_auth")
+    if note.tenant is None or note.caller is not caller or caller is None:
+        note.tenant, note.caller = Tenant.from_metadata(metadata), caller
+    return note.tenant
 
 
 class Accounting:
@@ -132,11 +160,14 @@ class Accounting:
             group = self._groups.get(group_name)
             if group is None:
                 return None
-            name, granted = group.settings.name, grant(group.settings, Tenant.from_metadata(metadata))
+            note = note_of(metadata)
+            tenant = tenant_of(metadata, note)
+            if not (group.may_reject or tenant.states_goals):
+                return None
+            name, granted = group.settings.name, group.grant_of(tenant)
             rejecting = [claim for claim in granted.claims if claim.account and _rejects(claim)]
             if not rejecting:
                 return None
-            note = note_of(metadata)
             for claim in rejecting:
                 if self.book.exhausted(name, claim, count, note.ticket) is not None:
                     note.ticket = self.book.arrived(name, granted.claims, note.ticket)
@@ -196,10 +227,8 @@ class Accounting:
 
     def _count(self, kwargs: Mapping[str, Any], response: Any) -> None:
         params = kwargs.get("litellm_params") or {}
-        both = [m for m in (params.get("litellm_metadata"), params.get("metadata")) if isinstance(m, dict)]
-        metadata = next((m for m in both if isinstance(m.get(NOTE_KEY), Note)), both[0] if both else {})
-        found = metadata.get(NOTE_KEY)
-        note = found if isinstance(found, Note) and found.ticket is not None else None
+        found, metadata = noted(params)
+        note = found if found is not None and found.ticket is not None else None
         member = self._members.by_id(str((params.get("model_info") or {}).get("id") or ""))
         usd = _cost(kwargs, response, member, None if note is None else self._groups.get(note.group))
         ticket = None if note is None else note.ticket
@@ -207,12 +236,17 @@ class Accounting:
         # An answer from the cache is nobody's.
         if note is not None and first and kwargs.get("cache_hit") is not True:
             self._record(note, member, usd)
-        tenant = Tenant.from_metadata(metadata)
-        for name, routed in self._groups.items():
-            if note is not None and name == note.group:
-                continue
-            claims = grant(routed.settings, tenant).claims
-            self.book.charge(name, claims, usd or 0.0, own=note is None and name == metadata.get("model_group"))
+        decided = "" if note is None else note.group
+        others = [routed for name, routed in self._groups.items() if name != decided]
+        if others:
+            metadata = metadata or metadata_of(params)
+            tenant = Tenant.from_metadata(metadata) if found is None else tenant_of(metadata, found)
+            for routed in others:
+                name = routed.settings.name
+                own = note is None and name == metadata.get("model_group")
+                # Who counts nothing else need not be asked.
+                if own or routed.may_count_everything or tenant.states_goals:
+                    self.book.charge(name, routed.grant_of(tenant).claims, usd or 0.0, own=own)
 
     def _record(self, note: Note, member: Member | None, usd: float | None) -> None:
         if note.grant is None:
@@ -315,22 +349,41 @@ def _cost(kwargs: Mapping[str, Any], response: Any, member: Member | None, group
 def _tokens(kwargs: Mapping[str, Any], response: Any) -> tuple[float | None, float | None]:
     """Tokens of the prompt and of the answer; None where what was said makes no sense, 0 where nothing was."""
     found = kwargs.get("standard_logging_object")
-    logged = found if isinstance(found, Mapping) else {}
-    usage = response.get("usage") if isinstance(response, Mapping) else getattr(response, "usage", None)
+    logged = found if isinstance(found, MAPPING) else {}
+    usage = _field(response, "usage")
+    return (
+        _said(logged.get("prompt_tokens"), _field(usage, "prompt_tokens"), _field(usage, "input_tokens")),
+        _said(logged.get("completion_tokens"), _field(usage, "completion_tokens"), _field(usage, "output_tokens")),
+    )
 
-    def said(*names: str) -> float | None:
-        values = [usage.get(n) if isinstance(usage, Mapping) else getattr(usage, n, None) for n in names]
-        told = [v for v in (logged.get(names[0]), *values) if v is not None]
-        numbers = [amount(v, _MAX_TOKENS) for v in told]
-        # One that makes no sense is a sign that the others do not either.
-        return None if None in numbers else max((n for n in numbers if n is not None), default=0.0)
 
-    return said("prompt_tokens", "input_tokens"), said("completion_tokens", "output_tokens")
+def _said(*told: object) -> float | None:
+    """The most of what was told; None where one makes no sense, a sign that the others do not either."""
+    most = 0.0
+    for value in told:
+        if value is not None:
+            number = amount(value, _MAX_TOKENS)
+            if number is None:
+                return None
+            most = max(most, number)
+    return most
+
+
+def _field(holder: Any, name: str) -> Any:
+    """An item of a map, or an attribute of whatever else; None where there is none."""
+    if isinstance(holder, MAPPING):
+        return holder.get(name)
+    extra: Any = getattr(holder, "__pydantic_extra__", _NOT_PYDANTIC)
+    if extra is _NOT_PYDANTIC:
+        return getattr(holder, name, None)
+    # Asked for an attribute that it lacks, a model of pydantic's takes longer than all the rest of counting.
+    found = vars(holder).get(name)
+    return (extra or {}).get(name) if found is None else found
 
 
 def _answer_id(response: Any) -> str:
     """What tells one answer from another; "" where it has no name."""
-    found = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
+    found = _field(response, "id")
     return found[:_MAX_ID_CHARS] if isinstance(found, str) else ""
 
 

@@ -19,6 +19,8 @@ Deployment = dict[str, Any]
 ModelInfo = Callable[[str], Mapping[str, Any] | None]
 
 CAPABILITIES = ("supports_vision", "supports_function_calling", "supports_response_schema")
+# What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
+_MAPPING = (dict, Mapping)
 _IMAGE_PARTS = frozenset({"image_url", "image", "input_image"})
 # Tokenizers differ: a prompt this much smaller than a window, by LiteLLM's count, fits it by any upstream's.
 COUNT_MARGIN = 1.1
@@ -145,9 +147,9 @@ def capabilities_used(messages: object, request: Mapping[str, Any]) -> tuple[boo
     """Which of ``CAPABILITIES`` a request uses: images, tools, a response format."""
     schema = request.get("response_format")
     text = request.get("text")
-    if schema is None and isinstance(text, Mapping):
+    if schema is None and text is not None and isinstance(text, Mapping):
         schema = text.get("format")
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    kind = schema.get("type") if schema is not None and isinstance(schema, Mapping) else None
     structured = isinstance(kind, str) and kind in ("json_schema", "json_object")
     turns = messages or request.get("messages") or request.get("input")
     return (_has_image(turns), bool(request.get("tools") or request.get("functions")), structured or callable(schema))
@@ -174,6 +176,10 @@ def narrowed(
     -------
     positions, never empty unless ``models`` has none of the deployments
     """
+    if not failed and (needs is None or not needs.is_demanding):
+        # Nearly every request: replicas of a model serve it all alike.
+        left = ([i for i, member in enumerate(members) if member.pool_model == model] for model in models)
+        return next(filter(None, left), [])
     place = {model: i for i, model in enumerate(models)}
     ranked = [
         (
@@ -236,7 +242,7 @@ def _has_image(turns: object) -> bool:
     if not isinstance(turns, (list, tuple)):
         return False
     for turn in turns:
-        content = turn.get("content") if isinstance(turn, Mapping) else None
+        content = turn.get("content") if isinstance(turn, _MAPPING) else None
         if isinstance(content, (list, tuple)) and any(_is_image(part) for part in content):
             return True
     return False

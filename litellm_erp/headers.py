@@ -9,7 +9,7 @@ from urllib.parse import quote
 from litellm_erp.routing import Decision
 from litellm_erp.settings import HeaderLevel
 from litellm_erp.spending import Ticket
-from litellm_erp.tenancy import Grant
+from litellm_erp.tenancy import Grant, Tenant
 
 # Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment
 # of the group that was not left in, which nothing explains.
@@ -30,6 +30,7 @@ class Note(dict[str, object]):
     grant : whose goals it was decided by, for whoever counts what it cost; None where nothing was decided
     draw : the request's own number in [0, 1), the same at every pick
     ticket : what budgets hold back for it
+    tenant, caller : who asks, and the object in LiteLLM's metadata that it was read beside; None before it was read
     left_in : ids of the deployments that the last pick was narrowed to; None where nothing was picked
     called : id of the deployment that LiteLLM called after the last pick; None where it called none
     input_tokens : as counted; None where nobody had to
@@ -38,6 +39,8 @@ class Note(dict[str, object]):
     grant: Grant | None = None
     draw: float | None = None
     ticket: Ticket | None = None
+    tenant: Tenant | None = None
+    caller: object = None
     left_in: frozenset[str] | None = None
     called: str | None = None
     input_tokens: float | None = None
@@ -74,7 +77,7 @@ class Note(dict[str, object]):
         if self.left_in is not None and metadata.get("previous_models"):
             found |= self.left_in if self.called is None else {self.called}
         self.called = None
-        self["failed"] = sorted(found)
+        self["failed"] = sorted(found) if found else []
         return found
 
     def decided(self, decision: Decision, granted: Grant | None, model: str, reason: str) -> None:

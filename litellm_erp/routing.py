@@ -31,8 +31,9 @@ from litellm_erp.prompt import PromptText
 from litellm_erp.scoring import Candidates
 from litellm_erp.settings import GroupSettings
 from litellm_erp.telemetry import Once, logger, metrics
-from litellm_erp.tenancy import Grant
+from litellm_erp.tenancy import Grant, Tenant, grant
 from litellm_erp.terms import Pacer, Terms, terms
+from litellm_erp.wish import Wish
 
 # Name, modification time, inode and size of every file.
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -40,6 +41,7 @@ Signature = tuple[tuple[str, int, int, int], ...]
 _CHARS_PER_TOKEN = 4.0
 _MAX_OFFERS = 256
 _MAX_POLICIES = 1024
+_MAX_GRANTS = 4096
 _SHOWN = 8
 _BREAKER_FAILURES = 5
 _BREAKER_PAUSE_S = 5.0
@@ -182,6 +184,10 @@ class RoutedGroup:
     reload_s : how often the bundle's folder is looked at; 0 never
     pacer : keeps budgets on what was really spent; None leaves them to the frontier
 
+    Attributes
+    ----------
+    may_reject, may_count_everything : whether a budget of the settings, a team's or the group's, says so
+
     Raises
     ------
     BundleError, EmbeddingError : the bundle or its embedder cannot be used
@@ -207,6 +213,11 @@ class RoutedGroup:
         self._breaker = Breaker()
         self._once = Once()
         self._prices: tuple[State, Mapping[str, Member], PriceTable] | None = None
+        self._grants: dict[tuple[str | None, str | None, str | None], Grant] = {}
+        stated = (settings.policy, *(team.policy for team in settings.teams.values()))
+        windows = {policy.window for policy in stated if policy.window is not None}
+        self.may_reject = any(window.on_exhausted == "reject" for window in windows)
+        self.may_count_everything = any(window.count == "everything" for window in windows)
         self.state = self._load(None)
         metrics.loaded(settings.name, self.state.bundle.id)
 
@@ -269,6 +280,18 @@ class RoutedGroup:
             best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
         )
+
+    def grant_of(self, tenant: Tenant, wish: Wish | None = None) -> Grant:
+        """As ``tenancy.grant``; worked out once for a caller of whom only the settings say something."""
+        if wish is not None or tenant.states_goals:
+            return grant(self.settings, tenant, wish)
+        key = (tenant.team_id, tenant.team_alias, tenant.key_id)
+        found = self._grants.get(key)
+        if found is None:
+            if len(self._grants) >= _MAX_GRANTS:
+                self._grants.clear()
+            found = self._grants[key] = grant(self.settings, tenant)
+        return found
 
     def may_choose(self, model: str, decision: Decision) -> bool:
         """Whether a decision's goal sends some prompts to a model, or would pay no more for it than for its choice."""

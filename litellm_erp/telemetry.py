@@ -28,6 +28,7 @@ class Metrics:
             self._served = self._self_test = None
             return
         self._children: dict[tuple[str, str, str], tuple[Any, Any]] = {}
+        self._outcomes: dict[tuple[str, str], Any] = {}
         self._decisions = Counter("erp_decisions", "Routing decisions", ["group", "model", "reason"])
         self._seconds = Histogram("erp_decision_seconds", "Time of a decision", ["group"], buckets=_BUCKETS_S)
         self._reloads = Counter("erp_bundle_reloads", "Bundle reloads", ["group", "outcome"])
@@ -50,7 +51,10 @@ class Metrics:
     def served(self, group: str, outcome: str) -> None:
         """Count one answer: ``followed``, ``other-group``, ``cached`` or ``not-followed``."""
         if self._served is not None:
-            self._served.labels(group, outcome).inc()
+            key = (group, outcome)
+            if key not in self._outcomes:
+                self._outcomes[key] = self._served.labels(*key)
+            self._outcomes[key].inc()
 
     def self_test(self, group: str, followed: bool) -> None:
         """Say whether LiteLLM picks what is left in."""

@@ -21,6 +21,8 @@ GROUP_ACCOUNT = "group"
 Source = Literal["settings", "team", "key", "request", "group"]
 _EVERY_MODEL = frozenset({"*", "all-proxy-models", "all-models"})
 _TEAM_MODELS = "all-team-models"
+# What metadata are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
+_MAPPING = (dict, Mapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class Tenant:
             key_models=_names(getattr(auth, "models", None)),
             team_models=_names(getattr(auth, "team_models", None)),
         )
+
+    @property
+    def states_goals(self) -> bool:
+        """Whether the team's or the key's metadata state a goal of their own."""
+        team, key = self.team_metadata, self.key_metadata
+        return bool(team and team.get(METADATA_KEY) is not None) or bool(key and key.get(METADATA_KEY) is not None)
 
     @property
     def label(self) -> str | None:
@@ -288,8 +296,10 @@ def _text(value: object) -> str | None:
 
 
 def _map(value: object) -> Mapping[str, Any] | None:
-    return value if isinstance(value, Mapping) else None
+    return value if isinstance(value, _MAPPING) else None
 
 
 def _names(value: object) -> tuple[str, ...]:
-    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, (list, tuple)) else ()
+    if not value or not isinstance(value, (list, tuple)):
+        return ()
+    return tuple([name for name in value if isinstance(name, str)])

@@ -153,7 +153,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     async def _pick(self, pick: Pick) -> list[Any]:
         pick.read(self.members)
         self._remember(pick.tenant)
-        if request_of.is_of_nobody(pick.request):
+        if request_of.is_of_nobody(pick.request, pick.metadata):
             # Whose allow list counts is not known: nobody's may be broken.
             pick.note.fell_back("no-tenant")
             return []
@@ -167,19 +167,21 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             # Nobody configured an order, so a client sent this one, and nothing would be left at it.
             pick.request.pop("_target_order")
         # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.
-        refusal = self.accounting.refusal_for(pick.note.group, request_of.metadata_of(pick.request), pick.answers)
+        refusal = self.accounting.refusal_for(pick.group.settings.name, pick.metadata, pick.answers)
         if refusal is not None:
             raise Refused(refusal)
-        pick.keep(await request_of.left_later(self.router(), pick.note.group, pick.offered, pick.request))
+        name = pick.group.settings.name
+        pick.keep(await request_of.left_later(self.router(), name, pick.offered, pick.request))
         if pick.granted is not None and pick.granted.problem:
-            _once.warn(f"group {pick.note.group!r}: {pick.granted.problem}; ignored")
+            _once.warn(f"group {name!r}: {pick.granted.problem}; ignored")
         decision = await pick.decide(self._draw(pick.note))
         return self._narrow(pick, decision, decision.reason)
 
     def _narrow(self, pick: Pick, decision: Decision, reason: str) -> list[Any]:
         """Leave in what a decision says, and write down what follows from it."""
-        left, model = pick.left_in(decision)
-        if pick.bound(decision) is not None:
+        bound = pick.bound(decision)
+        left, model = pick.left_in(decision, bound)
+        if bound is not None:
             reason = "bound"
         note, granted = pick.note, pick.known_grant
         note.decided(decision, granted, model, "retry" if pick.failed else reason)
@@ -216,10 +218,12 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if not isinstance(note, Note) or note.group not in self.groups:
             return None
         level = self.groups[note.group].settings.headers
+        if level == "none":
+            return None
         if response is None:
             # The request failed: whoever was tried last has not served it.
-            return response_headers(note, note.model, "none" if level == "none" else "reason")
-        answer = request_of.Answer.of_response(data, response, litellm_call_info or {})
+            return response_headers(note, note.model, "reason")
+        answer = request_of.Answer.of_response(note, data, response, litellm_call_info or {})
         served = self.members.by_id(answer.deployment_id)
         return response_headers(note, None if served is None else served.pool_model, level, self._outcome(note, answer))
 
@@ -231,10 +235,11 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         """
         if not self.groups or not isinstance(data, dict):
             return data
-        request_of.note_of(request_of.metadata_of(data))
+        metadata = request_of.metadata_of(data)
+        request_of.note_of(metadata)
         for group in self._access.named(data.get("model"), self.groups):
             asked = request_of.answers_asked(data.get("messages"), data)
-            refusal = self.accounting.refusal_for(group, request_of.metadata_of(data), asked)
+            refusal = self.accounting.refusal_for(group, metadata, asked)
             if refusal is not None:
                 raise refusal
         return data

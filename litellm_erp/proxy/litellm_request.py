@@ -17,12 +17,12 @@ from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import releases
-from litellm_erp.accounting import NOTE_KEY, is_object, metadata_of, note_of
+from litellm_erp.accounting import MAPPING, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
 from litellm_erp.deployments import Deployment
 from litellm_erp.headers import Note
 from litellm_erp.telemetry import Once
 
-__all__ = ["NOTE_KEY", "metadata_of", "note_of"]
+__all__ = ["NOTE_KEY", "metadata_of", "note_of", "tenant_of"]
 
 # The answer's limit under the one name that a route forwards; a limit under another name limits nothing.
 _LIMITS = {
@@ -68,23 +68,27 @@ def output_limit(request: Mapping[str, Any]) -> float | None:
         config = request.get("config") or request.get("generationConfig")
         stated = config.get("maxOutputTokens", config.get("max_output_tokens")) if isinstance(config, Mapping) else None
         return _count(stated, _MOST_TOKENS)
-    names = _LIMITS.get(route, ())
-    return next((n for n in (_count(request.get(name), _MOST_TOKENS) for name in names) if n is not None), None)
+    for name in _LIMITS.get(route, ()):
+        if (limit := _count(request.get(name), _MOST_TOKENS)) is not None:
+            return limit
+    return None
 
 
 def answers_asked(messages: object, request: Mapping[str, Any]) -> int:
     """How many answers a request is charged for: ``n`` or ``best_of``, times its prompts."""
-    several = max(_count(request.get("n"), _MOST_ANSWERS) or 1, _count(request.get("best_of"), _MOST_ANSWERS) or 1)
+    n, best_of = request.get("n"), request.get("best_of")
+    several = max(_count(n, _MOST_ANSWERS) or 1, _count(best_of, _MOST_ANSWERS) or 1) if n or best_of else 1
     return min(int(several) * _prompts_in(messages, request), _MOST_ANSWERS)
 
 
 def _prompts_in(messages: object, request: Mapping[str, Any]) -> int:
     """Prompts of a request: /v1/completions takes a list, which LiteLLM hands on as the content of one message."""
     prompts = request.get("prompt")
-    if prompts is None and isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], Mapping):
+    if prompts is None and isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], MAPPING):
         prompts = messages[0].get("content")
-    texts = [item for item in prompts if isinstance(item, (str, list))] if isinstance(prompts, list) else []
-    return max(1, len(texts))
+    if not isinstance(prompts, list):
+        return 1
+    return max(1, len([item for item in prompts if isinstance(item, (str, list))]))
 
 
 def is_call(request: Mapping[str, Any] | None) -> bool:
@@ -92,9 +96,14 @@ def is_call(request: Mapping[str, Any] | None) -> bool:
     return bool(request)
 
 
-def is_of_nobody(request: Mapping[str, Any]) -> bool:
-    """Whether a client of a proxy asks, and LiteLLM does not say which."""
-    return "proxy_server_request" in request and not is_object(metadata_of(request).get("user_api_key_auth"))
+def is_of_nobody(request: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+    """Whether a client of a proxy asks, and LiteLLM does not say which.
+
+    Parameters
+    ----------
+    metadata : the request's own, see ``metadata_of``
+    """
+    return "proxy_server_request" in request and not is_object(metadata.get("user_api_key_auth"))
 
 
 def bound_deployment(request: Mapping[str, Any]) -> str | None:
@@ -121,11 +130,13 @@ def _deployment_of_response(response_id: str) -> str | None:
 def _deployments_of_reasoning(items: object) -> Iterator[str]:
     """What LiteLLM wrapped its own ids around when it handed out encrypted reasoning: items, or blocks of messages."""
     for item in items if isinstance(items, list) else ():
-        if isinstance(item, Mapping):
+        if isinstance(item, MAPPING):
             for key, names in _WRAPPED.items():
-                if found := _unwrapped(item.get(key), names):
+                value = item.get(key)
+                if value is not None and (found := _unwrapped(value, names)):
                     yield found
-            yield from _deployments_of_reasoning(item.get("content"))
+            if isinstance(content := item.get("content"), list):
+                yield from _deployments_of_reasoning(content)
 
 
 # By key of an item: what reads it, under its older name too.
@@ -152,15 +163,9 @@ def _unwrapped(value: object, names: tuple[str, ...]) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def _noted(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The metadata that holds a note, of two that clients may have had a hand in; an empty one where none does."""
-    found = (_map(holder.get(name)) for name in ("litellm_metadata", "metadata"))
-    return next((metadata for metadata in found if isinstance(metadata.get(NOTE_KEY), Note)), {})
-
-
 def called(kwargs: Mapping[str, Any]) -> tuple[Note | None, str]:
     """The note of a request whose deployment is about to be called, and the deployment's id."""
-    note = _noted(kwargs).get(NOTE_KEY)
+    note, _ = noted(kwargs)
     return note, str(_map(kwargs.get("model_info")).get("id") or "")
 
 
@@ -202,9 +207,8 @@ class Answer:
     def of_event(cls, kwargs: Mapping[str, Any]) -> Answer:
         """From the arguments of a logging hook."""
         params = _map(kwargs.get("litellm_params"))
-        metadata = _noted(params)
-        note = metadata.get(NOTE_KEY)
-        called = note.called if isinstance(note, Note) else None
+        note, metadata = noted(params)
+        called = None if note is None else note.called
         return cls(
             note,
             str(_map(params.get("model_info")).get("id") or called or ""),
@@ -213,24 +217,22 @@ class Answer:
         )
 
     @classmethod
-    def of_response(cls, data: Mapping[str, Any], response: object, call_info: Mapping[str, Any]) -> Answer:
+    def of_response(cls, note: Note, data: Mapping[str, Any], response: object, call_info: Mapping[str, Any]) -> Answer:
         """From the arguments of the headers hook; the logging object alone is right after a fallback."""
         logged = data.get("litellm_logging_obj")
         params = _map(getattr(logged, "litellm_params", None))
         details = _map(getattr(logged, "model_call_details", None))
-        note = metadata_of(data).get(NOTE_KEY)
-        called = note.called if isinstance(note, Note) else None
         return cls(
             note,
-            str(_map(params.get("model_info")).get("id") or call_info.get("model_id") or called or ""),
-            _name(_noted(params).get("model_group")),
+            str(_map(params.get("model_info")).get("id") or call_info.get("model_id") or note.called or ""),
+            _name(noted(params)[1].get("model_group")),
             details.get("cache_hit") is True
             or _map(getattr(response, "_hidden_params", None)).get("cache_hit") is True,
         )
 
 
 def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, MAPPING) else {}
 
 
 def _name(value: object) -> str | None:
@@ -239,7 +241,7 @@ def _name(value: object) -> str | None:
 
 def _count(value: object, most: int) -> float | None:
     """A number of something, at least 1; None for what is no such number, in whatever way."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1:
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1:
         return None
     # An integer may have more digits than a float has room for.
     return float(min(value, most))

@@ -26,6 +26,7 @@ _CHARS_PER_TOKEN = 4.0
 # No tokenizer of a vendor makes more tokens of plain ASCII than this, nor of other text than it has bytes.
 _TOKENS_PER_CHAR, _TOKENS_PER_ODD_CHAR = 1.0, 4.0
 _TOKENS_PER_MESSAGE = 8.0
+_NOBODY, _NOTHING_ASKED = Tenant(), Ask()
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Pick:
 
     Attributes
     ----------
+    metadata : the request's own, see ``accounting.metadata_of``
     offered, members : the deployments that may be left in, and what they are
     failed : ids of the deployments that failed in this request before
     granted : whose goals decide; None until they were read
@@ -46,13 +48,15 @@ class Pick:
     request: dict[str, Any]
     offered: Sequence[Deployment]
     started_s: float
+    metadata: dict[str, Any] = field(default_factory=dict)
     note: Note = field(default_factory=Note)
     members: list[Member] = field(default_factory=list)
     failed: frozenset[str] = frozenset()
-    tenant: Tenant = field(default_factory=Tenant)
+    tenant: Tenant = _NOBODY
     granted: Grant | None = None
     bound_to: str | None = None
-    ask: Ask = field(default_factory=Ask)
+    ask: Ask = _NOTHING_ASKED
+    _answers: int = 0
 
     @property
     def known_grant(self) -> Grant:
@@ -63,19 +67,20 @@ class Pick:
 
     def read(self, members: MemberTable) -> None:
         """Find the request's note, its tenant and what the deployments on offer are."""
-        metadata = request_of.metadata_of(self.request)
+        metadata = self.metadata = request_of.metadata_of(self.request)
         self.note = request_of.note_of(metadata)
         self.note.group = self.group.settings.name
         self.failed = self.note.failed(metadata)
-        self.tenant = Tenant.from_metadata(metadata)
+        self.tenant = request_of.tenant_of(metadata, self.note)
         self.members = [members.member(deployment) for deployment in self.offered]
-        self.granted = grant(self.group.settings, self.tenant, read_wish(metadata))
+        self.granted = self.group.grant_of(self.tenant, read_wish(metadata))
         self.bound_to = request_of.bound_deployment(self.request)
 
     @property
     def answers(self) -> int:
         """How many answers the request asks for."""
-        return request_of.answers_asked(self.messages, self.request)
+        self._answers = self._answers or request_of.answers_asked(self.messages, self.request)
+        return self._answers
 
     def permit(self, access: Access) -> bool:
         """Drop what the key or its team may not use; False where nothing is left."""
@@ -124,9 +129,13 @@ class Pick:
             prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed
         )
 
-    def left_in(self, decision: Decision) -> tuple[list[Deployment], str]:
-        """The deployments of the best model that can serve, and its name; or the one that the request is bound to."""
-        bound = self.bound(decision)
+    def left_in(self, decision: Decision, bound: int | None) -> tuple[list[Deployment], str]:
+        """The deployments of the best model that can serve, and its name; or the one that the request is bound to.
+
+        Parameters
+        ----------
+        bound : position of the latter, see :meth:`bound`
+        """
         kept = narrowed(self.members, decision.models, self.failed, decision.needs) if bound is None else [bound]
         self.note.left_in = frozenset([self.members[i].id for i in kept])
         return [self.offered[i] for i in kept], self.members[kept[0]].pool_model
@@ -136,6 +145,8 @@ class Pick:
 
         Whoever writes another deployment into an id gets no dearer model than the goal itself would give.
         """
+        if self.bound_to is None:
+            return None
         bound = next((i for i, m in enumerate(self.members) if m.id == self.bound_to), None)
         if bound is None or self.bound_to in self.failed:
             return None
