@@ -6,7 +6,7 @@ sends under the same names never reaches it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -33,6 +33,7 @@ class Tenant:
     ----------
     key_id : LiteLLM's hash of the key
     key_models, team_models : LiteLLM's allow lists; empty means every model
+    aliases : names that the key and its team may call models by, and what each stands for
     """
 
     team_id: str | None = None
@@ -42,6 +43,7 @@ class Tenant:
     key_id: str | None = None
     key_models: tuple[str, ...] = ()
     team_models: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Tenant:
@@ -55,6 +57,9 @@ class Tenant:
             key_id=_text(metadata.get("user_api_key_hash")) or _text(metadata.get("user_api_key")),
             key_models=_names(getattr(auth, "models", None)),
             team_models=_names(getattr(auth, "team_models", None)),
+            aliases=tuple(
+                pair for name in ("team_model_aliases", "aliases") for pair in alias_pairs(getattr(auth, name, None))
+            ),
         )
 
     @property
@@ -230,43 +235,58 @@ def _only_by_alias(group: GroupSettings, tenant: Tenant) -> str | None:
 
 
 def allowed_members(
-    group: str, members: Iterable[tuple[str, Sequence[str]]], tenant: Tenant, aliases: Collection[str] = ()
+    group: str,
+    members: Iterable[tuple[str, Sequence[str]]],
+    tenant: Tenant,
+    aliases: Iterable[tuple[str, str]] = (),
 ) -> frozenset[str] | None:
     """Names of the group's members that a tenant may use; None means all.
 
     LiteLLM checks the requested name only, here the group's. A list that names members narrows the group to
-    them; a list that names only the group allows all of it.
+    them; a list that names only the group allows all of it. An alias of the group or of a member counts as its name.
 
     Parameters
     ----------
     members : (model name, access groups of its deployment) of every deployment of the group, also of those that are
         down: else a key would be taken to name none while its models are, and get the others
-    aliases : other names of the group
+    aliases : other names of models, and what each stands for, beside the tenant's own
     """
     if not tenant.is_limited:
         return None
     everyone = list(members)
-    groups = (group, *aliases)
-    team = _allowed_by(tenant.team_models, groups, everyone)
+    called: dict[str, list[str]] = {}
+    for alias, model in (*aliases, *tenant.aliases):
+        called.setdefault(model, [model]).append(alias)
+    team = _allowed_by(tenant.team_models, group, everyone, called)
     key_list = tuple(name for name in tenant.key_models if name != _TEAM_MODELS)
-    key = _allowed_by(key_list, groups, everyone)
+    key = _allowed_by(key_list, group, everyone, called)
     if team is None:
         return key
     return team if key is None else team & key
 
 
 def _allowed_by(
-    names: tuple[str, ...], groups: tuple[str, ...], members: list[tuple[str, Sequence[str]]]
+    names: tuple[str, ...],
+    group: str,
+    members: list[tuple[str, Sequence[str]]],
+    called: Mapping[str, Sequence[str]],
 ) -> frozenset[str] | None:
     if not _narrows(names):
         return None
-    found = frozenset(
-        model
-        for model, access_groups in members
-        if any(_matches(model, name) or name in access_groups for name in names)
-    )
-    granted = any(_matches(group, name) for group in groups for name in names)
-    return None if granted and not found else found
+
+    def named(model: str) -> bool:
+        return any(_matches(own, name) for own in called.get(model, (model,)) for name in names)
+
+    found = frozenset(model for model, access in members if named(model) or not set(names).isdisjoint(access))
+    return None if not found and named(group) else found
+
+
+def alias_pairs(aliases: object) -> list[tuple[str, str]]:
+    """Other names of models, and what each stands for, as LiteLLM writes them; what is odd counts as not there."""
+    if not isinstance(aliases, Mapping):
+        return []
+    pairs = ((name, to.get("model") if isinstance(to, Mapping) else to) for name, to in aliases.items())
+    return [(name, to) for name, to in pairs if isinstance(name, str) and isinstance(to, str)]
 
 
 def _matches(model: str, name: str) -> bool:

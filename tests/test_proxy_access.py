@@ -30,6 +30,8 @@ KEYS: dict[str, dict[str, Any]] = {
     "sk-group-wildcard": {"models": ["erp-*"]},
     "sk-alias": {"models": ["friendly"]},
     "sk-alias-two": {"models": ["friendly", "small", "mid"]},
+    "sk-team-alias": {"team_models": ["cheap"], "team_model_aliases": {"cheap": GROUP}},
+    "sk-member-alias": {"models": [GROUP, "tiny"]},
     "sk-none": {"models": ["small"]},
 }
 ALLOWED = {
@@ -45,6 +47,7 @@ ALLOWED = {
     "sk-as-team": {"mid"},
     "sk-access": {"small", "mid"},
     "sk-group-wildcard": {"small", "mid", "big"},
+    "sk-member-alias": {"small"},
 }
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
@@ -59,7 +62,11 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
         stub_process,
         erp_settings=erp_settings(planted_bundle, groups),
         # The first failure takes a model out of what LiteLLM offers.
-        router_settings={"allowed_fails": 0, "cooldown_time": 2, "model_group_alias": {"friendly": GROUP}},
+        router_settings={
+            "allowed_fails": 0,
+            "cooldown_time": 2,
+            "model_group_alias": {"friendly": GROUP, "tiny": "small"},
+        },
     )
     for entry in config["model_list"]:
         if entry["model_name"] in ("small", "mid"):
@@ -87,6 +94,11 @@ def test_an_alias_of_the_group_counts_as_the_group(proxy, stub, key, expected):
     answers = ask_all(proxy, [{"prompt": text, "key": key, "model": "friendly"} for _, text in prompts(18)])
     assert set(served(answers)) == expected
     assert {answer.erp["reason"] for answer in answers} == {"routed"}
+
+
+def test_a_name_that_a_team_calls_the_group_by_counts_as_the_group(proxy, stub):
+    answers = ask_all(proxy, [{"prompt": text, "key": "sk-team-alias", "model": "cheap"} for _, text in prompts(18)])
+    assert set(served(answers)) == {"small", "mid", "big"}
 
 
 @pytest.mark.parametrize(("route", "stream"), RETRIED_ROUTES)

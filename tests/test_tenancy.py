@@ -148,6 +148,23 @@ def test_access_groups_and_wildcards_name_models_too():
     assert allowed_members("g", MEMBERS, Tenant(key_models=("g", "cheap", "b*"))) == {"mid", "big"}
 
 
+@pytest.mark.parametrize(
+    ("listed", "allowed"), [("ours", None), ("s", {"small"}), ("m*", {"mid"}), ("friendly", None), ("tiny", {"small"})]
+)
+def test_another_name_counts_as_what_it_stands_for(listed, allowed):
+    own = (("ours", "g"), ("s", "small"))
+    names = ("g", listed) if allowed else (listed,)
+    found = allowed_members(
+        "g", MEMBERS, Tenant(team_models=names, aliases=own), [("friendly", "g"), ("tiny", "small")]
+    )
+    assert found == allowed
+
+
+def test_aliases_of_a_key_and_its_team_are_read_and_odd_ones_are_not():
+    auth = SimpleNamespace(aliases={"a": "g", 1: "g", "b": None}, team_model_aliases={"c": {"model": "small"}})
+    assert set(Tenant.from_metadata({"user_api_key_auth": auth}).aliases) == {("a", "g"), ("c", "small")}
+
+
 def test_odd_metadata_reads_as_nothing():
     odd = {"user_api_key_team_id": 3, "user_api_key_metadata": "x", "user_api_key_auth": SimpleNamespace(models=7)}
     assert Tenant.from_metadata(odd) == Tenant()

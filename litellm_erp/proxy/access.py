@@ -24,7 +24,8 @@ class _Group:
     members: frozenset[Member]
     ids: frozenset[str]
     aliases: tuple[str, ...]
-    allowed: dict[tuple[tuple[str, ...], tuple[str, ...]], frozenset[str] | None] = field(default_factory=dict)
+    every_alias: tuple[tuple[str, str], ...]
+    allowed: dict[object, frozenset[str] | None] = field(default_factory=dict)
 
 
 class Access:
@@ -49,12 +50,12 @@ class Access:
         if not tenant.is_limited:
             return deployments, members
         known = self._known(group, members)
-        lists = (tenant.key_models, tenant.team_models)
+        lists = (tenant.key_models, tenant.team_models, tenant.aliases)
         if lists not in known.allowed:
             if len(known.allowed) >= _MAX_LISTS:
                 known.allowed.clear()
             everyone = ((member.model_name, member.access_groups) for member in known.members)
-            known.allowed[lists] = allowed_members(group, everyone, tenant, known.aliases)
+            known.allowed[lists] = allowed_members(group, everyone, tenant, known.every_alias)
         allowed = known.allowed[lists]
         if allowed is None:
             return deployments, members
@@ -81,11 +82,12 @@ class Access:
 
     def _look_up(self, group: str, offered: Sequence[Member]) -> _Group:
         router = self._router()
-        aliases = {} if router is None else aliases_of(router)
+        aliases = () if router is None else tuple(aliases_of(router).items())
         members = frozenset((*offered, *map(self._members.member, members_of(router, group))))
         return _Group(
             time.monotonic() + _KEEP_S,
             members,
             frozenset([member.id for member in members]),
-            tuple(alias for alias, to in aliases.items() if to == group),
+            tuple(alias for alias, to in aliases if to == group),
+            aliases,
         )

@@ -21,6 +21,7 @@ from litellm_erp.accounting import MAPPING, NOTE_KEY, is_object, metadata_of, no
 from litellm_erp.deployments import Deployment
 from litellm_erp.headers import Note
 from litellm_erp.telemetry import Once
+from litellm_erp.tenancy import alias_pairs
 
 __all__ = ["NOTE_KEY", "metadata_of", "note_of", "tenant_of"]
 
@@ -300,8 +301,7 @@ def deployments_of(router: Router) -> Sequence[Deployment]:
 def aliases_of(router: Router) -> Mapping[str, str]:
     """Other names of model groups, and what they stand for."""
     registry = getattr(router, "registry", None)
-    found = (registry().aliases() if callable(registry) else router.model_group_alias) or {}
-    return {name: str(to.get("model") if isinstance(to, Mapping) else to) for name, to in found.items()}
+    return dict(alias_pairs(registry().aliases() if callable(registry) else router.model_group_alias))
 
 
 def settings_of(router: Router) -> dict[str, Any]:
