@@ -33,6 +33,7 @@ class Note(dict[str, object]):
     tenant, caller : who asks, and the object in LiteLLM's metadata that it was read beside; None before it was read
     left_in : ids of the deployments that the last pick was narrowed to; None where nothing was picked
     called : id of the deployment that LiteLLM called after the last pick; None where it called none
+    picks, dropped : picks in the group so far, and those of them after which LiteLLM called nothing
     input_tokens : as counted; None where nobody had to
     """
 
@@ -43,6 +44,8 @@ class Note(dict[str, object]):
     caller: object = None
     left_in: frozenset[str] | None = None
     called: str | None = None
+    picks: int = 0
+    dropped: int = 0
     input_tokens: float | None = None
 
     @property
@@ -52,6 +55,8 @@ class Note(dict[str, object]):
 
     @group.setter
     def group(self, name: str) -> None:
+        if name != self.group:
+            self.picks = self.dropped = 0
         self["group"] = name
 
     @property
@@ -76,6 +81,8 @@ class Note(dict[str, object]):
         found = frozenset(before) if isinstance(before, (list, tuple)) else frozenset()
         if self.left_in is not None and metadata.get("previous_models"):
             found |= self.left_in if self.called is None else {self.called}
+            self.picks += 1
+            self.dropped += self.called is None
         self.called = None
         self["failed"] = sorted(found) if found else []
         return found
@@ -100,8 +107,14 @@ class Note(dict[str, object]):
         )
         self["lambda"] = decision.lambda_
 
-    def fell_back(self, why: str) -> None:
-        """Record that nothing was decided about the prompt."""
+    def fell_back(self, why: str, left_in: Collection[str] | None = None) -> None:
+        """Record that nothing was decided about the prompt.
+
+        Parameters
+        ----------
+        left_in : ids of the deployments that LiteLLM may take; None where it is to take none
+        """
+        self.left_in = None if left_in is None else frozenset(left_in)
         kept = {key: self[key] for key in ("group", "failed") if key in self}
         self.clear()
         self.grant = None

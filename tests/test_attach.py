@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import litellm
 import pytest
@@ -141,6 +142,51 @@ def test_a_synchronous_call_of_a_routed_group_is_refused_and_says_what_to_call(s
     assert getattr(router, call)(model="big", **prompt) is not None
     callbacks.remove(callback)
     assert getattr(router, call)(model=GROUP, **prompt) is not None
+
+
+async def test_another_router_of_the_program_is_left_alone(stub, planted_bundle):
+    attach(router_of(stub, *MEMBERS), erp_settings(planted_bundle))
+    own = [deployment(stub, model) | {"model_info": {"id": f"own-{model}"}} for model in (SPARE, "big")]
+    groups = [{"group_name": GROUP, "models": [SPARE, "big"], "routing_strategy": "simple-shuffle"}]
+    assert set(await models_of(Router(own, routing_groups=groups), 30)) == {SPARE, "big"}
+
+
+async def test_two_routers_have_goals_of_their_own(stub, planted_bundle):
+    best = router_of(stub, *MEMBERS)
+    own = [deployment(stub, model) | {"model_info": {"id": f"own-{model}"}} for model in MEMBERS]
+    groups = [{"group_name": GROUP, "models": list(MEMBERS), "routing_strategy": "simple-shuffle"}]
+    cheapest = Router(own, routing_groups=groups)
+    attach(best, erp_settings(planted_bundle))
+    attach(cheapest, erp_settings(planted_bundle, lambda_=100.0))
+    assert set(await models_of(cheapest)) == {"small"}
+    assert set(await models_of(best)) == set(MEMBERS)
+
+
+def test_a_second_attach_says_that_there_is_one(stub, planted_bundle, callbacks):
+    router = router_of(stub, *MEMBERS)
+    first, before = attach(router, erp_settings(planted_bundle)), list(callbacks)
+    with pytest.raises(SettingsError, match="already"):
+        attach(router, erp_settings(planted_bundle))
+    assert callbacks == before
+    callbacks.remove(first)
+    attach(router, erp_settings(planted_bundle))
+
+
+class Unreadable(dict):
+    """Metadata that nobody foresaw."""
+
+    def get(self, *args):
+        raise RuntimeError("odd")
+
+
+async def test_an_error_before_the_allow_list_was_read_does_not_lift_it(stub, planted_bundle):
+    router = router_of(stub, *MEMBERS)
+    callback = attach(router, erp_settings(planted_bundle))
+    auth = SimpleNamespace(models=[GROUP, "small"])
+    for name in ("user_api_key_team_metadata", "user_api_key_metadata"):
+        metadata = {"user_api_key_auth": auth, name: Unreadable(erp=1)}
+        left = await callback.async_filter_deployments(GROUP, router.model_list, None, {"metadata": metadata})
+        assert [entry["model_name"] for entry in left] == ["small"]
 
 
 def deployments_of(stub: StubProcess) -> list[dict[str, object]]:

@@ -135,6 +135,23 @@ def test_what_was_left_in_and_never_called_was_taken_out_by_a_later_filter():
     assert decided().failed(RETRY) == {"b1", "b2"}
 
 
+def test_what_was_dropped_is_counted_by_group():
+    note = decided()
+    note.failed(RETRY)
+    assert (note.picks, note.dropped) == (1, 1)
+    note.left_in, note.called = frozenset({"s1"}), "s1"
+    note.failed(RETRY)
+    assert (note.picks, note.dropped) == (2, 1)
+    note.group = "another"
+    assert (note.picks, note.dropped) == (0, 0)
+
+
+def test_what_litellm_was_left_after_a_fallback_is_followed():
+    note = decided()
+    note.fell_back("order-fallback", ["s1"])
+    assert note.outcome("auto", "s1", {"b1", "s1"}, (), cached=False) == "followed"
+
+
 def test_a_second_pick_without_a_failure_is_no_retry():
     note = decided()
     note.called = "b1"

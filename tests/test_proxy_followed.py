@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from demo.proxy_process import ProxyProcess
-from tests.harness import GOOGLE_ROUTES, GROUP, TEXT_ROUTES, Json, ask, proxy_config, served, write_keys
+from tests.harness import GOOGLE_ROUTES, GROUP, MODELS, SPARE, TEXT_ROUTES, Json, ask, proxy_config, served, write_keys
 from tests.pools import CHEAPEST, add_group, ask_all, erp_settings, failures, group_settings, prompts, wait_until
 from tests.undoing import GROUP as UNDONE
 
@@ -27,7 +27,7 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
     teams = {"support": {"lambda": CHEAPEST}}
     groups: dict[str, Any] = {UNDONE: group_settings(planted_bundle)}
     groups |= {f"erp-name-{i}": group_settings(planted_bundle, unknown="first") for i in range(len(NAMES))}
-    groups |= {name: group_settings(planted_bundle) for name in ("erp-tags", "erp-rpm")}
+    groups |= {name: group_settings(planted_bundle) for name in ("erp-tags", "erp-rpm", "erp-full", "erp-order")}
     config = proxy_config(
         stub_process,
         erp_settings=erp_settings(planted_bundle, groups, teams=teams),
@@ -56,6 +56,13 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
     add_group(config, stub_process, "erp-rpm")
     limited = next(entry for entry in config["model_list"] if entry["model_name"] == "erp-rpm.small")
     limited["litellm_params"]["rpm"] = 1
+    with_spare = {**{model: [model] for model in MODELS}, SPARE: [SPARE]}
+    for name, params in (("erp-full", {"rpm": 1}), ("erp-order", {"order": 1})):
+        add_group(config, stub_process, name, with_spare)
+        for entry in config["model_list"]:
+            if entry["model_name"].startswith(f"{name}.") and not entry["model_name"].endswith(SPARE):
+                entry["litellm_params"] |= params
+    config["model_list"][-1]["litellm_params"]["order"] = 2
     doomed = {"model": "openai/small", "api_base": "http://127.0.0.1:9/v1", "api_key": "none", "max_retries": 0}
     config["model_list"].append({"model_name": "plain", "litellm_params": doomed, "model_info": {"id": "plain"}})
     keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", KEYS)
@@ -176,6 +183,21 @@ def test_a_rate_limit_of_the_best_model_costs_no_request(well, stub):
     answers = [ask(well, f"{TO_SMALL} {i}", model="erp-rpm") for i in range(4)]
     assert failures(answers) == []
     assert [answer.erp["model"] for answer in answers] == served(answers)
+
+
+def test_rate_limits_of_more_models_than_there_are_retries_cost_no_request(well, stub):
+    answers = [ask(well, f"{TO_SMALL} {i}", model="erp-full") for i in range(6)]
+    assert failures(answers) == []
+    assert [answer.erp["model"] for answer in answers] == served(answers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fallback_to_a_later_order_is_no_disobedience(well, stub, stream):
+    for model in MODELS:
+        stub.set_mode(model, "500")
+    answer = ask(well, f"{TO_SMALL} order {stream}", model="erp-order", stream=stream)
+    assert served([answer]) == [SPARE]
+    assert (answer.erp["model"], answer.erp["reason"]) == (SPARE, "fallback:order-fallback")
 
 
 def test_a_choice_that_is_not_followed_is_told_to_the_client_the_log_and_the_metrics(well, stub):

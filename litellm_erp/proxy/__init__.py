@@ -43,7 +43,7 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
 
     Raises
     ------
-    ErpError : bad settings or a bad bundle
+    ErpError : bad settings or a bad bundle, or a group that the router is attached for already
     """
     if isinstance(settings, (str, Path)):
         loaded = settings_file.load(settings)
@@ -52,6 +52,7 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
         settings = loaded
     elif not isinstance(settings, Settings):
         settings = settings_file.parse(settings, Path("erp_settings"))
+    _check_unattached(router, settings)
     callback = ErpRouter(settings, router=router, **options)
     for finding in callback.check(router):
         logger.warning("%s", finding.text)
@@ -61,6 +62,18 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
         if hasattr(router, name):
             setattr(router, name, _refusing(getattr(router, name), name, callback))
     return callback
+
+
+def _check_unattached(router: Router, settings: Settings) -> None:
+    """Two callbacks would narrow one after the other, and count every answer twice."""
+    for entry in litellm.callbacks:
+        if isinstance(entry, ErpRouter) and entry.router() is router:
+            common = sorted(set(entry.groups) & set(settings.groups))
+            if common:
+                raise SettingsError(
+                    f"attach: this router is attached for {', '.join(map(repr, common))} already; pass the callback "
+                    "that attach returned to litellm.callbacks.remove first"
+                )
 
 
 def _refusing(call: Callable[..., Any], name: str, callback: ErpRouter) -> Callable[..., Any]:

@@ -10,10 +10,12 @@ from litellm import Router
 
 from litellm_erp.deployments import Deployment, Member, MemberTable
 from litellm_erp.proxy.litellm_request import aliases_of, members_of
+from litellm_erp.telemetry import Once
 from litellm_erp.tenancy import Tenant, allowed_members
 
 _KEEP_S = 1.0
 _MAX_LISTS = 1024
+_once = Once()
 
 
 @dataclass(slots=True)
@@ -81,9 +83,16 @@ class Access:
         return known
 
     def _look_up(self, group: str, offered: Sequence[Member]) -> _Group:
-        router = self._router()
-        aliases = () if router is None else tuple(aliases_of(router).items())
-        members = frozenset((*offered, *map(self._members.member, members_of(router, group))))
+        aliases: tuple[tuple[str, str], ...] = ()
+        listed: Sequence[Deployment] = ()
+        try:
+            router = self._router()
+            aliases = () if router is None else tuple(aliases_of(router).items())
+            listed = members_of(router, group)
+        except Exception as e:
+            # Requests to any model ask here. What is on offer says enough, unless an allowed model is down as well.
+            _once.warn(f"group {group!r}: the router could not be asked for its members: {type(e).__name__}")
+        members = frozenset((*offered, *map(self._members.member, listed)))
         return _Group(
             time.monotonic() + _KEEP_S,
             members,

@@ -137,6 +137,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         group = self.groups.get(model)
         if group is None or not healthy_deployments or not request_of.is_call(request_kwargs):
             return healthy_deployments
+        if request_of.is_foreign(self.router(), healthy_deployments):
+            return healthy_deployments
         started = time.perf_counter()
         pick = Pick(group, messages, request_kwargs or {}, healthy_deployments, started)
         # The one place on the request path that catches broadly: no user's request fails because of routing.
@@ -153,16 +155,11 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     async def _pick(self, pick: Pick) -> list[Any]:
         pick.read(self.members)
         self._remember(pick.tenant)
-        if request_of.is_of_nobody(pick.request, pick.metadata):
-            # Whose allow list counts is not known: nobody's may be broken.
-            pick.note.fell_back("no-tenant")
-            return []
-        if not pick.permit(self._access):
-            pick.note.fell_back("no-permitted-model")
+        if not self._admits(pick):
             return []
         if pick.request.get("_target_order") is not None:
             if any(deployment["litellm_params"].get("order") is not None for deployment in pick.offered):
-                pick.note.fell_back("order-fallback")
+                pick.note.fell_back("order-fallback", [member.id for member in pick.members])
                 return list(pick.offered)
             # Nobody configured an order, so a client sent this one, and nothing would be left at it.
             pick.request.pop("_target_order")
@@ -177,10 +174,21 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         decision = await pick.decide(self._draw(pick.note))
         return self._narrow(pick, decision, decision.reason)
 
+    def _admits(self, pick: Pick) -> bool:
+        """Whether anything is left in a pick that whoever asks may use."""
+        if request_of.is_of_nobody(pick.request, pick.metadata):
+            # Whose allow list counts is not known: nobody's may be broken.
+            pick.note.fell_back("no-tenant")
+            return False
+        if not pick.permit(self._access):
+            pick.note.fell_back("no-permitted-model")
+            return False
+        return True
+
     def _narrow(self, pick: Pick, decision: Decision, reason: str) -> list[Any]:
         """Leave in what a decision says, and write down what follows from it."""
         bound = pick.bound(decision)
-        left, model = pick.left_in(decision, bound)
+        left, model = pick.left_in(decision, bound, lambda: request_of.retries_of(self.router()))
         if bound is not None:
             reason = "bound"
         note, granted = pick.note, pick.known_grant
@@ -190,11 +198,17 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         return left
 
     async def _pick_unread(self, pick: Pick, error: Exception) -> list[Any]:
-        """Leave in what goals, means and costs say, the prompt unread: an error must not lift a budget."""
-        name, note = pick.group.settings.name, pick.note
+        """Leave in what goals, means and costs say, the prompt unread: an error lifts no budget and no allow list."""
+        name = pick.group.settings.name
         _once.warn(f"group {name!r}: decided without the prompt: {type(error).__name__}: {_safe_text(error)}")
+        if not pick.permitted:
+            # Nothing below may serve what could not be read to be allowed.
+            pick.identify(self.members)
+            pick.note.group = name
+            if not self._admits(pick):
+                return []
+        note = pick.note
         try:
-            note.group = name
             draw = self._draw(note)
             agreed = self.accounting.fallback(name, request_of.metadata_of(pick.request), draw)
             decision = await pick.decide_unread(self.members, draw, agreed)

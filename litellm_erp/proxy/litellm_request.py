@@ -40,6 +40,8 @@ _ROUTES = {
     "generate_content": "google",
     "generate_content_stream": "google",
 }
+# LiteLLM's default.
+_RETRIES = 2
 _MOST_TOKENS = 10**9
 _MOST_ANSWERS = 10_000
 # Checks that keep a conversation where it is; they choose among the replicas that routing has left in.
@@ -308,6 +310,24 @@ def settings_of(router: Router) -> dict[str, Any]:
     """A router's settings, as ``router_settings`` of a config names them."""
     settings = getattr(router, "settings", None)
     return dict(settings().as_dict()) if callable(settings) else dict(router.get_settings())
+
+
+def is_foreign(router: Router | None, offered: Sequence[Deployment]) -> bool:
+    """Whether a pick is for another router: all routers of a process ask the same callbacks.
+
+    A program may have several, and LiteLLM makes one of a client's own ``user_config`` where that is allowed.
+    """
+    has = getattr(router, "has_model_id", None)
+    if not callable(has):
+        return False
+    ids = ((deployment.get("model_info") or {}).get("id") for deployment in offered)
+    return not any(name is None or has(name) for name in ids)
+
+
+def retries_of(router: Router | None) -> int:
+    """How often a router tries again."""
+    stated = None if router is None else settings_of(router).get("num_retries")
+    return stated if isinstance(stated, int) else _RETRIES
 
 
 def members_of(router: Router | None, group: str) -> list[Deployment]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class Pick:
     failed : ids of the deployments that failed in this request before
     granted : whose goals decide; None until they were read
     bound_to : id of the one deployment that can serve the request; None where any can
+    permitted : whether what may not be used was dropped
     ask : what the request asks for beside its text, as far as it was read
     """
 
@@ -55,6 +56,7 @@ class Pick:
     tenant: Tenant = _NOBODY
     granted: Grant | None = None
     bound_to: str | None = None
+    permitted: bool = False
     ask: Ask = _NOTHING_ASKED
     _answers: int = 0
 
@@ -67,14 +69,18 @@ class Pick:
 
     def read(self, members: MemberTable) -> None:
         """Find the request's note, its tenant and what the deployments on offer are."""
+        self.identify(members)
+        self.failed = self.note.failed(self.metadata)
+        self.note.group = self.group.settings.name
+        self.granted = self.group.grant_of(self.tenant, read_wish(self.metadata))
+        self.bound_to = request_of.bound_deployment(self.request)
+
+    def identify(self, members: MemberTable) -> None:
+        """Find who asks, and what for: all that an allow list needs."""
         metadata = self.metadata = request_of.metadata_of(self.request)
         self.note = request_of.note_of(metadata)
-        self.note.group = self.group.settings.name
-        self.failed = self.note.failed(metadata)
         self.tenant = request_of.tenant_of(metadata, self.note)
         self.members = [members.member(deployment) for deployment in self.offered]
-        self.granted = self.group.grant_of(self.tenant, read_wish(metadata))
-        self.bound_to = request_of.bound_deployment(self.request)
 
     @property
     def answers(self) -> int:
@@ -86,6 +92,7 @@ class Pick:
         """Drop what the key or its team may not use; False where nothing is left."""
         name = self.group.settings.name
         self.offered, self.members = access.permitted(name, self.offered, self.members, self.tenant)
+        self.permitted = True
         return bool(self.offered)
 
     def keep(self, left: Sequence[Deployment]) -> None:
@@ -129,16 +136,35 @@ class Pick:
             prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed
         )
 
-    def left_in(self, decision: Decision, bound: int | None) -> tuple[list[Deployment], str]:
+    def left_in(
+        self, decision: Decision, bound: int | None, retries: Callable[[], int]
+    ) -> tuple[list[Deployment], str]:
         """The deployments of the best model that can serve, and its name; or the one that the request is bound to.
 
         Parameters
         ----------
         bound : position of the latter, see :meth:`bound`
+        retries : how often LiteLLM picks again; asked only where a filter behind this hook left nothing before
         """
         kept = narrowed(self.members, decision.models, self.failed, decision.needs) if bound is None else [bound]
+        if bound is None and self.note.dropped and self.note.picks >= retries():
+            kept += self._others(kept, decision)
         self.note.left_in = frozenset([self.members[i].id for i in kept])
         return [self.offered[i] for i in kept], self.members[kept[0]].pool_model
+
+    def _others(self, kept: Sequence[int], decision: Decision) -> list[int]:
+        """What else could serve, for the last pick of a request that rate limits and the like have taken choices from.
+
+        They are LiteLLM's to judge, and another choice that it drops would cost the request.
+        """
+        needs = decision.needs
+        most = max(needs.tier(self.members[kept[0]]), 1)
+        return [
+            i
+            for i, member in enumerate(self.members)
+            if i not in kept and member.id not in self.failed and needs.tier(member) <= most
+            if member.pool_model in decision.models
+        ]
 
     def bound(self, decision: Decision) -> int | None:
         """Position of the deployment that the request is bound to; None where there is none, or it may not be had.
