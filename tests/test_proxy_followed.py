@@ -27,7 +27,8 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
     teams = {"support": {"lambda": CHEAPEST}}
     groups: dict[str, Any] = {UNDONE: group_settings(planted_bundle)}
     groups |= {f"erp-name-{i}": group_settings(planted_bundle, unknown="first") for i in range(len(NAMES))}
-    groups |= {name: group_settings(planted_bundle) for name in ("erp-tags", "erp-rpm", "erp-full", "erp-order")}
+    groups |= {name: group_settings(planted_bundle) for name in ("erp-tags", "erp-rpm", "erp-full")}
+    groups["erp-order"] = group_settings(planted_bundle, teams=teams)
     config = proxy_config(
         stub_process,
         erp_settings=erp_settings(planted_bundle, groups, teams=teams),
@@ -102,6 +103,21 @@ def test_no_number_of_a_client_lifts_a_goal(well, stub, field, number):
     assert answer.status == plain.status
     assert {record["model"] for record in stub.requests()} <= {"small"}
     assert not answer.erp.get("reason", "").startswith("fallback")
+
+
+@pytest.mark.parametrize(("key", "group"), [("sk-support", GROUP), ("sk-small", GROUP), ("sk-support", "erp-order")])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"_excluded_deployment_ids": ["dep-small", "dep-erp-order.small-0"]},
+        {"_retry_skipped_deployment_ids": ["dep-small", "dep-erp-order.small-0"]},
+        {"_target_order": 2},
+    ],
+    ids=lambda sent: next(iter(sent)),
+)
+def test_what_only_a_router_writes_is_not_believed_of_a_client(well, stub, sent, group, key):
+    answer = ask(well, f"{PROMPT} {sent} {group} {key}", model=group, key=key, **sent)
+    assert served([answer]) == ["small"]
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         """
         if not self.groups or not isinstance(data, dict):
             return data
+        request_of.drop_routers_own(data)
         metadata = request_of.metadata_of(data)
         request_of.note_of(metadata)
         for group in self._access.named(data.get("model"), self.groups):

@@ -42,6 +42,7 @@ _ROUTES = {
 }
 # LiteLLM's default.
 _RETRIES = 2
+_ROUTERS_OWN = ("_excluded_deployment_ids", "_retry_skipped_deployment_ids", "_target_order")
 _MOST_TOKENS = 10**9
 _MOST_ANSWERS = 10_000
 # Checks that keep a conversation where it is; they choose among the replicas that routing has left in.
@@ -164,6 +165,15 @@ def _unwrapped(value: object, names: tuple[str, ...]) -> str | None:
         return None
     found = found.get("model_id") if isinstance(found, Mapping) else found[0] if isinstance(found, tuple) else None
     return found if isinstance(found, str) and found else None
+
+
+def drop_routers_own(data: dict[str, Any]) -> None:
+    """Remove from a client's request what only LiteLLM's router writes; some versions believe whoever sends it.
+
+    A client that has deployments left out would be served by a dearer model than its goal allows.
+    """
+    for name in _ROUTERS_OWN:
+        data.pop(name, None)
 
 
 def called(kwargs: Mapping[str, Any]) -> tuple[Note | None, str]:
