@@ -208,6 +208,18 @@ async def test_the_self_test_finds_that_nothing_is_followed_where_nobody_decides
     assert "NOT follow" in found.text()
 
 
+@pytest.mark.parametrize("models", [MEMBERS, ("small", "big")])
+async def test_the_self_test_passes_over_a_model_that_cannot_be_picked(stub, planted_bundle, models):
+    entries = [deployment(stub, model) for model in models]
+    entries[0]["model_info"]["team_id"] = "others"
+    groups = [{"group_name": GROUP, "models": list(models), "routing_strategy": "simple-shuffle"}]
+    router = Router(entries, routing_groups=groups)
+    attach(router, erp_settings(planted_bundle))
+    found = await self_test.run(router, GROUP, entries, MemberTable(lambda name: None))
+    # Of one model nothing could be told from chance.
+    assert (found.followed, bool(found.problem)) == ((True, False) if len(models) > 2 else (False, True))
+
+
 async def test_the_self_test_of_a_group_that_cannot_be_picked_from_decides_nothing(stub):
     found = await self_test.run(router_of(stub), "nobody", deployments_of(stub), MemberTable(lambda name: None))
     assert not found.conclusive

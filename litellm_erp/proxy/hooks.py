@@ -83,6 +83,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._next_check = 0.0
         self._checking: asyncio.Task[None] | None = None
         self._tested: Router | None = None
+        self._untested: set[str] = set()
         self._settings: Settings | None = None
         self._configure(settings or _settings_of_process())
         if request_of.proxy_server() is not None:
@@ -403,15 +404,18 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 _once.warn(finding.text)
 
     async def _test(self, router: Router) -> None:
-        """Once per router: does LiteLLM pick what is left in?"""
-        if router is self._tested:
-            return
-        for name in self.groups:
+        """Once per router and group: does LiteLLM pick what is left in?"""
+        if router is not self._tested:
+            self._tested, self._untested = router, set(self.groups)
+        for name in sorted(self._untested):
             found = await self_test.run(router, name, request_of.members_of(router, name), self.members)
             if found.conclusive:
-                self._tested = router
+                self._untested.discard(name)
                 metrics.self_test(name, found.followed)
-            found.log(name)
+                found.log(name)
+            elif found.problem:
+                # It is tried again every few seconds, and may never be possible.
+                _once.warn(f"group {name!r}: {found.text()}")
 
 
 def model_info(model: str) -> Mapping[str, Any] | None:
