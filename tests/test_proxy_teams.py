@@ -1,6 +1,7 @@
 """The plugin's own routes on a real proxy: what each team gets, what it spent, and what would be chosen."""
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -15,12 +16,15 @@ TEAMS: dict[str, dict[str, Any]] = {
     "research": {"lambda": 0, "allow_override": [0, 2]},
     "support": {"min_quality": 0.5},
 }
+# As custom auth may have them.
+ODD = ("a/b", "té 😀", "a\r\nx-evil: 1", "<b>&\"'", "x" * 5_000, "a\ud800b")
 KEYS: dict[str, dict[str, Any]] = {
     "sk-admin": {"user_role": "proxy_admin", "team_id": None},
     "sk-research": {},
     "sk-support": {},
     "sk-database": {"team_id": "uuid-1", "team_alias": "database", "team_metadata": {"erp": {"lambda": 5}}},
     "sk-narrow": {"team_id": "research", "models": [GROUP, "mid"]},
+    **{f"sk-odd-{i}": {"team_id": name} for i, name in enumerate(ODD)},
     "sk-user": {"user_role": "internal_user", "user_id": "u", "team_id": "support"},
 }
 ARITHMETIC, _, POETRY = (text for _, text in prompts(3))
@@ -49,6 +53,20 @@ def test_an_admin_sees_every_team_also_those_that_only_litellm_knows(proxy, stub
         "support": ("settings", {"min_quality": 0.5}),
         "uuid-1": ("team", {"lambda": 5.0}),
     }
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_a_team_of_any_name_hides_no_other(proxy, stub, number):
+    name, key = ODD[number], f"sk-odd-{number}"
+    served([ask(proxy, key=key)])
+    status, body = call(proxy, "teams")
+    assert status == 200
+    assert {name, "research"} <= {team["team"] for team in body["teams"]}
+    assert [team["team"] for team in call(proxy, "teams", key)[1]["teams"]] == [name]
+    if name.isprintable():
+        for asking in ("sk-admin", key):
+            status, body = call(proxy, f"teams/{quote(name, safe='')}", asking)
+            assert (status, [team["team"] for team in body["teams"]]) == (200, [name])
 
 
 def test_a_teams_key_sees_its_own_team_only(proxy, stub):

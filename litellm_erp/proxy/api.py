@@ -6,6 +6,7 @@ team only. Nothing here calls a model, and no prompt is logged or kept.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ from litellm_erp.wish import read_wish
 if TYPE_CHECKING:
     from litellm_erp.proxy.hooks import ErpRouter
 
-ROUTES = ("/erp/teams", "/erp/teams/{team}", "/erp/explain")
+# As FastAPI has them: a team's id may hold a slash.
+ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain")
 _ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer"})
 _MAX_PROMPT_CHARS = 1_000_000
 
@@ -43,7 +45,7 @@ def mount(plugin: ErpRouter) -> None:
     decides itself who may call it.
     """
     from fastapi import APIRouter, Body, Depends
-    from fastapi.responses import JSONResponse
+    from fastapi.responses import JSONResponse, Response
     from litellm.proxy._types import LiteLLMRoutes
     from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
@@ -54,30 +56,34 @@ def mount(plugin: ErpRouter) -> None:
     routes = APIRouter(prefix="/erp", tags=["expected reward routing"])
     caller, sent = Depends(user_api_key_auth), Body(None)
 
+    def answer(content: object, status: int = 200) -> Response:
+        # In ASCII, since no UTF-8 can be made of a name with a lone surrogate.
+        return Response(json.dumps(content, allow_nan=False), status, media_type=JSONResponse.media_type)
+
     @routes.get("/teams")
-    async def teams(auth: Any = caller) -> JSONResponse:
+    async def teams(auth: Any = caller) -> Response:
         # Looking names the accounts that are to be asked for.
         every_team(plugin, auth)
         await plugin.accounting.refresh()
-        return JSONResponse({"teams": every_team(plugin, auth)})
+        return answer({"teams": every_team(plugin, auth)})
 
-    @routes.get("/teams/{team}")
-    async def team(team: str, auth: Any = caller) -> JSONResponse:
+    @routes.get("/teams/{team:path}")
+    async def team(team: str, auth: Any = caller) -> Response:
         try:
             one_team(plugin, auth, team)
             await plugin.accounting.refresh()
-            return JSONResponse({"teams": one_team(plugin, auth, team)})
+            return answer({"teams": one_team(plugin, auth, team)})
         except Refused as e:
-            return JSONResponse({"error": {"message": e.message}}, e.status)
+            return answer({"error": {"message": e.message}}, e.status)
 
     @routes.post("/explain")
-    async def explain_route(body: Any = sent, auth: Any = caller) -> JSONResponse:
+    async def explain_route(body: Any = sent, auth: Any = caller) -> Response:
         try:
-            return JSONResponse(await explain(plugin, auth, body))
+            return answer(await explain(plugin, auth, body))
         except Refused as e:
-            return JSONResponse({"error": {"message": e.message}}, e.status)
+            return answer({"error": {"message": e.message}}, e.status)
         except ErpError as e:
-            return JSONResponse({"error": {"message": str(e)}}, 503)
+            return answer({"error": {"message": str(e)}}, 503)
 
     app.include_router(routes)
 
