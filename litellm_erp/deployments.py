@@ -55,10 +55,16 @@ class Member:
 
 
 class MemberTable:
-    """Members by deployment id, read once per deployment and again when LiteLLM replaces it."""
+    """Members by deployment id, read once per deployment and again when LiteLLM replaces it.
 
-    def __init__(self, model_info: ModelInfo) -> None:
+    Parameters
+    ----------
+    windows : the input window that LiteLLM takes a provider's model to have where a deployment states none
+    """
+
+    def __init__(self, model_info: ModelInfo, windows: Callable[[str], object] = lambda model: None) -> None:
         self._model_info = model_info
+        self._windows = windows
         self._members: dict[str, tuple[object, object, Member]] = {}
 
     def member(self, deployment: Deployment) -> Member:
@@ -85,7 +91,8 @@ class MemberTable:
         params = deployment.get("litellm_params") or {}
         info = deployment.get("model_info") or {}
         mapped_name = info.get("base_model") or params.get("base_model") or params.get("model")
-        known = self._model_info(str(mapped_name or "")) or {}
+        mapped_name = str(mapped_name or "")
+        known = self._model_info(mapped_name) or {}
         model_name = str(deployment.get("model_name", ""))
         access = info.get("access_groups")
         return Member(
@@ -96,7 +103,9 @@ class MemberTable:
             map_price=_token_price(known),
             capabilities=tuple(_flag(info.get(name), known.get(name), bool(known)) for name in CAPABILITIES),
             access_groups=tuple(str(name) for name in access) if isinstance(access, (list, tuple)) else (),
-            max_input_tokens=_limit(info.get("max_input_tokens"), known.get("max_input_tokens")),
+            max_input_tokens=_limit(
+                info.get("max_input_tokens"), known.get("max_input_tokens"), self._windows(mapped_name)
+            ),
             max_output_tokens=_limit(info.get("max_output_tokens"), known.get("max_output_tokens")),
         )
 

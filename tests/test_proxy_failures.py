@@ -104,6 +104,12 @@ def test_a_long_prompt_goes_to_the_best_model_that_it_fits(well, stub, sentences
     assert answer.erp["model"] == expected
 
 
+def test_a_window_that_only_another_deployment_of_a_model_states_counts_as_in_litellms_own_check(well, stub):
+    """LiteLLM keeps one window a model name: that of ``erp-limits`` counts for the group that states none."""
+    asked = " ".join(prompts(36)[i * 3][1] for i in range(12))
+    assert served([ask(well, asked)]) == ["big"]
+
+
 def test_an_upstream_that_finds_a_prompt_too_long_is_not_hidden(well, stub):
     stub.set_mode("small", "context:5")
     answer = ask(well, PROMPT)

@@ -72,7 +72,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         super().__init__()
         self._router = router
         self.groups: dict[str, RoutedGroup] = {}
-        self.members = MemberTable(model_info)
+        self.members = MemberTable(model_info, window)
         self._embedder = embedder
         self._access = Access(self.members, self.router)
         self._drawn = time.time() % 1.0
@@ -422,6 +422,12 @@ def model_info(model: str) -> Mapping[str, Any] | None:
     """LiteLLM's model map: prices and capabilities of a provider's model, None where it does not know it."""
     info = request_of.mapped(model)
     return info if info is not None and info["key"] in _MAPPED else None
+
+
+def window(model: str) -> object:
+    """The input window that LiteLLM's own check believes of a model: another deployment's, where only that says so."""
+    info = request_of.mapped(model)
+    return None if info is None else info.get("max_input_tokens")
 
 
 def _safe_text(error: Exception) -> str:
