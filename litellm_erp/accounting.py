@@ -39,16 +39,22 @@ def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata that LiteLLM itself uses for a request; an empty one where there is none.
 
     Which of two it is differs by route, and clients can send either. LiteLLM's own holds who asks as an object, which
-    no body of a request can; without a proxy nobody else writes metadata.
+    no body of a request can; without a proxy nobody else writes metadata. On Google's routes a retry has two of them,
+    and the request's note is in one.
     """
     found: dict[str, Any] | None = None
+    ours: dict[str, Any] | None = None
     for name in METADATA_KEYS:
         metadata = request.get(name)
         if isinstance(metadata, dict):
-            if is_object(metadata.get("user_api_key_auth")):
+            if isinstance(metadata.get(NOTE_KEY), Note):
                 return metadata
+            if ours is None and is_object(metadata.get("user_api_key_auth")):
+                ours = metadata
             found = metadata if found is None else found
-    return {} if found is None else found
+    # An empty one may be LiteLLM's all the same, and is to be written into.
+    kept = found if ours is None else ours
+    return {} if kept is None else kept
 
 
 def is_object(value: object) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
-from tests.harness import GROUP, RETRIED_ROUTES, SPARE, ask, proxy_config, served
+from tests.harness import GOOGLE_ROUTES, GROUP, RETRIED_ROUTES, SPARE, ask, proxy_config, served
 from tests.pools import add_group, ask_all, erp_settings, failures, group_settings, prompts, wait_until
 
 pytestmark = pytest.mark.proxy
@@ -63,6 +63,16 @@ def test_after_a_failure_the_second_best_serves_and_the_reason_is_retry(well, st
     answer = ask(well, PROMPT)
     assert [record["model"] for record in stub.requests()] == ["small", answer.model]
     assert (answer.erp["model"], answer.erp["reason"]) == (answer.model, "retry")
+
+
+@pytest.mark.parametrize(("route", "stream"), [*RETRIED_ROUTES, *GOOGLE_ROUTES])
+def test_on_every_route_a_retry_is_of_another_model_and_says_so(well, stub, route, stream):
+    stub.set_mode("small", "fail:3")
+    # A short answer, so that the window which `erp-limits` states of the model does for both.
+    short = {"max_tokens": 8} if route == "messages" else {}
+    answer = ask(well, PROMPT, route=route, stream=stream, **short)
+    assert [record["model"] for record in stub.requests()] == ["small", answer.model]
+    assert (answer.status, answer.erp["model"], answer.erp["reason"]) == (200, answer.model, "retry")
 
 
 def test_two_failing_models_leave_the_third(well, stub):

@@ -17,7 +17,7 @@ from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import releases
-from litellm_erp.accounting import MAPPING, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
+from litellm_erp.accounting import MAPPING, METADATA_KEYS, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
 from litellm_erp.deployments import Deployment
 from litellm_erp.headers import Note
 from litellm_erp.telemetry import Once
@@ -98,6 +98,12 @@ def _prompts_in(messages: object, request: Mapping[str, Any]) -> int:
 def is_call(request: Mapping[str, Any] | None) -> bool:
     """Whether a pick is for a request; LiteLLM also picks to count tokens, and then says nothing of who asks what."""
     return bool(request)
+
+
+def failures_in(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata in which LiteLLM lists failures of a request: not always that which says who asks."""
+    found = (_map(request.get(name)) for name in METADATA_KEYS)
+    return next((metadata for metadata in found if metadata.get("previous_models")), {})
 
 
 def is_of_nobody(request: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:

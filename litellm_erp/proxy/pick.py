@@ -70,7 +70,7 @@ class Pick:
     def read(self, members: MemberTable) -> None:
         """Find the request's note, its tenant and what the deployments on offer are."""
         self.identify(members)
-        self.failed = self.note.failed(self.metadata)
+        self.failed = self.note.failed(request_of.failures_in(self.request))
         self.note.group = self.group.settings.name
         self.granted = self.group.grant_of(self.tenant, read_wish(self.metadata))
         self.bound_to = request_of.bound_deployment(self.request)
