@@ -235,7 +235,9 @@ class Accounting:
         params = kwargs.get("litellm_params") or {}
         found, metadata = noted(params)
         note = found if found is not None and found.ticket is not None else None
-        member = self._members.by_id(str((params.get("model_info") or {}).get("id") or ""))
+        info = params.get("model_info")
+        stated = str(info.get("id") or "") if isinstance(info, Mapping) else ""
+        member = self._members.by_id(stated if found is None else found.answered_by(stated))
         usd = _cost(kwargs, response, member, None if note is None else self._groups.get(note.group))
         ticket = None if note is None else note.ticket
         first = ticket is not None and self.book.settle(ticket, usd, _answer_id(response))

@@ -34,6 +34,7 @@ class Note(dict[str, object]):
     left_in : ids of the deployments that the last pick was narrowed to; None where nothing was picked
     called : id of the deployment that LiteLLM called after the last pick; None where it called none
     picks, dropped : picks in the group so far, and those of them after which LiteLLM called nothing
+    callees : ids of all deployments that LiteLLM called
     input_tokens : as counted; None where nobody had to
     """
 
@@ -46,6 +47,7 @@ class Note(dict[str, object]):
     called: str | None = None
     picks: int = 0
     dropped: int = 0
+    callees: frozenset[str] = frozenset()
     input_tokens: float | None = None
 
     @property
@@ -86,6 +88,22 @@ class Note(dict[str, object]):
         self.called = None
         self["failed"] = sorted(found) if found else []
         return found
+
+    def calls(self, deployment_id: str) -> None:
+        """Record that LiteLLM calls a deployment; "" where it does not say which, and called it before."""
+        if deployment_id:
+            self.called = deployment_id
+            self.callees |= {deployment_id}
+
+    def answered_by(self, stated: str) -> str:
+        """The deployment that answered.
+
+        Parameters
+        ----------
+        stated : the one that LiteLLM names afterwards, which on some routes is whichever the client named; "" where it
+            names none
+        """
+        return stated if not self.callees or stated in self.callees else self.called or ""
 
     def decided(self, decision: Decision, granted: Grant | None, model: str, reason: str) -> None:
         """Record a decision.

@@ -160,3 +160,15 @@ def test_a_second_pick_without_a_failure_is_no_retry():
 
 def test_whoever_logs_metadata_can_write_a_note_down():
     assert json.loads(json.dumps(decided()))["model"] == "big"
+
+
+def test_who_answered_is_one_that_was_called_whatever_is_stated():
+    note = Note()
+    assert note.answered_by("stated") == "stated"
+    note.calls("first")
+    note.calls("")
+    note.calls("second")
+    assert [note.answered_by(stated) for stated in ("first", "second", "", "spoofed")] == [
+        *("first", "second"),
+        *("second", "second"),
+    ]

@@ -158,6 +158,21 @@ def test_a_cached_answer_is_of_the_model_that_was_chosen(well, stub, route):
     assert [answer.erp["model"] for answer in again] == ["small", BEST]
 
 
+@pytest.mark.parametrize("planted", [{"id": "dep-small"}, "dep-small", {"id": ["x"]}], ids=str)
+@pytest.mark.parametrize("route", ROUTES)
+def test_who_served_is_not_the_clients_to_say(well, stub, route, planted):
+    answer = ask(well, f"{PROMPT} {route} {planted}", route=route[0], stream=route[1], model_info=planted)
+    assert served([answer]) == [answer.erp["model"]] == [BEST]
+    assert answer.erp["reason"] == "routed"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("cache", [None, "x"], ids=str)
+def test_odd_controls_of_the_cache_are_answered_as_without_routing(well, stub, route, cache):
+    asked: Json = {"prompt": f"{PROMPT} {route} {cache}", "route": route[0], "stream": route[1], "num_retries": 0}
+    assert ask(well, cache=cache, **asked).status == ask(well, model="big", cache=cache, **asked).status
+
+
 def test_an_answer_from_the_cache_says_so(well, stub):
     answers = [ask(well, f"{PROMPT} twice") for _ in range(2)]
     assert served(answers) == [BEST, BEST]
@@ -186,6 +201,12 @@ def test_a_region_is_kept_to(well, stub):
     once: Json = {"model": "erp-tags", "num_retries": 0}
     answers = [ask(well, f"{TO_SMALL} there", allowed_model_region=where, **once) for where in ("eu", "us")]
     assert served(answers) == ["mid", "small"]
+
+
+def test_where_no_model_is_in_a_region_litellm_refuses_whatever_the_length(well, stub):
+    asked: Json = {"model": "erp-tags", "allowed_model_region": "nowhere", "num_retries": 0}
+    assert [ask(well, prompt, **asked).status for prompt in (TO_SMALL, "word " * 3000)] == [429, 429]
+    assert stub.requests() == []
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -169,7 +169,12 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if refusal is not None:
             raise Refused(refusal)
         name = pick.group.settings.name
-        pick.keep(await request_of.left_later(self.router(), name, pick.offered, pick.request))
+        left = await request_of.left_later(self.router(), name, pick.offered, pick.messages, pick.request)
+        if not left:
+            # LiteLLM refuses it, for a reason that it finds by looking at all of them.
+            pick.note.fell_back("none-left", [member.id for member in pick.members])
+            return list(pick.offered)
+        pick.keep(left)
         if pick.granted is not None and pick.granted.problem:
             _once.warn(f"group {name!r}: {pick.granted.problem}; ignored")
         decision = await pick.decide(self._draw(pick.note))
@@ -269,7 +274,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if note is None or note.group not in self.groups:
             return None
         # Where LiteLLM translates a route into another, it comes here twice, the second time without a deployment.
-        note.called = deployment_id or note.called
+        note.calls(deployment_id)
         member = self.members.by_id(deployment_id)
         return None if member is None else request_of.with_cache_of(kwargs, member.pool_model)
 

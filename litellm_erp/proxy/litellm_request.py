@@ -192,8 +192,11 @@ def with_cache_of(kwargs: dict[str, Any], model: str) -> dict[str, Any] | None:
     """The call with a part of LiteLLM's cache of its own; None where nothing is cached."""
     if litellm.cache is None:
         return None
-    controls = kwargs.get("cache")
-    controls = dict(controls) if isinstance(controls, Mapping) else {}
+    controls = kwargs.get("cache", {})
+    if not isinstance(controls, Mapping):
+        # LiteLLM fails before it looks anything up: with its own error, not with an answer it would not give.
+        return None
+    controls = dict(controls)
     own = controls.get("namespace")
     # The route, because some versions take an answer of one route for another's.
     controls["namespace"] = f"{own if isinstance(own, str) else ''}:erp:{route_of(kwargs)}:{model}"
@@ -227,10 +230,9 @@ class Answer:
         """From the arguments of a logging hook."""
         params = _map(kwargs.get("litellm_params"))
         note, metadata = noted(params)
-        called = None if note is None else note.called
         return cls(
             note,
-            str(_map(params.get("model_info")).get("id") or called or ""),
+            _answered_by(note, _map(params.get("model_info")).get("id")),
             _name(metadata.get("model_group")),
             kwargs.get("cache_hit") is True,
         )
@@ -243,11 +245,16 @@ class Answer:
         details = _map(getattr(logged, "model_call_details", None))
         return cls(
             note,
-            str(_map(params.get("model_info")).get("id") or call_info.get("model_id") or note.called or ""),
+            _answered_by(note, _map(params.get("model_info")).get("id") or call_info.get("model_id")),
             _name(noted(params)[1].get("model_group")),
             details.get("cache_hit") is True
             or _map(getattr(response, "_hidden_params", None)).get("cache_hit") is True,
         )
+
+
+def _answered_by(note: object, stated: object) -> str:
+    named = str(stated or "")
+    return note.answered_by(named) if isinstance(note, Note) else named
 
 
 def _map(value: object) -> Mapping[str, Any]:
@@ -387,16 +394,18 @@ def _is_affinity(entry: object) -> bool:
 
 
 async def left_later(
-    router: Router | None, group: str, offered: Sequence[Deployment], request: dict[str, Any]
+    router: Router | None, group: str, offered: Sequence[Deployment], messages: object, request: dict[str, Any]
 ) -> Sequence[Deployment]:
-    """Those deployments that LiteLLM's own filters, which run after the pick, will leave; all where that is none.
+    """Those deployments that LiteLLM's own filters, which run after the pick, will leave; none where it will refuse.
 
     Ids to leave out come from a weighted failover, and regions from a team's settings; some versions take either from
-    a client too.
+    a client too. Where it is not certain that nothing will be left, all are.
     """
     left = _not_excluded(offered, request.get("_excluded_deployment_ids"))
-    left = _in_region(router, left, request.get("allowed_model_region"))
-    return await _by_tags(router, group, left, request)
+    inside = _in_region(router, left, request.get("allowed_model_region"))
+    if not inside and messages is not None:
+        return []
+    return await _by_tags(router, group, inside or left, request)
 
 
 def _not_excluded(offered: Sequence[Deployment], ids: object) -> Sequence[Deployment]:
@@ -413,7 +422,7 @@ def _in_region(router: Router | None, offered: Sequence[Deployment], region: obj
     # Some versions leave this one out of what `settings_of` asks for.
     if getattr(settings() if callable(settings) else router, "enable_pre_call_checks", None) is not True:
         return offered
-    return [d for d in offered if (d.get("litellm_params") or {}).get("region_name") == region] or offered
+    return [d for d in offered if (d.get("litellm_params") or {}).get("region_name") == region]
 
 
 async def _by_tags(
