@@ -131,6 +131,9 @@ def request(seed: int, number: int, *, limited: bool = True) -> Sent:
         body["stream"] = True
     if rng.random() < 0.6:
         _add_options(rng, route, body)
+    if key == LIMITED_KEY or "responses" in route:
+        # It would leave out what the allow list has left in, or what an id is bound to: refused, as it should be.
+        body.pop("_excluded_deployment_ids", None)
     if str(body.get("previous_response_id", "")).startswith(_PREVIOUS):
         # An id belongs to whom it was given.
         key = "sk-free"
