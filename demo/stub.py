@@ -51,11 +51,30 @@ _STATUS_MODES = {
     "500": (500, "is set to fail", "server_error"),
 }
 _PLAIN_MODES = ("ok", *_STATUS_MODES, "hang", "close", "refuse_n", "one_choice", "empty", "wrong_shape", "nan")
-_NUMBER_MODES = ("slow", "context", "fail")
+_NUMBER_MODES = ("slow", "context", "fail", "drip")
+# What an upstream may say it has used instead of what it has.
+_ODD_USAGE: dict[str, Any] = {"negative": -1000, "huge": 10**400, "nan": math.nan, "text": "many", "missing": None}
 
 
 # As OpenAI's.
 _MOST_CHOICES = 128
+
+
+def _whole(value: object) -> int:
+    """A number of answers as lenient servers read it, ``"3"`` and 3.0 too; 1 where it is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return 1
+    try:
+        return max(1, min(int(value), _MOST_CHOICES + 1))
+    except (ValueError, OverflowError):
+        return 1
+
+
+def _prompts(body: Json) -> int:
+    """Prompts of a request: /completions takes lists of texts, or of lists of tokens."""
+    prompt = body.get("prompt")
+    listed = [item for item in prompt if isinstance(item, (str, list))] if isinstance(prompt, list) else []
+    return max(1, len(listed))
 
 
 def _is_limit(value: object) -> bool:
@@ -68,6 +87,7 @@ class Mode:
 
     kind: str = "ok"
     amount: float = 0.0
+    usage: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Mode":
@@ -75,7 +95,9 @@ class Mode:
 
         ``ok``; ``401``, ``404``, ``429``, ``500``: that status; ``hang``: never answers; ``close``: drops the
         connection; ``refuse_n``: a 400 for ``n`` above 1; ``one_choice``: ignores ``n``; ``empty``: answers nothing;
-        ``slow:S``: answers after S seconds; ``context:N``: OpenAI's context_length_exceeded above N prompt
+        ``slow:S``: answers after S seconds; ``drip:S``: streams one word a token, one every S seconds, and is charged
+        for those alone that it sent; ``usage:KIND``: says it has used what no answer can: ``negative``,
+        ``huge``, ``nan``, ``text``, ``missing``; ``context:N``: OpenAI's context_length_exceeded above N prompt
         tokens; ``fail:N``: the next N requests get a 500; and for embeddings ``wrong_shape`` (one
         dimension missing) and ``nan``.
 
@@ -84,9 +106,13 @@ class Mode:
         ValueError : not one of these
         """
         kind, _, amount = text.removeprefix("embed_").partition(":")
+        if kind == "usage" and amount in _ODD_USAGE:
+            return cls(kind, usage=amount)
         if (kind in _PLAIN_MODES and not amount) or (kind in _NUMBER_MODES and amount):
             return cls(kind, float(amount or 0))
-        raise ValueError(f"unknown mode {text!r}: one of {', '.join(_PLAIN_MODES)}, or slow:S, context:N, fail:N")
+        raise ValueError(
+            f"unknown mode {text!r}: one of {', '.join(_PLAIN_MODES)}, or slow:S, drip:S, usage:KIND, context:N, fail:N"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +127,11 @@ class Call:
     prompt_tokens: int
     completion_tokens: int
     n: int = 1
+    best_of: int = 1
+    prompts: int = 1
     empty: bool = False
+    drips: bool = False
+    usage: str = ""
 
     @property
     def id(self) -> str:
@@ -112,17 +142,28 @@ class Call:
         return bool(self.body.get("stream"))
 
     @property
+    def answers(self) -> int:
+        """How many answers it is charged for."""
+        return self.prompts * max(self.n, self.best_of)
+
+    @property
     def text(self) -> str:
-        return "" if self.empty else f"answer from {self.model}"
+        said = "" if self.empty else f"answer from {self.model}"
+        return said + " more" * (self.completion_tokens - 3) if self.drips else said
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A status and either one JSON body or the events of a stream; status 0 answers nothing."""
+    """A status and either one JSON body or the events of a stream; status 0 answers nothing.
+
+    ``every_s`` is between two events, and their tokens are then counted in ``record`` as they are sent.
+    """
 
     status: int
     body: Json = field(default_factory=dict)
     events: Sequence[str] | None = None
+    every_s: float | None = None
+    record: Json = field(default_factory=dict)
 
 
 class Stub:
@@ -198,6 +239,9 @@ class Stub:
                         reply = _error(400, "the request has a field of the wrong form", "invalid_request_error")
                     if reply.status == 0:
                         break
+                    if reply.every_s is not None:
+                        await _drip(reply, writer)
+                        continue
                     writer.write(_encode(reply))
                     await writer.drain()
         finally:
@@ -236,17 +280,28 @@ class Stub:
         drawn = self._recorded.get((prompt, model)) or draw_completion_tokens(prompt, model, self._seed)
         limits = (body.get(key) for key in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
         tokens = 0 if route == "embeddings" else min([drawn, *(limit for limit in limits if _is_limit(limit))])
-        mode = self.modes.get(model, Mode()).kind
-        asked = body.get("n")
-        n = 1 if mode == "one_choice" or not isinstance(asked, int) else max(1, min(asked, _MOST_CHOICES + 1))
+        mode = self.modes.get(model, Mode())
+        several = mode.kind != "one_choice" and route in ("chat/completions", "completions")
         return Call(
-            len(self.records) + 1, model, route, body, prompt, count_tokens(prompt), tokens, n, empty=mode == "empty"
+            len(self.records) + 1,
+            model,
+            route,
+            body,
+            prompt,
+            count_tokens(prompt) + _token_ids(body.get("prompt")),
+            tokens,
+            _whole(body.get("n")) if several else 1,
+            _whole(body.get("best_of")) if several and route == "completions" else 1,
+            _prompts(body) if route == "completions" else 1,
+            empty=mode.kind == "empty",
+            drips=mode.kind == "drip" and bool(body.get("stream")),
+            usage=mode.usage,
         )
 
     async def _answer(self, call: Call) -> Reply:
         mode = self.modes.get(call.model, Mode())
         failure = self._failure(call, mode)
-        self._record(call, 200 if failure is None else failure.status)
+        record = self._record(call, 200 if failure is None else failure.status)
         if mode.kind == "slow":
             await asyncio.sleep(mode.amount)
         if mode.kind == "hang":
@@ -256,6 +311,9 @@ class Stub:
         if call.route == "embeddings":
             return Reply(200, _embeddings(call, mode))
         plain, stream = _ROUTES[call.route]
+        if call.drips:
+            record["completion_tokens"] = 0
+            return Reply(200, events=stream(call), every_s=mode.amount, record=record)
         return Reply(200, events=stream(call)) if call.stream else Reply(200, plain(call))
 
     def _failure(self, call: Call, mode: Mode) -> Reply | None:
@@ -265,7 +323,7 @@ class Stub:
         if mode.kind in _STATUS_MODES:
             status, said, code = _STATUS_MODES[mode.kind]
             return _error(status, f"{call.model} {said}", code)
-        if call.n > _MOST_CHOICES:
+        if max(call.n, call.best_of) > _MOST_CHOICES:
             return _error(400, f"n must be at most {_MOST_CHOICES}", "invalid_request_error")
         if mode.kind == "refuse_n" and call.n > 1:
             return _error(400, "n must be 1 for this model", "invalid_request_error")
@@ -279,7 +337,7 @@ class Stub:
             return _error(400, said, "context_length_exceeded")
         return None
 
-    def _record(self, call: Call, status: int) -> None:
+    def _record(self, call: Call, status: int) -> Json:
         record = {
             "n": call.number,
             "id": call.id,
@@ -293,12 +351,14 @@ class Stub:
             "status": status,
             "seed": call.body.get("seed"),
             "choices": call.n,
+            "answers": call.answers,
             "keys": sorted(call.body),
         }
         self.records.append(record)
         if self._log_file is not None:
             self._log_file.write(json.dumps(record) + "\n")
             self._log_file.flush()
+        return record
 
 
 def prompt_text(body: Json) -> str:
@@ -347,7 +407,17 @@ def _texts(part: Any) -> list[str]:
     return []
 
 
-def _usage(call: Call, n: int = 1) -> Json:
+def _token_ids(prompt: object) -> int:
+    """Tokens that a prompt states by number."""
+    if not isinstance(prompt, list):
+        return 0
+    return sum(1 if isinstance(item, int) else _token_ids(item) for item in prompt)
+
+
+def _usage(call: Call, n: int = 1) -> Json | None:
+    if call.usage:
+        odd = _ODD_USAGE[call.usage]
+        return odd and {"prompt_tokens": odd, "completion_tokens": odd, "total_tokens": odd}
     return {
         "prompt_tokens": call.prompt_tokens,
         "completion_tokens": call.completion_tokens * n,
@@ -355,7 +425,10 @@ def _usage(call: Call, n: int = 1) -> Json:
     }
 
 
-def _responses_usage(call: Call) -> Json:
+def _responses_usage(call: Call) -> Json | None:
+    if call.usage:
+        odd = _ODD_USAGE[call.usage]
+        return odd and {"input_tokens": odd, "output_tokens": odd, "total_tokens": odd}
     return {
         "input_tokens": call.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0},
@@ -372,8 +445,9 @@ def _chat(call: Call) -> Json:
 
 
 def _completion(call: Call) -> Json:
-    choice = {"index": 0, "text": call.text, "logprobs": None, "finish_reason": "stop"}
-    return _envelope(call, "text_completion") | {"choices": [choice], "usage": _usage(call)}
+    choice = {"text": call.text, "logprobs": None, "finish_reason": "stop"}
+    choices = [{"index": index} | choice for index in range(call.n * call.prompts)]
+    return _envelope(call, "text_completion") | {"choices": choices, "usage": _usage(call, call.answers)}
 
 
 def _chat_events(call: Call) -> list[str]:
@@ -395,7 +469,7 @@ def _completion_events(call: Call) -> list[str]:
 def _choice_events(call: Call, kind: str, choices: list[Json]) -> list[str]:
     chunks = [_envelope(call, kind) | {"choices": [choice]} for choice in choices]
     if (call.body.get("stream_options") or {}).get("include_usage"):
-        chunks.append(_envelope(call, kind) | {"choices": [], "usage": _usage(call)})
+        chunks.append(_envelope(call, kind) | {"choices": [], "usage": _usage(call, call.answers)})
     return [*(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), "data: [DONE]\n\n"]
 
 
@@ -535,6 +609,32 @@ def _encode(reply: Reply) -> bytes:
     head = f"{status}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".encode()
     chunks = (event.encode() for event in reply.events)
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+async def _drip(reply: Reply, writer: asyncio.StreamWriter) -> None:
+    """Send a stream's events one at a time; each that has a piece of the text is a token that was made."""
+    whole = _encode(reply)
+    head, _, _ = whole.partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    for event in reply.events or ():
+        await asyncio.sleep(reply.every_s or 0)
+        chunk = event.encode()
+        writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        if _has_text(event):
+            reply.record["completion_tokens"] += 1
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+
+
+def _has_text(event: str) -> bool:
+    """Whether an event brings a piece of the answer, rather than what stands around it."""
+    _, _, data = event.partition("data: ")
+    if data.startswith("[DONE]"):
+        return False
+    found = json.loads(data)
+    choices = found.get("choices") or [{}]
+    return bool(found.get("delta") or choices[0].get("text") or (choices[0].get("delta") or {}).get("content"))
 
 
 def _load_recorded(path: Path) -> dict[tuple[str, str], int]:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from litellm_erp.cost import Price
 from litellm_erp.counters import Counters
 from litellm_erp.deployments import Member, MemberTable
 from litellm_erp.file_store import FileStore
@@ -134,7 +135,13 @@ class Accounting:
         count : answers that are asked for; None keeps what was said when the budget was looked at, else 1
         """
         expected = decision.expected_cost.get(note.model or decision.models[0], 0.0)
-        note.ticket = self.book.reserve(group, granted, decision.terms, expected, note.ticket, count)
+        if not note.is_several:
+            note.ticket = self.book.reserve(group, granted, decision.terms, expected, note.ticket, count)
+            return
+        # LiteLLM reports the end of one of them, and does not say of which: each counts as its estimate.
+        self.failed(note)
+        note.ticket = self.book.reserve(group, granted, decision.terms, expected, None, count)
+        self.book.abandon(note.ticket)
 
     def failed(self, note: Note) -> None:
         """Give back what a request held that will not be tried again."""
@@ -142,10 +149,9 @@ class Accounting:
             self.book.release(note.ticket)
 
     def abandoned(self, note: Note, usd: float | None = None) -> None:
-        """Count a request whose client went away: what it is known to have cost, else its estimate.
+        """Count a request whose client went away, or let it time out: its estimate, or more where that is known.
 
-        A cost that is reported later replaces it; a failure that is reported later is the client's going, and changes
-        nothing.
+        A failure that is reported later is the client's going, and changes nothing.
         """
         if note.ticket is not None:
             self.book.abandon(note.ticket, amount(usd))
@@ -175,6 +181,8 @@ class Accounting:
             if not rejecting:
                 return None
             for claim in rejecting:
+                # What the cheapest models cost is known from here on.
+                self.book.mixture(name, claim, group.state.bundle.frontier)
                 if self.book.exhausted(name, claim, count, note.ticket) is not None:
                     note.ticket = self.book.arrived(name, granted.claims, note.ticket)
                     return self._too_much(name, claim)
@@ -240,7 +248,9 @@ class Accounting:
         member = self._members.by_id(stated if found is None else found.answered_by(stated))
         usd = _cost(kwargs, response, member, None if note is None else self._groups.get(note.group))
         ticket = None if note is None else note.ticket
-        first = ticket is not None and self.book.settle(ticket, usd, _answer_id(response))
+        first = note is not None and ticket is not None
+        if ticket is not None and not (note is not None and note.is_several):
+            first = self.book.settle(ticket, usd, _answer_id(response))
         # An answer from the cache is nobody's.
         if note is not None and first and kwargs.get("cache_hit") is not True:
             self._record(note, member, usd)
@@ -255,6 +265,12 @@ class Accounting:
                 # Who counts nothing else need not be asked.
                 if own or routed.may_count_everything or tenant.states_goals:
                     self.book.charge(name, routed.grant_of(tenant).claims, usd or 0.0, own=own)
+
+    def cost_of_part(self, note: Note, tokens_in: float, tokens_out: float) -> float | None:
+        """USD of a part of an answer; None where no price is known."""
+        member = self._members.by_id(note.called or "")
+        price = None if member is None else _price(member, self._groups.get(note.group))
+        return None if price is None else _usd(price, tokens_in, tokens_out)
 
     def _record(self, note: Note, member: Member | None, usd: float | None) -> None:
         if note.grant is None:
@@ -346,12 +362,23 @@ def _cost(kwargs: Mapping[str, Any], response: Any, member: Member | None, group
         return said
     if kwargs.get("cache_hit") is True or member is None:
         return 0.0
-    price = member.price or (None if group is None else group.state.price_of(member.pool_model)) or member.map_price
-    if price is None or price.input_usd_per_mtok is None or price.output_usd_per_mtok is None:
+    price = _price(member, group)
+    if price is None:
         return 0.0
     if tokens_in is None or tokens_out is None or tokens_in + tokens_out == 0:
         return None
-    return amount((tokens_in * price.input_usd_per_mtok + tokens_out * price.output_usd_per_mtok) / 1e6)
+    return _usd(price, tokens_in, tokens_out)
+
+
+def _price(member: Member, group: RoutedGroup | None) -> Price | None:
+    """Of a token: the deployment's own, else the bundle's, else the map's; None where it is not known."""
+    price = member.price or (None if group is None else group.state.price_of(member.pool_model)) or member.map_price
+    known = price is not None and price.input_usd_per_mtok is not None and price.output_usd_per_mtok is not None
+    return price if known else None
+
+
+def _usd(price: Price, tokens_in: float, tokens_out: float) -> float | None:
+    return amount((tokens_in * (price.input_usd_per_mtok or 0) + tokens_out * (price.output_usd_per_mtok or 0)) / 1e6)
 
 
 def _tokens(kwargs: Mapping[str, Any], response: Any) -> tuple[float | None, float | None]:

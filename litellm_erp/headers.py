@@ -36,6 +36,8 @@ class Note(dict[str, object]):
     picks, dropped : picks in the group so far, and those of them after which LiteLLM called nothing
     callees : ids of all deployments that LiteLLM called
     input_tokens : as counted; None where nobody had to
+    refusal : what a client is told whose request ended up where its budget is spent; None where it did not
+    is_several : the request asks several models, or the same one several times, all with this note
     """
 
     grant: Grant | None = None
@@ -49,6 +51,8 @@ class Note(dict[str, object]):
     dropped: int = 0
     callees: frozenset[str] = frozenset()
     input_tokens: float | None = None
+    refusal: Exception | None = None
+    is_several: bool = False
 
     @property
     def group(self) -> str:

@@ -1,15 +1,15 @@
 """PURE. Requests under way: what each holds back of the budgets it counts against, and what became of it.
 
 A request is counted exactly once, in the window in which it was last held, whatever is reported of it, in whatever
-order and however often:
+order and however often (of an answer that nobody read to its end, a client's part is known and not the upstream's):
 
 =========== ============================================== =========================================
 state       reached by                                     what then counts
 =========== ============================================== =========================================
 held        a pick                                         its estimate, held back
 expired     nothing was heard of it for ``IN_FLIGHT_S``    its estimate; a cost corrects it, a failure takes it back
-abandoned   its client went away                           what is known, else its estimate; a cost corrects it
-settled     its cost was reported                          its cost, for good
+abandoned   its client went away, or let it time out       its estimate at least; more where that is known
+settled     its cost was reported                          its cost; its estimate at least, if it was abandoned too
 released    its failure was reported                       nothing; a cost that comes later counts
 =========== ============================================== =========================================
 """
@@ -134,7 +134,8 @@ class InFlight:
             return self._one_more(ticket, usd, now_s, answer)
         self._let_go(ticket)
         for hold in ticket.holds:
-            self._charge(hold, hold.nano if usd is None else nano_usd(usd), ticket.count, now_s)
+            least = (hold.charged or 0) if ticket.state == "abandoned" else 0
+            self._charge(hold, hold.nano if usd is None else max(nano_usd(usd), least), ticket.count, now_s)
             if hold.planned is not None and usd is not None:
                 self._add(hold, "ps", nano_usd(usd), now_s)
                 self._add(hold, "pp", hold.planned, now_s)
@@ -143,13 +144,13 @@ class InFlight:
         return True
 
     def abandon(self, ticket: Ticket, usd: float | None, now_s: float) -> None:
-        """The client went away: count what is known, else the estimate, until a cost is reported."""
-        if ticket.state == "settled" or (ticket.state == "released" and usd is None):
+        """The client went away: count the estimate, or what is known to have been made where that is more."""
+        if ticket.state == "released" and usd is None:
             return
         self._let_go(ticket)
         for hold in ticket.holds:
-            self._charge(hold, hold.nano if usd is None else nano_usd(usd), ticket.count, now_s)
-        ticket.state = "abandoned"
+            self._charge(hold, max(hold.nano, hold.charged or 0, nano_usd(usd or 0.0)), ticket.count, now_s)
+        ticket.state = "settled" if ticket.state == "settled" else "abandoned"
 
     def release(self, ticket: Ticket, now_s: float) -> None:
         """Give back what was held, or was counted when nothing was heard: the request failed."""

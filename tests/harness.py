@@ -166,7 +166,7 @@ def ask(
     **body: Any,
 ) -> Answer:
     """Send one prompt to the proxy on a route of :data:`PATHS`; ``body`` is laid over the request."""
-    sent = {"model": model, **_prompt_fields(route, prompt), **({"stream": True} if stream else {}), **body}
+    sent = {"model": model, **prompt_fields(route, prompt), **({"stream": True} if stream else {}), **body}
     answer = httpx.post(
         f"{proxy.base_url}{PATHS[route].format(model=model)}",
         # NaN and the like are not JSON, and clients send them all the same.
@@ -187,10 +187,14 @@ def ask(
 def cost_of(stub: StubProcess) -> float:
     """What all answers of the stub cost, USD, from its own records."""
     return sum(
-        (r["prompt_tokens"] * PRICES[r["model"]][0] + r["completion_tokens"] * PRICES[r["model"]][1]) / 1e6
+        (r["prompt_tokens"] * PRICES[r["model"]][0] + _tokens_out(r) * PRICES[r["model"]][1]) / 1e6
         for r in stub.requests()
         if r["status"] == 200
     )
+
+
+def _tokens_out(record: Json) -> int:
+    return int(record["completion_tokens"] * record["answers"])
 
 
 def served(answers: Iterable[Answer]) -> list[str | None]:
@@ -207,7 +211,8 @@ def _deployments(stub: StubProcess, model: str, replicas: Mapping[str, int]) -> 
     return [deployment(stub, model, None if count == 1 else number) for number in range(count)]
 
 
-def _prompt_fields(route: str, prompt: str) -> Json:
+def prompt_fields(route: str, prompt: str) -> Json:
+    """The part of a body in which a route has its prompt."""
     if route in ("responses", "embeddings"):
         return {"input": prompt}
     if route == "completions":

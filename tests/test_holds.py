@@ -51,16 +51,14 @@ def money(book: SpendBook) -> tuple[float, float]:
 
 def counted(reports: tuple[str, ...]) -> float:
     """What one request cost in the end, by what each report means."""
-    cost, final = None, False
+    cost, final, gone = None, False, False
     for report in reports:
         if report == "cost" and not final:
-            cost, final = COST, True
-        elif report == "part" and not final:
-            cost = PART
-        elif report == "gone" and not final and cost != 0.0:
-            cost = ESTIMATE
-        elif report == "failed" and not final and "part" not in reports[: reports.index("failed")]:
-            cost = 0.0 if "gone" not in reports[: reports.index("failed")] else cost
+            cost, final = max(COST, ESTIMATE) if gone else COST, True
+        elif report == "part" or (report == "gone" and cost != 0.0):
+            cost, gone = max(cost or 0.0, PART if report == "part" else 0.0, ESTIMATE), True
+        elif report == "failed" and not final and not gone:
+            cost = 0.0
         elif report == "silence" and cost is None:
             cost = ESTIMATE
     return ESTIMATE if cost is None else cost

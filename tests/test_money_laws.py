@@ -110,9 +110,10 @@ class Money(RuleBasedStateMachine):
         request.estimate, request.since_s = ticket.holds[0].nano, self.steady_s
         self.largest = max(self.largest, request.estimate)
 
-    def end(self, request: Truth, usd: float | None) -> None:
+    def end(self, request: Truth, usd: float | None, abandoned: bool = False) -> None:
         request.state = "settled"
-        request.counted = request.estimate if usd is None else round(usd * NANO)
+        least = (request.counted or 0) if abandoned else 0
+        request.counted = request.estimate if usd is None else max(round(usd * NANO), least)
 
     @rule(request=requests, share=st.floats(0.0, 1.0))
     def settle(self, request: Truth, share: float) -> None:
@@ -120,7 +121,7 @@ class Money(RuleBasedStateMachine):
         first = request.state not in ("settled", "refused")
         assert self.book.settle(request.ticket, usd) == (first or request.state == "refused")
         if first:
-            self.end(request, usd)
+            self.end(request, usd, request.state == "abandoned")
         request.state = "settled"
 
     @rule(request=requests, usd=ODD_USD)
@@ -130,7 +131,7 @@ class Money(RuleBasedStateMachine):
         self.book.settle(request.ticket, usd)  # type: ignore[arg-type]
         if before not in ("settled", "refused"):
             huge = isinstance(usd, (int, float)) and not isinstance(usd, bool) and usd > 1
-            self.end(request, None if usd is None else 1e6 if huge else 0.0)
+            self.end(request, None if usd is None else 1e6 if huge else 0.0, before == "abandoned")
         request.state = "settled"
 
     @rule(request=requests)
@@ -143,9 +144,9 @@ class Money(RuleBasedStateMachine):
     def abandon(self, request: Truth, share: float | None) -> None:
         usd = None if share is None else share * request.estimate / NANO
         self.book.abandon(request.ticket, usd)
-        if request.state in ("held", "expired", "abandoned") or (request.state == "released" and usd is not None):
-            self.end(request, usd)
-            request.state = "abandoned"
+        if request.state != "refused" and (request.state != "released" or usd is not None):
+            request.counted = max(request.estimate, request.counted or 0, round((usd or 0.0) * NANO))
+            request.state = "settled" if request.state == "settled" else "abandoned"
 
     @rule(request=requests, report=st.sampled_from(["cost", "failure", "going"]))
     def be_heard_of_late(self, request: Truth, report: str) -> None:

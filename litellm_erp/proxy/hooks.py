@@ -25,7 +25,7 @@ from litellm_erp.errors import ErpError
 from litellm_erp.headers import Note, Outcome, response_headers
 from litellm_erp.ledger import Ledger
 from litellm_erp.proxy import litellm_request as request_of
-from litellm_erp.proxy import self_test
+from litellm_erp.proxy import self_test, streams
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.pick import Pick, why
 from litellm_erp.routing import Decision, RoutedGroup
@@ -149,6 +149,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return await self._pick(pick)
         except Refused as e:
             pick.note.fell_back("exhausted")
+            pick.note.refusal = e.answer
             raise e.answer from None
         except Exception as e:
             return await self._pick_unread(pick, e)
@@ -164,6 +165,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 return list(pick.offered)
             # Nobody configured an order, so a client sent this one, and nothing would be left at it.
             pick.request.pop("_target_order")
+        if pick.timed_out:
+            self.accounting.abandoned(pick.note)
         # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.
         refusal = self.accounting.refusal_for(pick.group.settings.name, pick.metadata, pick.answers)
         if refusal is not None:
@@ -199,7 +202,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             reason = "bound"
         note, granted = pick.note, pick.known_grant
         note.decided(decision, granted, model, "retry" if pick.failed else reason)
-        self.accounting.reserve(note.group, note, granted, decision, pick.answers)
+        self.accounting.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
         self._record(pick, decision)
         return left
 
@@ -257,7 +260,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return data
         request_of.drop_routers_own(data)
         metadata = request_of.metadata_of(data)
-        request_of.note_of(metadata)
+        request_of.note_of(metadata).is_several = request_of.asks_several(data)
         for group in self._access.named(data.get("model"), self.groups):
             asked = request_of.answers_asked(data.get("messages"), data)
             refusal = self.accounting.refusal_for(group, metadata, asked)
@@ -290,11 +293,31 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     async def async_post_call_failure_hook(
         self, request_data: Any, original_exception: Any, user_api_key_dict: Any, traceback_str: Any = None
-    ) -> None:
-        """Give back what was held for a request that failed after all its tries."""
+    ) -> Any:
+        """Give back what was held for a request that failed after all its tries, unless its client was what failed.
+
+        Returns
+        -------
+        the 429 of a request that fell back into a group whose budget is spent: LiteLLM would tell its client of the
+        failure that it fell back for; else None
+        """
         note = request_of.metadata_of(request_data).get(request_of.NOTE_KEY)
-        if isinstance(note, Note):
+        if not isinstance(note, Note):
+            return None
+        if request_of.was_abandoned(original_exception):
+            self.accounting.abandoned(note)
+        else:
             self.accounting.failed(note)
+        return None if note.refusal is original_exception else note.refusal
+
+    def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> Any:
+        """Count streams that nobody reads to their end, of which LiteLLM tells nothing on most routes."""
+        note = request_of.metadata_of(request_data).get(request_of.NOTE_KEY)
+        if not isinstance(note, Note) or note.ticket is None or not note.ticket.holds:
+            return response
+        return streams.watched(response, note, request_data, self.accounting)
 
     def _outcome(self, note: Note, answer: request_of.Answer) -> Outcome:
         ids, aliases = self._access.known(note.group)

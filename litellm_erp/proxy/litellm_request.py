@@ -6,6 +6,7 @@ here raise: what is odd counts as not there.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ _RETRIES = 2
 _ROUTERS_OWN = ("_excluded_deployment_ids", "_retry_skipped_deployment_ids", "_target_order")
 _MOST_TOKENS = 10**9
 _MOST_ANSWERS = 10_000
+_SEVERAL, _GOOGLES_SEVERAL = ("n", "best_of"), ("candidateCount", "candidate_count")
 # Checks that keep a conversation where it is; they choose among the replicas that routing has left in.
 _AFFINITY_CHECKS = ("DeploymentAffinityCheck", "EncryptedContentAffinityCheck", "PromptCachingDeploymentCheck")
 _once = Once()
@@ -80,9 +82,45 @@ def output_limit(request: Mapping[str, Any]) -> float | None:
 
 def answers_asked(messages: object, request: Mapping[str, Any]) -> int:
     """How many answers a request is charged for: ``n`` or ``best_of``, times its prompts."""
-    n, best_of = request.get("n"), request.get("best_of")
-    several = max(_count(n, _MOST_ANSWERS) or 1, _count(best_of, _MOST_ANSWERS) or 1) if n or best_of else 1
+    stated = [request.get(name) for name in _SEVERAL]
+    for key in ("extra_body", "config", "generationConfig"):
+        if isinstance(bucket := request.get(key), MAPPING):
+            stated += [bucket.get(name) for name in (*_SEVERAL, *_GOOGLES_SEVERAL)]
+    several = max([_answers(number) or 1 for number in stated if number] or [1])
     return min(int(several) * _prompts_in(messages, request), _MOST_ANSWERS)
+
+
+def _answers(value: object) -> float | None:
+    """A number of answers; as text too, which LiteLLM hands on and lenient upstreams read."""
+    if isinstance(value, str):
+        try:
+            value = float(value[:32])
+        except ValueError:
+            return None
+    return _count(value, _MOST_ANSWERS)
+
+
+def asks_several(request: Mapping[str, Any]) -> bool:
+    """Whether LiteLLM makes several calls of a request: to a list of models, all with one metadata."""
+    model = request.get("model")
+    return isinstance(model, str) and "," in model
+
+
+# Timed out, the client has gone, a gateway gave up waiting.
+_GAVE_UP = frozenset({408, 499, 504})
+
+
+def was_abandoned(error: object) -> bool:
+    """Whether an error says that nobody waited for the answer, which an upstream makes and charges all the same."""
+    given_up = isinstance(error, (litellm.Timeout, TimeoutError, asyncio.TimeoutError, asyncio.CancelledError))
+    return given_up or getattr(error, "status_code", None) in _GAVE_UP
+
+
+def last_timed_out(metadata: Mapping[str, Any]) -> bool:
+    """Whether the last failure that LiteLLM lists was a time-out."""
+    listed = metadata.get("previous_models")
+    last = listed[-1] if isinstance(listed, (list, tuple)) and listed else None
+    return "Timeout" in str(_map(last).get("exception_type") or "")
 
 
 def _prompts_in(messages: object, request: Mapping[str, Any]) -> int:

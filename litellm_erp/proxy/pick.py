@@ -38,6 +38,7 @@ class Pick:
     metadata : the request's own, see ``accounting.metadata_of``
     offered, members : the deployments that may be left in, and what they are
     failed : ids of the deployments that failed in this request before
+    timed_out : whether the try before this one did; its upstream may have answered all the same
     granted : whose goals decide; None until they were read
     bound_to : id of the one deployment that can serve the request; None where any can
     permitted : whether what may not be used was dropped
@@ -53,6 +54,7 @@ class Pick:
     note: Note = field(default_factory=Note)
     members: list[Member] = field(default_factory=list)
     failed: frozenset[str] = frozenset()
+    timed_out: bool = False
     tenant: Tenant = _NOBODY
     granted: Grant | None = None
     bound_to: str | None = None
@@ -70,6 +72,7 @@ class Pick:
     def read(self, members: MemberTable) -> None:
         """Find the request's note, its tenant and what the deployments on offer are."""
         self.identify(members)
+        self.timed_out = self.note.called is not None and request_of.last_timed_out(self.metadata)
         self.failed = self.note.failed(request_of.failures_in(self.request))
         self.note.group = self.group.settings.name
         self.granted = self.group.grant_of(self.tenant, read_wish(self.metadata))

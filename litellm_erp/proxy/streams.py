@@ -1,0 +1,88 @@
+"""Streams as they pass: what was made of an answer that nobody read to its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from litellm_erp.accounting import Accounting
+from litellm_erp.headers import Note
+from litellm_erp.prompt import whole_text
+
+_CHARS_PER_TOKEN = 4.0
+# Where text stands in a piece of an answer: chat and completions, tool calls, messages, Google.
+_TEXTS = ("content", "text", "reasoning_content", "thinking", "partial_json", "arguments", "refusal")
+
+
+async def watched(
+    response: Any, note: Note, request: Mapping[str, Any], accounting: Accounting
+) -> AsyncIterator[object]:
+    """The same stream; one that ends early is counted, on whichever route.
+
+    Its client may go at any time, or have set a time-out of its own: LiteLLM then reports a part of the cost, or
+    nothing at all.
+    """
+    tokens = 0.0
+    try:
+        async for chunk in response:
+            tokens += tokens_in(chunk)
+            yield chunk
+    except BaseException:
+        # A stream that failed before it said anything is LiteLLM's to report.
+        usd = accounting.cost_of_part(note, _prompt_tokens(request), tokens) if tokens else None
+        accounting.abandoned(note, usd)
+        raise
+
+
+def tokens_in(chunk: object) -> float:
+    """About how many tokens of the answer a piece of a stream has; never raises."""
+    try:
+        if isinstance(chunk, (bytes, str)):
+            return sum(_tokens(event) for event in _events(chunk))
+        return _tokens(chunk)
+    except Exception:
+        return 1.0
+
+
+def _tokens(event: object) -> float:
+    # Pieces are tokens, or several of them.
+    return sum(max(1.0, len(text) / _CHARS_PER_TOKEN) for text in _texts(event))
+
+
+def _texts(event: object) -> Iterator[str]:
+    delta = _get(event, "delta")
+    if isinstance(delta, str) and delta:
+        yield delta
+    elif delta is not None:
+        yield from _spoken(delta)
+    for choice in _get(event, "choices") or ():
+        yield from _spoken(_get(choice, "delta") or choice)
+    for candidate in _get(event, "candidates") or ():
+        for part in _get(_get(candidate, "content"), "parts") or ():
+            yield from _spoken(part)
+
+
+def _spoken(part: object) -> Iterator[str]:
+    for name in _TEXTS:
+        text = _get(part, name)
+        if isinstance(text, str) and text:
+            yield text
+    for call in _get(part, "tool_calls") or ():
+        yield from _spoken(_get(call, "function"))
+
+
+def _events(chunk: bytes | str) -> Iterator[object]:
+    text = chunk.decode("utf-8", "replace") if isinstance(chunk, bytes) else chunk
+    for line in text.splitlines():
+        data = line.removeprefix("data:").strip()
+        if data.startswith("{"):
+            yield json.loads(data)
+
+
+def _get(value: object, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def _prompt_tokens(request: Mapping[str, Any]) -> float:
+    return len(whole_text(request.get("messages"), request)) / _CHARS_PER_TOKEN

@@ -1,0 +1,106 @@
+"""What a stream that nobody reads to its end is taken to have made, whatever its pieces look like."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from litellm_erp.headers import Note
+from litellm_erp.proxy.streams import tokens_in, watched
+
+WORD = "word"
+PIECES: dict[str, Any] = {
+    "chat": {"choices": [{"index": 0, "delta": {"role": "assistant", "content": WORD}}]},
+    "chat object": SimpleNamespace(choices=[SimpleNamespace(delta=SimpleNamespace(content=WORD))]),
+    "reasoning": {"choices": [{"delta": {"content": None, "reasoning_content": WORD}}]},
+    "tool call": {"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": WORD}}]}}]},
+    "completions": {"choices": [{"text": WORD}]},
+    "responses": SimpleNamespace(type="response.output_text.delta", delta=WORD),
+    "messages": b'event: content_block_delta\ndata: {"delta": {"type": "text_delta", "text": "word"}}\n\n',
+    "thinking": f'data: {{"delta": {{"type": "thinking_delta", "thinking": "{WORD}"}}}}\n\n',
+    "google": {"candidates": [{"content": {"parts": [{"text": WORD}]}}]},
+}
+NOTHING: list[Any] = [
+    {"choices": []},
+    {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    SimpleNamespace(type="response.completed", response={}),
+    "data: [DONE]\n\n",
+    ": ping\n\n",
+    b"",
+    {"choices": None, "candidates": None, "delta": None},
+]
+
+
+class Told:
+    """Stands where the accounting does, with its signatures, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[float | None] = []
+
+    def cost_of_part(self, note: Note, tokens_in: float, tokens_out: float) -> float | None:
+        return tokens_in + 100 * tokens_out
+
+    def abandoned(self, note: Note, usd: float | None = None) -> None:
+        self.told.append(usd)
+
+
+async def pieces(count: int, error: BaseException | None = None) -> AsyncIterator[object]:
+    for _ in range(count):
+        yield PIECES["chat"]
+    if error is not None:
+        raise error
+
+
+def watch(told: Told, stream: AsyncIterator[object]) -> Any:
+    return watched(stream, Note(), {"messages": [{"role": "user", "content": "12345678"}]}, told)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+def test_every_route_says_what_was_made(piece: Any) -> None:
+    assert tokens_in(piece) == 1.0
+
+
+def test_a_long_piece_is_several_tokens() -> None:
+    assert tokens_in({"choices": [{"text": WORD * 25}]}) == 25.0
+
+
+@pytest.mark.parametrize("piece", NOTHING, ids=range(len(NOTHING)))
+def test_what_stands_around_an_answer_is_nothing_of_it(piece: Any) -> None:
+    assert tokens_in(piece) == 0.0
+
+
+@pytest.mark.parametrize("piece", ["data: {", {"choices": 7}, b"data: {\xff", {"candidates": {"a": 1}.items()}])
+def test_no_piece_of_a_stream_breaks_it(piece: Any) -> None:
+    assert tokens_in(piece) >= 0.0
+
+
+async def test_a_stream_read_to_its_end_is_for_litellm_to_report() -> None:
+    told = Told()
+    assert len([piece async for piece in watch(told, pieces(5))]) == 5
+    assert told.told == []
+
+
+async def test_a_stream_whose_reader_goes_has_made_what_was_passed_on() -> None:
+    told = Told()
+    stream = watch(told, pieces(9))
+    for _ in range(3):
+        await anext(stream)
+    await stream.aclose()
+    assert told.told == [pytest.approx(302, abs=1)]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), TimeoutError()])
+async def test_a_stream_that_breaks_has_made_what_was_passed_on_and_breaks_all_the_same(error: BaseException) -> None:
+    told = Told()
+    with pytest.raises(type(error)):
+        [piece async for piece in watch(told, pieces(3, error))]
+    assert told.told == [pytest.approx(302, abs=1)]
+
+
+async def test_a_stream_that_never_began_is_counted_as_nothing_known() -> None:
+    told = Told()
+    with pytest.raises(ValueError, match="no"):
+        [piece async for piece in watch(told, pieces(0, ValueError("no")))]
+    assert told.told == [None]
