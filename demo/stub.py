@@ -149,7 +149,8 @@ class Call:
     @property
     def text(self) -> str:
         said = "" if self.empty else f"answer from {self.model}"
-        return said + " more" * (self.completion_tokens - 3) if self.drips else said
+        # LiteLLM ends a stream that says the same a hundred times.
+        return said + "".join(f" {i}" for i in range(self.completion_tokens - 3)) if self.drips else said
 
 
 @dataclass(frozen=True)
