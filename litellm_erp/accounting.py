@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from litellm_erp.cost import Price
+from litellm_erp.answer_cost import MAPPING, answer_id, cost_of, price_of, usd_of
 from litellm_erp.counters import Counters
 from litellm_erp.deployments import Member, MemberTable
 from litellm_erp.file_store import FileStore
@@ -27,11 +27,6 @@ from litellm_erp.terms import Terms, safe_terms
 NOTE_KEY = "litellm_erp"
 METADATA_KEYS = ("litellm_metadata", "metadata")
 _FILE_EVERY_S = 2.0
-_MAX_TOKENS = 1e9
-_MAX_ID_CHARS = 200
-# What metadata are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
-MAPPING = (dict, Mapping)
-_NOT_PYDANTIC = object()
 _JSON = (str, int, float, list, dict)
 _once = Once()
 
@@ -246,11 +241,11 @@ class Accounting:
         info = params.get("model_info")
         stated = str(info.get("id") or "") if isinstance(info, Mapping) else ""
         member = self._members.by_id(stated if found is None else found.answered_by(stated))
-        usd = _cost(kwargs, response, member, None if note is None else self._groups.get(note.group))
+        usd = cost_of(kwargs, response, member, None if note is None else self._groups.get(note.group))
         ticket = None if note is None else note.ticket
         first = note is not None and ticket is not None
         if ticket is not None and not (note is not None and note.is_several):
-            first = self.book.settle(ticket, usd, _answer_id(response))
+            first = self.book.settle(ticket, usd, answer_id(response))
         # An answer from the cache is nobody's.
         if note is not None and first and kwargs.get("cache_hit") is not True:
             self._record(note, member, usd)
@@ -269,8 +264,8 @@ class Accounting:
     def cost_of_part(self, note: Note, tokens_in: float, tokens_out: float) -> float | None:
         """USD of a part of an answer; None where no price is known."""
         member = self._members.by_id(note.called or "")
-        price = None if member is None else _price(member, self._groups.get(note.group))
-        return None if price is None else _usd(price, tokens_in, tokens_out)
+        price = None if member is None else price_of(member, self._groups.get(note.group))
+        return None if price is None else usd_of(price, tokens_in, tokens_out)
 
     def _record(self, note: Note, member: Member | None, usd: float | None) -> None:
         if note.grant is None:
@@ -347,79 +342,6 @@ def _by_litellm(cache: Any) -> Any:
         return cache.init_async_client()
 
     return connect
-
-
-def _cost(kwargs: Mapping[str, Any], response: Any, member: Member | None, group: RoutedGroup | None) -> float | None:
-    """USD: what LiteLLM says, else tokens times our prices; LiteLLM loses prices it knew on some routes.
-
-    Returns
-    -------
-    None where a price is known but neither a cost nor tokens that make sense were reported: the estimate stands
-    """
-    said, (tokens_in, tokens_out) = amount(kwargs.get("response_cost")), _tokens(kwargs, response)
-    # A cost that was made of nonsense is none.
-    if said and tokens_in is not None and tokens_out is not None:
-        return said
-    if kwargs.get("cache_hit") is True or member is None:
-        return 0.0
-    price = _price(member, group)
-    if price is None:
-        return 0.0
-    if tokens_in is None or tokens_out is None or tokens_in + tokens_out == 0:
-        return None
-    return _usd(price, tokens_in, tokens_out)
-
-
-def _price(member: Member, group: RoutedGroup | None) -> Price | None:
-    """Of a token: the deployment's own, else the bundle's, else the map's; None where it is not known."""
-    price = member.price or (None if group is None else group.state.price_of(member.pool_model)) or member.map_price
-    known = price is not None and price.input_usd_per_mtok is not None and price.output_usd_per_mtok is not None
-    return price if known else None
-
-
-def _usd(price: Price, tokens_in: float, tokens_out: float) -> float | None:
-    return amount((tokens_in * (price.input_usd_per_mtok or 0) + tokens_out * (price.output_usd_per_mtok or 0)) / 1e6)
-
-
-def _tokens(kwargs: Mapping[str, Any], response: Any) -> tuple[float | None, float | None]:
-    """Tokens of the prompt and of the answer; None where what was said makes no sense, 0 where nothing was."""
-    found = kwargs.get("standard_logging_object")
-    logged = found if isinstance(found, MAPPING) else {}
-    usage = _field(response, "usage")
-    return (
-        _said(logged.get("prompt_tokens"), _field(usage, "prompt_tokens"), _field(usage, "input_tokens")),
-        _said(logged.get("completion_tokens"), _field(usage, "completion_tokens"), _field(usage, "output_tokens")),
-    )
-
-
-def _said(*told: object) -> float | None:
-    """The most of what was told; None where one makes no sense, a sign that the others do not either."""
-    most = 0.0
-    for value in told:
-        if value is not None:
-            number = amount(value, _MAX_TOKENS)
-            if number is None:
-                return None
-            most = max(most, number)
-    return most
-
-
-def _field(holder: Any, name: str) -> Any:
-    """An item of a map, or an attribute of whatever else; None where there is none."""
-    if isinstance(holder, MAPPING):
-        return holder.get(name)
-    extra: Any = getattr(holder, "__pydantic_extra__", _NOT_PYDANTIC)
-    if extra is _NOT_PYDANTIC:
-        return getattr(holder, name, None)
-    # Asked for an attribute that it lacks, a model of pydantic's takes longer than all the rest of counting.
-    found = vars(holder).get(name)
-    return (extra or {}).get(name) if found is None else found
-
-
-def _answer_id(response: Any) -> str:
-    """What tells one answer from another; "" where it has no name."""
-    found = _field(response, "id")
-    return found[:_MAX_ID_CHARS] if isinstance(found, str) else ""
 
 
 def _expected(note: Note, member: Member | None) -> float | None:

@@ -18,7 +18,8 @@ from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import releases
-from litellm_erp.accounting import MAPPING, METADATA_KEYS, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
+from litellm_erp.accounting import METADATA_KEYS, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
+from litellm_erp.answer_cost import MAPPING
 from litellm_erp.deployments import Deployment
 from litellm_erp.headers import Note
 from litellm_erp.telemetry import Once

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from litellm_erp.accounting import Accounting
+from litellm_erp.answer_cost import field_of
 from litellm_erp.headers import Note
 from litellm_erp.prompt import whole_text
 
@@ -51,25 +52,25 @@ def _tokens(event: object) -> float:
 
 
 def _texts(event: object) -> Iterator[str]:
-    delta = _get(event, "delta")
+    delta = field_of(event, "delta")
     if isinstance(delta, str) and delta:
         yield delta
     elif delta is not None:
         yield from _spoken(delta)
-    for choice in _get(event, "choices") or ():
-        yield from _spoken(_get(choice, "delta") or choice)
-    for candidate in _get(event, "candidates") or ():
-        for part in _get(_get(candidate, "content"), "parts") or ():
+    for choice in field_of(event, "choices") or ():
+        yield from _spoken(field_of(choice, "delta") or choice)
+    for candidate in field_of(event, "candidates") or ():
+        for part in field_of(field_of(candidate, "content"), "parts") or ():
             yield from _spoken(part)
 
 
 def _spoken(part: object) -> Iterator[str]:
     for name in _TEXTS:
-        text = _get(part, name)
+        text = field_of(part, name)
         if isinstance(text, str) and text:
             yield text
-    for call in _get(part, "tool_calls") or ():
-        yield from _spoken(_get(call, "function"))
+    for call in field_of(part, "tool_calls") or ():
+        yield from _spoken(field_of(call, "function"))
 
 
 def _events(chunk: bytes | str) -> Iterator[object]:
@@ -78,10 +79,6 @@ def _events(chunk: bytes | str) -> Iterator[object]:
         data = line.removeprefix("data:").strip()
         if data.startswith("{"):
             yield json.loads(data)
-
-
-def _get(value: object, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def _prompt_tokens(request: Mapping[str, Any]) -> float:
