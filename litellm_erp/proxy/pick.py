@@ -72,8 +72,9 @@ class Pick:
     def read(self, members: MemberTable) -> None:
         """Find the request's note, its tenant and what the deployments on offer are."""
         self.identify(members)
-        self.timed_out = self.note.called is not None and request_of.last_timed_out(request_of.failures_in(self.request))
-        self.failed = self.note.failed(request_of.failures_in(self.request))
+        failures = request_of.failures_in(self.request)
+        self.timed_out = self.note.called is not None and request_of.last_timed_out(failures)
+        self.failed = self.note.failed(failures)
         self.note.group = self.group.settings.name
         self.granted = self.group.grant_of(self.tenant, read_wish(self.metadata))
         self.bound_to = request_of.bound_deployment(self.request)
