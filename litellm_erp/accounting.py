@@ -151,7 +151,9 @@ class Accounting:
         if note.ticket is not None:
             self.book.abandon(note.ticket, amount(usd))
 
-    def refusal_for(self, group_name: str, metadata: dict[str, Any], count: int = 1) -> Exception | None:
+    def refusal_for(
+        self, group_name: str, metadata: dict[str, Any], count: int = 1, tenant: Tenant | None = None
+    ) -> Exception | None:
         """The HTTP 429 for a request whose budget is spent and that is to be refused; None for all others.
 
         A request that a budget might have refused holds its likely cost from here on: others are checked before it
@@ -162,19 +164,20 @@ class Accounting:
         ----------
         metadata : the request's own, which its note is kept in
         count : answers that are asked for: choices, or prompts of a list
+        tenant : who asks, where that was read from the metadata already
         """
         try:
             group = self._groups.get(group_name)
             if group is None:
                 return None
-            note = note_of(metadata)
-            tenant = tenant_of(metadata, note)
+            tenant = tenant or tenant_of(metadata, note_of(metadata))
             if not (group.may_reject or tenant.states_goals):
                 return None
             name, granted = group.settings.name, group.grant_of(tenant)
             rejecting = [claim for claim in granted.claims if claim.account and _rejects(claim)]
             if not rejecting:
                 return None
+            note = note_of(metadata)
             for claim in rejecting:
                 # What the cheapest models cost is known from here on.
                 self.book.mixture(name, claim, group.state.bundle.frontier)

@@ -27,6 +27,9 @@ class Note(dict[str, object]):
 
     Attributes
     ----------
+    group : the routed group that was asked last
+    model : the pool model that ranked first; "" where LiteLLM's own order was left
+    reason : as in ``x-erp-reason``, without its suffix
     grant : whose goals it was decided by, for whoever counts what it cost; None where nothing was decided
     draw : the request's own number in [0, 1), the same at every pick
     ticket : what budgets hold back for it
@@ -40,6 +43,10 @@ class Note(dict[str, object]):
     is_several : the request asks several models, or the same one several times, all with this note
     """
 
+    # What every hook reads is kept as attributes too: a busy proxy fetches each call from memory anew.
+    group: str = ""
+    model: str = ""
+    reason: str = ""
     grant: Grant | None = None
     draw: float | None = None
     ticket: Ticket | None = None
@@ -54,26 +61,11 @@ class Note(dict[str, object]):
     refusal: Exception | None = None
     is_several: bool = False
 
-    @property
-    def group(self) -> str:
-        """The routed group that was asked last."""
-        return str(self.get("group", ""))
-
-    @group.setter
-    def group(self, name: str) -> None:
-        if name != self.group:
+    def asked(self, group: str) -> None:
+        """Record which routed group is asked."""
+        if group != self.group:
             self.picks = self.dropped = 0
-        self["group"] = name
-
-    @property
-    def model(self) -> str:
-        """The pool model that ranked first; "" where LiteLLM's own order was left."""
-        return str(self.get("model", ""))
-
-    @property
-    def reason(self) -> str:
-        """As in ``x-erp-reason``, without its suffix."""
-        return str(self.get("reason", ""))
+        self.group = self["group"] = group
 
     def failed(self, metadata: Mapping[str, Any]) -> frozenset[str]:
         """Ids of the deployments that failed in this request so far; called once a pick.
@@ -117,7 +109,7 @@ class Note(dict[str, object]):
         model : the pool model that was left in, which is not the first of a decision where that has failed
         reason : as in ``x-erp-reason``
         """
-        self.grant = granted
+        self.grant, self.model, self.reason = granted, model, reason
         self.update(
             model=model,
             reason=reason,
@@ -139,8 +131,8 @@ class Note(dict[str, object]):
         self.left_in = None if left_in is None else frozenset(left_in)
         kept = {key: self[key] for key in ("group", "failed") if key in self}
         self.clear()
-        self.grant = None
-        self.update(kept, reason=f"fallback:{why}")
+        self.grant, self.model, self.reason = None, "", f"fallback:{why}"
+        self.update(kept, reason=self.reason)
 
     def outcome(
         self, group: str | None, served_id: str, members: Collection[str], aliases: Collection[str], *, cached: bool

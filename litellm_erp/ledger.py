@@ -84,14 +84,11 @@ class Ledger:
 
     def record(self, group: str, account: str, served: Served) -> None:
         """Count one request for one account; accounts beyond ten thousand of a kind share one."""
-        account = self._admitted(group, account)
-        key = _key(group, account)
-        self._add(key, "n", 1)
-        self._add(key, "s", nano_usd(served.cost_usd))
-        self._add(key, f"{_MODEL}{served.model[:_MAX_CHARS]}{_END}", 1)
+        cost = nano_usd(served.cost_usd)
+        counted = {"n": 1, "s": cost, f"{_MODEL}{served.model[:_MAX_CHARS]}{_END}": 1}
         if served.best_single_usd is not None:
-            self._add(key, "c", nano_usd(served.cost_usd))
-            self._add(key, "b", nano_usd(served.best_single_usd))
+            counted |= {"c": cost, "b": nano_usd(served.best_single_usd)}
+        self._add(_key(group, self._admitted(group, account)), counted)
 
     def view(self, group: str, account: str) -> AccountView:
         """An account's sums; zeros where it was never seen. It is asked for at the next exchange."""
@@ -117,12 +114,14 @@ class Ledger:
             return f"{_KEY}other" if is_key else "other"
         names.add(account)
         if not is_key and len(names) <= _MAX_LISTED:
-            self._add(_list_key(group), account[:_MAX_CHARS] + _END, 1)
+            self._add(_list_key(group), {account[:_MAX_CHARS] + _END: 1})
         return account
 
-    def _add(self, key: str, name: str, amount: int) -> None:
-        if amount:
-            self.counters.add(key, name, amount, expires_s=self._clock() + _KEPT_S, now_s=self._steady())
+    def _add(self, key: str, counted: Mapping[str, int]) -> None:
+        expires_s, now_s = self._clock() + _KEPT_S, self._steady()
+        for name, amount in counted.items():
+            if amount:
+                self.counters.add(key, name, amount, expires_s=expires_s, now_s=now_s)
 
 
 def _key(group: str, account: str) -> str:

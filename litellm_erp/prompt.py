@@ -118,7 +118,8 @@ def from_request(messages: object = None, request_kwargs: Mapping[str, Any] | No
     Source: ours; the rule of `from_messages`.
     """
     kwargs = request_kwargs if isinstance(request_kwargs, _MAPPING) else {}
-    prompt = _turns(messages, kwargs).prompt_text(extra_chars=len(_json(kwargs.get("tools"))))
+    tools = kwargs.get("tools")
+    prompt = _turns(messages, kwargs).prompt_text(extra_chars=len(_json(tools)) if tools else 0)
     return prompt if prompt.text else None
 
 
@@ -164,7 +165,8 @@ def from_value(value: str | list[Any]) -> PromptText:
 
 def _turns(messages: object, request: Mapping[str, Any]) -> _Turns:
     turns = _Turns()
-    turns.add(turns.system, _texts(request.get("system")))
+    if (system := request.get("system")) is not None:
+        turns.add(turns.system, _texts(system))
     if messages or request.get("messages"):
         turns.add_messages(messages or request.get("messages"))
     elif request.get("input"):

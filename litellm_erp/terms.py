@@ -87,13 +87,13 @@ def terms(
     ticket : the request's own, so that what it holds itself does not count as gone
     """
     wanted, *above = _mixtures(group, grant, frontier, solved, pacer)
-    lambda_, deciding = _agreed(grant, wanted, above, draw)
+    asked = min(wanted.at(draw), MAX_LAMBDA)
+    lambda_, deciding = _agreed(grant, asked, above, draw)
     gone = _gone(group, grant, pacer, count, ticket)
     # What should have been refused and was not, after a fallback or without a proxy, costs as little as it can.
     if gone in ("cheapest", "reject"):
         lambda_ = MAX_LAMBDA
-    clamped = lambda_ != min(wanted.at(draw), MAX_LAMBDA)
-    return Terms(lambda_, deciding, clamped=clamped, exhausted=gone)
+    return Terms(lambda_, deciding, clamped=lambda_ != asked, exhausted=gone)
 
 
 def agreed_mixture(
@@ -111,7 +111,8 @@ def agreed_mixture(
     ends = sorted({0.0, 1.0, *(m.share_high for m in (wanted, *above) if 0.0 < m.share_high < 1.0)})
     found: dict[float, float] = {}
     for low, high in pairwise(ends):
-        lambda_, _ = _agreed(grant, wanted, above, (low + high) / 2)
+        draw = (low + high) / 2
+        lambda_, _ = _agreed(grant, min(wanted.at(draw), MAX_LAMBDA), above, draw)
         found[lambda_] = found.get(lambda_, 0.0) + high - low
     return tuple(found.items())
 
@@ -154,16 +155,21 @@ def _mixtures(
 ) -> list[Mixture]:
     """Of the goal that counts, then of the budgets above it."""
 
-    def mixture_of(claim: Claim) -> Mixture:
+    found = []
+    for claim in (grant.claim, *grant.floors):
         paced = pacer.mixture(group, claim, frontier) if pacer is not None and claim.account else None
-        return paced or solved(claim.policy)
+        found.append(paced or solved(claim.policy))
+    return found
 
-    return [mixture_of(claim) for claim in (grant.claim, *grant.floors)]
 
+def _agreed(grant: Grant, asked: float, above: list[Mixture], draw: float) -> tuple[float, Claim]:
+    """λ of a draw while there is money, and the claim that decides it.
 
-def _agreed(grant: Grant, wanted: Mixture, above: list[Mixture], draw: float) -> tuple[float, Claim]:
-    """λ of a draw while there is money, and the claim that decides it."""
-    lambda_, deciding = min(wanted.at(draw), MAX_LAMBDA), grant.claim
+    Parameters
+    ----------
+    asked : λ of the goal that counts
+    """
+    lambda_, deciding = asked, grant.claim
     if grant.bounds is not None:
         lambda_ = grant.bounds.clamp(lambda_)
     for floor, mixture in zip(grant.floors, above, strict=True):
@@ -179,7 +185,11 @@ def _gone(
     """The strictest of what the accounts say that have run out."""
     if pacer is None:
         return None
-    found = {pacer.exhausted(group, claim, count, ticket) for claim in grant.claims if claim.account}
+    # Only a sum per window runs out; most goals are none.
+    limited = [claim for claim in grant.claims if claim.account and claim.policy.window is not None]
+    if not limited:
+        return None
+    found = {pacer.exhausted(group, claim, count, ticket) for claim in limited}
     return next((what for what in _STRICTEST if what in found), None)
 
 

@@ -63,7 +63,7 @@ class World:
         granted = grant(self.groups[group].settings, Tenant.from_metadata(metadata))
         decision = await self.groups[group].decide(from_request(MESSAGES, {}), self.offered, granted, Ask())
         note = note_of(metadata)
-        note.group = group
+        note.asked(group)
         note.decided(decision, granted, decision.models[0], decision.reason)
         self.accounting.reserve(group, note, granted, decision, count)
 

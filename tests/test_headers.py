@@ -29,7 +29,7 @@ RETRY = {"previous_models": [{}]}
 
 def decided(refused=False):
     note = Note()
-    note.group = "auto"
+    note.asked("auto")
     note.decided(DECISION, Grant(CLAIM, refused=refused), "big", "routed")
     note.left_in = frozenset({"b1", "b2"})
     return note
@@ -106,7 +106,7 @@ def test_what_served_is_compared_with_what_was_left_in(group, served, cached, ex
 
 def test_where_nothing_was_decided_nothing_can_be_disobeyed():
     note = Note()
-    note.group = "auto"
+    note.asked("auto")
     assert note.outcome("auto", "s1", {"s1"}, (), cached=False) == "followed"
 
 
@@ -142,7 +142,7 @@ def test_what_was_dropped_is_counted_by_group():
     note.left_in, note.called = frozenset({"s1"}), "s1"
     note.failed(RETRY)
     assert (note.picks, note.dropped) == (2, 1)
-    note.group = "another"
+    note.asked("another")
     assert (note.picks, note.dropped) == (0, 0)
 
 

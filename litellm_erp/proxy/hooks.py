@@ -168,10 +168,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if pick.timed_out:
             self.accounting.abandoned(pick.note)
         # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.
-        refusal = self.accounting.refusal_for(pick.group.settings.name, pick.metadata, pick.answers)
+        name = pick.group.settings.name
+        refusal = self.accounting.refusal_for(name, pick.metadata, pick.answers, pick.tenant)
         if refusal is not None:
             raise Refused(refusal)
-        name = pick.group.settings.name
         left = await request_of.left_later(self.router(), name, pick.offered, pick.messages, pick.request)
         if not left:
             # LiteLLM refuses it, for a reason that it finds by looking at all of them.
@@ -213,11 +213,12 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if not pick.permitted:
             # Nothing below may serve what could not be read to be allowed.
             pick.identify(self.members)
-            pick.note.group = name
+            pick.note.asked(name)
             if not self._admits(pick):
                 return []
         note = pick.note
         try:
+            note.asked(name)
             draw = self._draw(note)
             agreed = self.accounting.fallback(name, request_of.metadata_of(pick.request), draw)
             decision = await pick.decide_unread(self.members, draw, agreed)

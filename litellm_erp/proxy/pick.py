@@ -75,7 +75,7 @@ class Pick:
         failures = request_of.failures_in(self.request)
         self.timed_out = self.note.called is not None and request_of.last_timed_out(failures)
         self.failed = self.note.failed(failures)
-        self.note.group = self.group.settings.name
+        self.note.asked(self.group.settings.name)
         self.granted = self.group.grant_of(self.tenant, read_wish(self.metadata))
         self.bound_to = request_of.bound_deployment(self.request)
 
