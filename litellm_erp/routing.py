@@ -94,7 +94,7 @@ class Ask:
         # Without a limit, upstreams take what the window leaves.
         answer = self.max_output_tokens or 0.0
         if self.at_most_tokens * COUNT_MARGIN + answer <= offer.narrowest and answer <= offer.shortest:
-            return Needs(self.capabilities)
+            return Needs(self.capabilities) if True in self.capabilities else NO_NEEDS
         return Needs(self.capabilities, await self.count(), answer)
 
 
