@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litellm.types.utils import Usage
 
 from litellm_erp import settings as settings_file
-from litellm_erp.accounting import Accounting, note_of
+from litellm_erp.accounting import Accounting, note_of, tenant_of
 from litellm_erp.deployments import MemberTable
 from litellm_erp.ledger import Ledger
 from litellm_erp.prompt import from_request
@@ -113,6 +114,32 @@ async def test_usage_is_read_under_either_name(world: World, usage: dict[str, in
     await world.decide(metadata)
     world.answer(metadata, usage=usage)
     assert world.money() == (pytest.approx(COST), 0.0)
+
+
+async def test_usage_is_read_from_litellms_own_objects(world: World) -> None:
+    found = []
+    for odd in (None, -1):
+        metadata = world.metadata()
+        await world.decide(metadata)
+        before, estimate = world.money()
+        told = {} if odd is None else {"input_tokens": odd}
+        world.answer(metadata, usage=Usage(prompt_tokens=100, completion_tokens=10, total_tokens=110, **told))
+        found.append((world.money()[0] - before, estimate))
+    assert found[0][0] == pytest.approx(COST)
+    # A number under the other name that makes no sense is found as well.
+    assert found[1][0] == pytest.approx(found[1][1])
+
+
+def test_who_asks_is_read_again_where_litellm_names_another_caller() -> None:
+    metadata = {"user_api_key_team_id": "one", "user_api_key_auth": object()}
+    note = note_of(metadata)
+    assert tenant_of(metadata, note).team_id == "one"
+    metadata |= {"user_api_key_team_id": "two", "user_api_key_auth": object()}
+    assert tenant_of(metadata, note).team_id == "two"
+    # Without a caller of LiteLLM's, nothing says that it is still the same.
+    alone = {"user_api_key_team_id": "three"}
+    assert tenant_of(alone, note).team_id == "three"
+    assert tenant_of({"user_api_key_team_id": "four"}, note).team_id == "four"
 
 
 async def test_a_cost_made_of_nonsense_is_none(world: World) -> None:

@@ -64,6 +64,13 @@ def test_the_replicas_of_the_best_model_are_left_in(members):
     assert left(members, POOL, ["big", "small"]) == ["c"]
 
 
+@given(st.lists(st.sampled_from(["x", "y", "z"]), max_size=6), st.permutations(["x", "y", "z", "unheard of"]))
+def test_a_request_that_needs_nothing_gets_what_one_that_fits_everywhere_gets(names, models):
+    members = MemberTable(KNOWN.get)
+    offered = [deployment(name, str(i)) for i, name in enumerate(names)]
+    assert left(members, offered, models) == left(members, offered, models, needs=Needs(input_tokens=1.0))
+
+
 @pytest.mark.parametrize(
     ("failed", "expected"), [({"a"}, ["b"]), ({"a", "b"}, ["c"]), ({"a", "b", "c"}, ["a", "b"]), ({"c"}, ["a", "b"])]
 )
