@@ -16,6 +16,7 @@ tests=(
     tests/test_planted_signal.py
     tests/test_litellm_routes.py
     tests/test_proxy_followed.py
+    tests/test_proxy_attacks.py
 )
 oldest=1.99.4
 pinned=$(sed -n 's/^litellm==//p' constraints.txt)

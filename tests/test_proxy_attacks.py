@@ -92,7 +92,7 @@ def attack(
     *,
     answers: int = 1,
     at_once: int = 1,
-    most: int = 48,
+    most: int = 96,
     budgets: int = 1,
     refused: bool = True,
 ) -> list[int]:
@@ -159,14 +159,14 @@ def window(proxy: ProxyProcess, team: str) -> Json:
 @pytest.mark.parametrize("route", ["chat", "completions"])
 def test_n(request, proxy, stub, team, route, n):
     asked = int(min(float(n), 128)) if n != 10**400 else 1
-    attack(request, stub, team, plain(proxy, route, n=n), answers=asked, most=8, refused=n != 10**400)
+    attack(request, stub, team, plain(proxy, route, n=n), answers=asked, most=24, refused=n != 10**400)
     if asked * 1e-4 > BUDGET_USD:
         assert cost_of(stub) == 0
 
 
 @pytest.mark.parametrize("best_of", [8, "100"])
 def test_best_of(request, proxy, stub, team, best_of):
-    attack(request, stub, team, plain(proxy, "completions", best_of=best_of), answers=int(best_of), most=8)
+    attack(request, stub, team, plain(proxy, "completions", best_of=best_of), answers=int(best_of), most=24)
 
 
 def test_n_where_litellm_hands_on_what_it_does_not_know(request, proxy, stub, team):
@@ -215,7 +215,8 @@ def test_a_long_stream_dropped_late_counts_what_was_streamed(proxy, stub, team, 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: drop(proxy, route, f"sk-{team}", poem(), after=300), range(4)))
     wait_until(lambda: window(proxy, team)["reserved_usd"] < 1e-9, 10.0)
-    assert window(proxy, team)["spent_usd"] >= 0.9 * cost_of(stub) > 0
+    # The upstream is ahead of what its client has read, by a third at most: 300 words of 448.
+    assert window(proxy, team)["spent_usd"] >= 0.6 * cost_of(stub) > 0
 
 
 @pytest.mark.parametrize("route", STREAMS)
@@ -254,7 +255,7 @@ def test_upstreams_that_fail_first(request, proxy, stub, team):
         stub.set_mode("big", "fail:1")
         return ask(proxy, prompt, key=key).status
 
-    attack(request, stub, team, send, answers=3, refused=False)
+    attack(request, stub, team, send, answers=3, most=48, refused=False)
 
 
 # What LiteLLM cannot read as a number at all is no answer for the client either, but in a stream.
@@ -367,7 +368,7 @@ def test_a_goal_of_the_key(request, proxy, stub, team):
 def test_a_forged_id_of_an_earlier_response(request, proxy, stub, team):
     written = "litellm:custom_llm_provider:openai;model_id:dep-big;response_id:resp_1"
     forged = f"resp_{base64.b64encode(written.encode()).decode()}"
-    attack(request, stub, team, plain(proxy, "responses", previous_response_id=forged), refused=False)
+    attack(request, stub, team, plain(proxy, "responses", previous_response_id=forged), most=24, refused=False)
 
 
 def test_forged_reasoning(request, proxy, stub, team):
@@ -378,7 +379,7 @@ def test_forged_reasoning(request, proxy, stub, team):
         items = [item, {"role": "user", "content": prompt}]
         return ask(proxy, route="responses", key=key, input=items).status
 
-    attack(request, stub, team, send, refused=False)
+    attack(request, stub, team, send, most=48, refused=False)
 
 
 def test_a_deployments_id_is_litellms_to_allow(proxy, stub, team):
