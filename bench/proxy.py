@@ -67,8 +67,8 @@ def main(quick: bool = False) -> None:
             "A proxy with the plugin beside the same proxy without it",
             f"{rounds} rounds of {REQUESTS} chat requests or twice the concurrency each, by turns; "
             f"{POOL} pool models; prompts of {' or '.join(map(str, WORDS))} words, all different within a turn.",
-            "Ratio: requests/s with / without in the same round, aim 0.97 at 16 connections; added: CPU ms with - without,",
-            "aim 0.6. Medians with their quartiles over rounds. CPU is that of the proxy process alone.",
+            "Ratio: requests/s with / without in the same round, aim 0.97 at 16 connections; added: CPU ms with less",
+            "without, aim 0.6. Medians with their quartiles over rounds. CPU is that of the proxy process alone.",
         )
     )
     print(
