@@ -216,6 +216,9 @@ def team_settings(value: object, *, where: str) -> TeamSettings:
 def _embedder(group: Section, source: Path) -> EmbedderSettings:
     keys = {"timeout_ms", "url", "api_key", "directory", "trust_remote_code"}
     entry = group.section("embedder", keys, default={})
+    if "api_key" in entry and "url" not in entry:
+        # Else whoever made a bundle could have the key sent to a server of their own.
+        raise SettingsError(f"{entry.at('api_key')}: found a key and no url; state the url that it belongs to")
     return EmbedderSettings(
         timeout_s=entry.number("timeout_ms", 250.0, low=1.0) / 1000.0,
         url=entry.optional_text("url"),

@@ -44,8 +44,15 @@ def test_teams_have_goals_and_bounds_of_their_own():
         ({"teams": ["a"]}, r"erp-auto.teams: found \['a'\]"),
         ({"allow_override": [2, 1]}, r"erp-auto.allow_override: found \[2, 1\]"),
         ({"embedder": {"timeout_ms": 0}}, r"erp-auto.embedder.timeout_ms: found 0"),
-        ({"embedder": {"api_key": "sk-secret"}}, r"erp-auto.embedder.api_key: expected a reference"),
-        ({"embedder": {"api_key": "os.environ/NOT_SET_ANYWHERE"}}, "NOT_SET_ANYWHERE is not set"),
+        (
+            {"embedder": {"url": "http://e", "api_key": "sk-secret"}},
+            r"erp-auto.embedder.api_key: expected a reference",
+        ),
+        (
+            {"embedder": {"url": "http://e", "api_key": "os.environ/NOT_SET_ANYWHERE"}},
+            "NOT_SET_ANYWHERE is not set",
+        ),
+        ({"embedder": {"api_key": "os.environ/EMBEDDING_KEY"}}, "state the url that it belongs to"),
     ],
 )
 def test_a_mistake_is_named_with_its_file_and_key(group, message):
@@ -80,6 +87,8 @@ def test_a_file_that_is_no_safe_yaml_is_refused(tmp_path, content):
 
 def test_a_secret_is_read_from_the_environment_and_never_printed(monkeypatch):
     monkeypatch.setenv("EMBEDDING_KEY", "sk-secret")
-    embedder = parse({"embedder": {"api_key": "os.environ/EMBEDDING_KEY"}}).groups["erp-auto"].embedder
+    embedder = (
+        parse({"embedder": {"url": "http://e", "api_key": "os.environ/EMBEDDING_KEY"}}).groups["erp-auto"].embedder
+    )
     assert embedder.api_key == "sk-secret"
     assert "sk-secret" not in repr(embedder)
