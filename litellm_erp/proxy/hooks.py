@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,27 @@ _MAPPED = frozenset(model_cost)
 
 
 class Refused(Exception):
-    """A pick of a request that its budget refuses; ``answer`` is what its client gets."""
+    """A request that its budget refuses; ``answer`` is what its client gets."""
 
     def __init__(self, answer: Exception) -> None:
         super().__init__()
         self.answer = answer
+
+
+def _guarded(hook: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A hook that only looks on: where it fails, LiteLLM goes on as if it had none."""
+
+    @functools.wraps(hook)
+    async def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await hook(*args, **kwargs)
+        except Refused as e:
+            raise e.answer from None
+        except Exception as e:
+            _once.warn(f"{hook.__name__} failed: {type(e).__name__}: {_safe_text(e)}")
+            return None
+
+    return checked
 
 
 class ErpRouter(CustomLogger):  # type: ignore[misc]
@@ -229,6 +246,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             _once.warn(f"group {name!r}: the cheapest is used: {type(e).__name__}: {_safe_text(e)}")
             return pick.cheapest(self.members)
 
+    @_guarded
     async def async_post_call_response_headers_hook(
         self,
         data: dict[str, Any],
@@ -251,6 +269,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         served = self.members.by_id(answer.deployment_id)
         return response_headers(note, None if served is None else served.pool_model, level, self._outcome(note, answer))
 
+    @_guarded
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
         """Refuse a request whose budget is spent and says ``on_exhausted: reject``: HTTP 429, before any routing.
 
@@ -266,9 +285,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             asked = request_of.answers_asked(data.get("messages"), data)
             refusal = self.accounting.refusal_for(group, metadata, asked)
             if refusal is not None:
-                raise refusal
+                raise Refused(refusal)
         return data
 
+    @_guarded
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any] | None:
         """Note who is called, and keep the cached answers of different models apart.
 
@@ -282,16 +302,15 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         member = self.members.by_id(deployment_id)
         return None if member is None else request_of.with_cache_of(kwargs, member.pool_model)
 
+    @_guarded
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Compare what was decided with what served, and count what it cost; streams report once, at their end."""
-        try:
-            answer = request_of.Answer.of_event(kwargs)
-            if answer.note is not None and answer.note.group in self.groups:
-                self._compare(answer.note, answer)
-        except Exception as e:
-            _once.warn(f"what served could not be compared with what was decided: {type(e).__name__}")
         self.accounting.succeeded(kwargs, response_obj)
+        answer = request_of.Answer.of_event(kwargs)
+        if answer.note is not None and answer.note.group in self.groups:
+            self._compare(answer.note, answer)
 
+    @_guarded
     async def async_post_call_failure_hook(
         self, request_data: Any, original_exception: Any, user_api_key_dict: Any, traceback_str: Any = None
     ) -> Any:
