@@ -60,14 +60,20 @@ class Demo:
         served = self._serve(data)
         write_served(served, self.out / "served.jsonl")
         failed = [request for request in served if request.error]
+        strayed = [request for request in served if not request.error and not request.is_as_decided]
         found = [] if failed else rows(data, served)
         summary = {
             "policies": {row.name: row.to_json(data.outcomes.models) for row in found},
-            "requests": {"sent": len(served), "failed": len(failed)},
+            "requests": {"sent": len(served), "failed": len(failed), "not as decided": len(strayed)},
         }
         _write_json(self.out / "summary.json", summary)
         if failed:
             raise ServingError(f"{len(failed)} of {len(served)} requests failed, the first with {failed[0].error}")
+        if strayed:
+            raise ServingError(
+                f"{len(strayed)} of {len(served)} answers came from another model than was decided, the first from "
+                f"{strayed[0].stub_model} in place of {strayed[0].header_model}"
+            )
         self._show(data, served, found)
         return 0
 
@@ -127,7 +133,9 @@ class Demo:
 
     def _show(self, data: HeldOut, served: Sequence[Served], found: Sequence[Row]) -> None:
         show = self.console.print
-        self._say(f"{len(served):,} requests served, none failed; the servers are stopped")
+        self._say(
+            f"{len(served):,} requests served, none failed, each by the model that was decided; the servers are stopped"
+        )
         show("\nThe pool, cheapest first")
         show(table.pool(data))
         show(

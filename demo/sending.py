@@ -60,6 +60,12 @@ class Served:
     headers: Mapping[str, str]
     error: str
 
+    @property
+    def is_as_decided(self) -> bool:
+        """Whether the model that answered is the one that the header names, and was chosen."""
+        reason = self.headers.get("reason", "").partition(";")[0]
+        return self.header_model == self.stub_model and reason in ("routed", "safe-default", "retry")
+
     def to_json(self) -> dict[str, Any]:
         """The fields by name, ``error`` only where there is one."""
         row = {name.rstrip("_"): value for name, value in asdict(self).items()}
