@@ -224,9 +224,11 @@ class Accounting:
         if status is None or window is None:
             return None
         left_s = max(1, math.ceil(status.ends - self.book.now()))
+        kind, _, name = claim.account.partition(":")
+        whose = {"team": f"of team {name!r} ", "key": "of this key "}.get(kind, "")
         said = (
-            f"the budget of {status.budget_usd:g} USD per {window.per} for {group!r} is spent, or does not do for this "
-            f"request; it starts anew in {left_s} s"
+            f"the budget {whose}of {status.budget_usd:g} USD per {window.per} for {group!r} is spent, or does not do "
+            f"for this request; it starts anew in {left_s} s"
         )
         return HTTPException(status_code=429, detail=said, headers={"retry-after": str(left_s)})
 

@@ -25,11 +25,12 @@ from litellm_erp.cost import Price, PriceTable
 from litellm_erp.deployments import COUNT_MARGIN, NO_NEEDS, Member, MemberTable, Needs, pool_price
 from litellm_erp.embedding import CachedEmbedder, Embedder, check, embedder_from_spec
 from litellm_erp.embedding.static import StaticEmbedder
-from litellm_erp.errors import EmbeddingError, EmbeddingTimeout, ErpError
+from litellm_erp.errors import BundleError, EmbeddingError, EmbeddingTimeout, ErpError
 from litellm_erp.holds import Ticket
 from litellm_erp.prompt import PromptText
 from litellm_erp.scoring import Candidates
 from litellm_erp.settings import GroupSettings
+from litellm_erp.strict_files import shown_names
 from litellm_erp.telemetry import Once, logger, metrics
 from litellm_erp.tenancy import Grant, Tenant, grant
 from litellm_erp.terms import Pacer, Terms, terms
@@ -420,6 +421,15 @@ class RoutedGroup:
         self._next_look = now + self._reload_s
         self._reloading = asyncio.get_running_loop().create_task(asyncio.to_thread(self.reload_if_changed))
 
+    def _check_pool(self, bundle: Bundle) -> None:
+        """Refuse a bundle of another pool: none of the models that are deployed would be ranked by it."""
+        deployed = {member.pool_model for members in self.state.offers for member in members}
+        if deployed & set(self.state.bundle.models) and not deployed & set(bundle.models):
+            raise BundleError(
+                f"{bundle.path}: found probes of {shown_names(bundle.models)}; expected some of the deployed models, "
+                f"{shown_names(deployed)}. Is it the bundle of another pool?"
+            )
+
     def reload_if_changed(self) -> bool:
         """Load the bundle again if its manifest changed; blocks, so it runs in a thread.
 
@@ -432,6 +442,7 @@ class RoutedGroup:
             return False
         try:
             state = self._load(self.state)
+            self._check_pool(state.bundle)
         except ErpError as e:
             self._refused = signature
             metrics.reload(self.settings.name, "refused")

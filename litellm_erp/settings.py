@@ -28,7 +28,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from litellm_erp.budget import POLICY_KEYS, Policy
 from litellm_erp.config_file import read_config
@@ -138,10 +138,21 @@ def load(path: Path | str) -> Settings | None:
     ------
     SettingsError : names the file, which may be an included one, and the key
     """
-    config = read_config(Path(path))
-    source, document = config.origins.get("erp_settings", config.path), config.document
-    found = document.get("erp_settings", document if "groups" in document else None)
+    found, source = read(path)
     return None if found is None else parse(found, source)
+
+
+def read(path: Path | str) -> tuple[Any, Path]:
+    """What stands under ``erp_settings``, unchecked, and the file that it stands in; None where it is in none.
+
+    Raises
+    ------
+    SettingsError : the file, or one that it includes, cannot be read
+    """
+    config = read_config(Path(path))
+    document = config.document
+    found = document.get("erp_settings", document if "groups" in document else None)
+    return found, config.origins.get("erp_settings", config.path)
 
 
 def parse(value: object, source: Path) -> Settings:

@@ -21,10 +21,10 @@ MEMBERS = ("small", "mid", "big")
 
 
 @pytest.fixture(autouse=True)
-def callbacks() -> Iterator[list[object]]:
-    """LiteLLM's list of callbacks, as it was before the test once the test is over."""
+def callbacks() -> Iterator[None]:
+    """LiteLLM's list of callbacks is as it was before the test once the test is over."""
     before = list(litellm.callbacks)
-    yield litellm.callbacks
+    yield
     litellm.callbacks[:] = before
     # The Router spreads callbacks over LiteLLM's other lists.
     for name in ("success_callback", "failure_callback", "_async_success_callback", "_async_failure_callback"):
@@ -95,11 +95,11 @@ async def test_a_model_without_a_price_is_not_taken_for_free(stub, planted_bundl
     assert callback.members.member(router.model_list[3]).map_price is None
 
 
-async def test_removing_the_callback_undoes_it(stub, planted_bundle, callbacks):
+async def test_removing_the_callback_undoes_it(stub, planted_bundle):
     router = router_of(stub, *MEMBERS)
     callback = attach(router, erp_settings(planted_bundle, lambda_=100))
     assert set(await models_of(router)) == {"small"}
-    callbacks.remove(callback)
+    litellm.callbacks.remove(callback)
     assert len(Counter(await models_of(router, 40))) == 3
 
 
@@ -123,24 +123,24 @@ def test_what_keeps_a_group_from_being_routed_is_logged(stub, planted_bundle, ca
     assert "pool models without a deployment: big, mid" in caplog.text
 
 
-def test_bad_settings_raise_and_attach_nothing(stub, callbacks, tmp_path):
-    router, before = router_of(stub, *MEMBERS), list(callbacks)
+def test_bad_settings_raise_and_attach_nothing(stub, tmp_path):
+    router, before = router_of(stub, *MEMBERS), list(litellm.callbacks)
     with pytest.raises(BundleNotFound, match="nowhere"):
         attach(router, erp_settings(tmp_path / "nowhere"))
     with pytest.raises(SettingsError, match="found no erp_settings"):
         attach(router, write_config(tmp_path / "config.yaml", proxy_config(stub)))
-    assert callbacks == before
+    assert litellm.callbacks == before
 
 
 @pytest.mark.parametrize("call", ["completion", "embedding"])
-def test_a_synchronous_call_of_a_routed_group_is_refused_and_says_what_to_call(stub, planted_bundle, callbacks, call):
+def test_a_synchronous_call_of_a_routed_group_is_refused_and_says_what_to_call(stub, planted_bundle, call):
     router = router_of(stub, *MEMBERS)
     callback = attach(router, erp_settings(planted_bundle))
     prompt = {"input": "hello"} if call == "embedding" else {"messages": [{"role": "user", "content": "hello"}]}
     with pytest.raises(ServingError, match=rf"router\.a{call}"):
         getattr(router, call)(model=GROUP, **prompt)
     assert getattr(router, call)(model="big", **prompt) is not None
-    callbacks.remove(callback)
+    litellm.callbacks.remove(callback)
     assert getattr(router, call)(model=GROUP, **prompt) is not None
 
 
@@ -162,13 +162,13 @@ async def test_two_routers_have_goals_of_their_own(stub, planted_bundle):
     assert set(await models_of(best)) == set(MEMBERS)
 
 
-def test_a_second_attach_says_that_there_is_one(stub, planted_bundle, callbacks):
+def test_a_second_attach_says_that_there_is_one(stub, planted_bundle):
     router = router_of(stub, *MEMBERS)
-    first, before = attach(router, erp_settings(planted_bundle)), list(callbacks)
+    first, before = attach(router, erp_settings(planted_bundle)), list(litellm.callbacks)
     with pytest.raises(SettingsError, match="already"):
         attach(router, erp_settings(planted_bundle))
-    assert callbacks == before
-    callbacks.remove(first)
+    assert litellm.callbacks == before
+    litellm.callbacks.remove(first)
     attach(router, erp_settings(planted_bundle))
 
 

@@ -126,12 +126,13 @@ MISTAKES = {
         lambda c: first(c).update(model="os.environ/NOT_SET_3"), "error", "a deployment without a model"),
     "an unset master key": (
         lambda c: c.update(general_settings={"master_key": "os.environ/NOT_SET_4"}),
-        "warning", "asks nobody for a key"),
+        "error", "refuses to start"),
     "set too late": (
         lambda c: (c.update(environment_variables={"NOT_SET_5": "x"}), first(c).update(api_key="os.environ/NOT_SET_5")),
         "warning", "reads references before"),
     "an unset secret of ours": (
-        lambda c: settings_of(c)["auto"].update(embedder={"api_key": "os.environ/NOT_SET_6"}), "error", "NOT_SET_6"),
+        lambda c: settings_of(c)["auto"].update(embedder={"url": "http://e", "api_key": "os.environ/NOT_SET_6"}),
+        "error", "NOT_SET_6"),
     "a cache": (lambda c: c["litellm_settings"].update(cache=True), "info", "litellm_settings.cache is on"),
     "a cache that is off": (
         lambda c: c["litellm_settings"].update(cache_params={"type": "local"}), "info", "do nothing"),
@@ -379,3 +380,22 @@ def test_a_real_proxy_does_what_the_doctor_says(tmp_path, stub, planted_bundle, 
     assert set(of_doctor["paced"]) == {"sales", "ops"}
     if routes:
         assert set(served(answers)) == {"small", "mid", "big"}
+
+
+def test_settings_of_the_environment_count_as_in_the_proxy(tmp_path, config, monkeypatch):
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({"erp_settings": config.pop("erp_settings")}))
+    assert not findings(tmp_path, config)[0]["routes"]
+    monkeypatch.setenv("ERP_SETTINGS", str(own))
+    report, found = findings(tmp_path, config)
+    assert report["routes"], found
+
+
+def test_a_wrong_key_hides_no_other_mistake(tmp_path, config):
+    group = next(iter(config["erp_settings"]["groups"].values()))
+    group["policy"] = {"lamda": 1}
+    config["erp_settings"]["groups"]["elsewhere"] = {"bundle": str(tmp_path / "missing")}
+    text = str(findings(tmp_path, config)[1])
+    assert "lamda" in text
+    assert "missing does not exist" in text
+    assert "is in no routing group" in text

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import yaml
 
+from bench.synthetic import write_bundle
 from demo.proxy_process import ProxyProcess, StubProcess
 from litellm_erp.bundle import load
 from tests.harness import ERP_CALLBACK, GROUP, SPARE, proxy_config, served
@@ -197,6 +198,14 @@ def test_a_copy_that_was_seen_half_done_is_used_once_it_is_whole(well, shuffled_
     wait_until(lambda: f"{probe}: truncated: 100 bytes" in (well.ask(GROUP, 1) and well.proxy.log_text()))
     probe.write_bytes(whole)
     wait_until(lambda: well.ask(GROUP, 1)[0].erp["bundle"] == load(shuffled_bundle).id)
+
+
+def test_a_bundle_of_another_pool_is_reported_and_the_old_one_keeps_serving(well):
+    before = well.ask(GROUP, 1)[0].erp["bundle"]
+    shutil.rmtree(well.bundle, ignore_errors=True)
+    write_bundle(well.bundle, 3)
+    wait_until(lambda: "the bundle of another pool?" in (well.ask(GROUP, 1) and well.proxy.log_text()))
+    assert well.ask(GROUP, 1)[0].erp["bundle"] == before
 
 
 def test_a_good_new_bundle_is_picked_up_without_a_restart(well, tmp_path):

@@ -52,10 +52,17 @@ def test_no_request_fails_while_another_model_can_serve(well, stub, mode):
     stub.set_mode("small", mode)
     requests = [{"prompt": PROMPT, "route": r, "stream": s} for _ in range(ROUNDS) for r, s in RETRIED_ROUTES]
     answers = ask_all(well, requests)
+    # While it cools down nobody tries it, and which route tries it next is chance.
+    wait_until(
+        lambda: routes_tried(stub) >= {"chat/completions", "responses"} or answers.extend(ask_all(well, requests))
+    )
     assert failures(answers) == []
     assert [answer.erp["model"] for answer in answers] == served(answers)
-    tried = {record["route"] for record in stub.requests() if record["model"] == "small"}
-    assert tried >= {"chat/completions", "responses"}
+
+
+def routes_tried(stub: StubProcess) -> set[str]:
+    """Routes on which the upstream `small` was asked."""
+    return {record["route"] for record in stub.requests() if record["model"] == "small"}
 
 
 def test_after_a_failure_the_second_best_serves_and_the_reason_is_retry(well, stub):

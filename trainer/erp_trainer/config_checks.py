@@ -158,9 +158,9 @@ def _check_references(document: Mapping[str, Any], parts: Parts) -> Iterator[Fin
         if any(place.endswith("litellm_params.model") for place in found):
             yield _error(f"{text}: a deployment without a model")
         elif any(place.endswith("general_settings.master_key") for place in found):
-            yield Finding("warning", f"{text}; the proxy then asks nobody for a key")
+            yield _error(f"{text}; LiteLLM refuses to start, and older releases ask nobody for a key")
         else:
-            yield Finding("warning", f"{text}; LiteLLM goes on as if the key were absent")
+            yield Finding("warning", f"{text}; LiteLLM goes on as if the setting were absent")
 
 
 def _references(value: object, place: str) -> Iterator[tuple[str, str]]:

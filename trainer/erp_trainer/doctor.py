@@ -17,10 +17,12 @@ from litellm_erp.budget import MONEY
 from litellm_erp.bundle import Bundle
 from litellm_erp.checks import Finding, check_router, router_view, worst_first
 from litellm_erp.config_file import ConfigFile, read_config
+from litellm_erp.counters import Counters
 from litellm_erp.deployments import Deployment, MemberTable
 from litellm_erp.embedding import embedder_from_spec
 from litellm_erp.errors import ErpError, SettingsError
 from litellm_erp.settings import Settings
+from litellm_erp.spending import SpendBook
 from litellm_erp.teams import team_view
 from litellm_erp.tenancy import Tenant
 
@@ -52,10 +54,13 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     if not any(finding.level == "error" for finding in parts.problems):
         refused, deployments = try_router(parts)
         findings += refused
-    value = read.document.get("erp_settings")
+    value, source = read.document.get("erp_settings"), read.origins.get("erp_settings", read.path)
+    if override := os.environ.get(settings_file.SETTINGS_ENV):
+        value, source = settings_file.read(override)
+        findings.append(Finding("info", f"{settings_file.SETTINGS_ENV} is set: erp_settings are those of {source}"))
     if value is None:
         return worst_first([*findings, Finding("error", "no erp_settings: nothing is routed")]), {}
-    settings, problems = _settings(value, read.origins["erp_settings"])
+    settings, problems = _settings(value, source)
     findings += problems
     if settings is None:
         return worst_first(findings), {}
@@ -85,16 +90,18 @@ def _with_ids(model_list: Sequence[Deployment]) -> list[Deployment]:
 
 
 def _settings(value: object, config: Path) -> tuple[Settings | None, list[Finding]]:
-    """Settings, or one finding for each key that is wrong: every key is also read apart from the others."""
+    """Settings as far as they can be read, and one finding for each key that is wrong: each is read apart, too."""
     try:
         return settings_file.parse(value, config), []
     except SettingsError as whole:
         found: list[str] = []
+        sound: dict[str, Any] = {}
         groups = value.get("groups") if isinstance(value, Mapping) else None
         for name, group in groups.items() if isinstance(groups, Mapping) else ():
             for part in _parts(group):
                 try:
                     settings_file.parse({"groups": {name: part}}, config)
+                    sound[name] = _joined(sound.get(name, {}), part)
                 except SettingsError as e:
                     found.append(str(e))
         if isinstance(value, Mapping):
@@ -103,7 +110,16 @@ def _settings(value: object, config: Path) -> tuple[Settings | None, list[Findin
                 settings_file.parse({**rest, "groups": {"_": {"bundle": "_"}}}, config)
             except SettingsError as e:
                 found.append(str(e))
-        return None, [Finding("error", text) for text in dict.fromkeys(found or [str(whole)])]
+        sound = {name: group for name, group in sound.items() if group.get("bundle") != "_"}
+        settings = settings_file.parse({"groups": sound}, config) if sound else None
+        return settings, [Finding("error", text) for text in dict.fromkeys(found or [str(whole)])]
+
+
+def _joined(group: Mapping[str, Any], part: Any) -> dict[str, Any]:
+    """A group with one more of its parts; the bundle that only makes a part a group gives way to its own."""
+    teams = {**group.get("teams", {}), **part.get("teams", {})}
+    bundle = next((b for b in (part.get("bundle"), group.get("bundle")) if b not in (None, "_")), "_")
+    return {**group, **part, "bundle": bundle, **({"teams": teams} if teams else {})}
 
 
 def _parts(group: object) -> list[object]:
@@ -132,10 +148,11 @@ def _check_embedder(bundle: Bundle, options: settings_file.EmbedderSettings) -> 
 def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]:
     """Per group what ``GET /erp/teams`` of a proxy without traffic says of everybody else, and of each team."""
     found = {}
+    pacer = SpendBook(Counters("doctor"))
     for name, bundle in loaded.items():
         group = settings.groups[name]
         everybody, *teams = (
-            team_view(group, bundle.frontier, tenant, cost_scale=bundle.cost_scale)
+            team_view(group, bundle.frontier, tenant, cost_scale=bundle.cost_scale, pacer=pacer)
             for tenant in (Tenant(), *(Tenant(team_id=team) for team in group.teams))
         )
         found[name] = {

@@ -42,8 +42,10 @@ def teams_payload(config: Path) -> dict[str, Any]:
     ErpError : bad settings or a bad bundle
     """
     from litellm_erp.bundle import load
+    from litellm_erp.counters import Counters
     from litellm_erp.errors import SettingsError
     from litellm_erp.settings import load as load_settings
+    from litellm_erp.spending import SpendBook
     from litellm_erp.teams import team_view
     from litellm_erp.tenancy import Tenant
 
@@ -51,10 +53,13 @@ def teams_payload(config: Path) -> dict[str, Any]:
     if settings is None:
         raise SettingsError(f"{config}: no erp_settings; expected a proxy config that has them")
     groups = {}
+    pacer = SpendBook(Counters("inspect"))
     for name, group in settings.groups.items():
         loaded = load(group.bundle)
         tenants = [Tenant(team_id=team) for team in group.teams] + [Tenant()]
-        views = [team_view(group, loaded.frontier, tenant, cost_scale=loaded.cost_scale) for tenant in tenants]
+        views = [
+            team_view(group, loaded.frontier, tenant, cost_scale=loaded.cost_scale, pacer=pacer) for tenant in tenants
+        ]
         groups[name] = {"bundle": loaded.id, "teams": views}
     return {"config": str(config), "groups": groups}
 
