@@ -58,7 +58,7 @@ def prices() -> dict[str, dict[str, float]]:
 
 @pytest.mark.proxy
 def test_every_request_succeeds_and_the_stub_was_asked_once_for_each(out: Path, summary: dict[str, Any]) -> None:
-    assert summary["requests"] == {"sent": 4 * N_PROMPTS, "failed": 0}
+    assert summary["requests"] == {"sent": 4 * N_PROMPTS, "failed": 0, "not as decided": 0}
     assert len(read_lines(out / "stub.jsonl")) == 4 * N_PROMPTS
 
 

@@ -60,7 +60,7 @@ def test_a_spent_budget_that_rejects_is_a_429_and_asks_no_model(
 ) -> None:
     answer = ask(proxy, route=route, stream=stream, key="sk-broke")
     assert answer.status == 429
-    assert "budget of 0 USD per day for 'erp-auto' is spent" in answer.text
+    assert "budget of team 'broke' of 0 USD per day for 'erp-auto' is spent" in answer.text
     assert stub.requests() == []
 
 
