@@ -243,15 +243,16 @@ def _replace(temporary: Path, target: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
     else:
         temporary.rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def _sync_folders(root: Path) -> None:
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        _sync(folder)
+        sync_folder(folder)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

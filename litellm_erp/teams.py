@@ -105,13 +105,6 @@ def _same(a: Mixture, b: Mixture) -> bool:
     return a.low == b.low and a.high == b.high and math.isclose(a.share_high, b.share_high, abs_tol=1e-9)
 
 
-def within(mixture: Mixture, bounds: Override | None) -> Mixture:
-    """A mixture whose two λ are kept within bounds."""
-    if bounds is None:
-        return mixture
-    return Mixture(bounds.clamp(mixture.low), bounds.clamp(mixture.high), mixture.share_high)
-
-
 def expectation(solution: Solution, frontier: Frontier, cost_scale: float) -> dict[str, Any]:
     """What the out-of-fold curve expects of a solution, with 95% intervals where the bundle recorded standard errors.
 

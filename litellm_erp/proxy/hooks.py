@@ -235,9 +235,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 return []
         note = pick.note
         try:
-            note.asked(name)
             draw = self._draw(note)
-            agreed = self.accounting.fallback(name, request_of.metadata_of(pick.request), draw)
+            agreed = self.accounting.fallback(name, pick.metadata, draw)
             decision = await pick.decide_unread(self.members, draw, agreed)
             return self._narrow(pick, decision, f"fallback:{why(error)}")
         except Exception as e:

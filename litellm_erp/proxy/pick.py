@@ -195,16 +195,18 @@ class Pick:
         if prompt is None:
             return 0.0
         per_char = _TOKENS_PER_CHAR if prompt.text.isascii() else _TOKENS_PER_ODD_CHAR
-        turns = len(self.messages) if isinstance(self.messages, list) else 1
-        return prompt.n_chars * per_char + turns * _TOKENS_PER_MESSAGE
+        return prompt.n_chars * per_char + self._turns * _TOKENS_PER_MESSAGE
 
     async def _count(self) -> float:
         """Tokens of the request, counted once, in a thread; inf where that takes too long or fails."""
         if self.note.input_tokens is None:
             text = whole_text(self.messages, self.request)
-            turns = len(self.messages) if isinstance(self.messages, list) else 1
-            self.note.input_tokens = turns * _TOKENS_PER_MESSAGE / 2 + await _counted(text)
+            self.note.input_tokens = self._turns * _TOKENS_PER_MESSAGE / 2 + await _counted(text)
         return self.note.input_tokens
+
+    @property
+    def _turns(self) -> int:
+        return len(self.messages) if isinstance(self.messages, list) else 1
 
 
 async def _counted(text: str) -> float:

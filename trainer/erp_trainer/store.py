@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from erp_trainer.atomic import atomic_file, sync_folder
+from erp_trainer.atomic import atomic_file
 from litellm_erp import __version__
+from litellm_erp.bundle_writing import sync_folder
 from litellm_erp.cost import DEFAULT_OUTPUT_TOKENS, Price
 from litellm_erp.errors import RunError
 
