@@ -19,15 +19,15 @@ from bench import decision
 from bench.machine import heading, milliseconds
 from bench.prompts import prompts
 from bench.synthetic import write_bundle
-from litellm_erp import bundle as bundles
-from litellm_erp import settings
-from litellm_erp.budget import Policy, Window
-from litellm_erp.counters import Counters
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.bundle import load as bundles
 from litellm_erp.embedding.static import StaticEmbedder
+from litellm_erp.goals import settings
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
 from litellm_erp.proxy import ErpRouter
-from litellm_erp.spending import SpendBook
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
 
 POOL, WORDS = 5, 20
 LIMIT_MS, WARM_UP = 0.1, 20
@@ -67,7 +67,7 @@ def _by_itself(path: Path, rounds: int, apart_s: float) -> tuple[list[float], li
     """Seconds before routing, and after the answer, of requests that come ``apart_s`` after each other."""
     now = NOW_S
     book, frontier = SpendBook(Counters("one"), clock=lambda: now), bundles.load(path).frontier
-    claim = Claim("team:a", Policy("budget_usd", 50.0, Window("day")))
+    claim = Claim("team:a", Goal("budget_usd", 50.0, Window("day")))
     grant = Grant(claim)
     for hour in range(28 * 24, 0, -1):
         now = NOW_S - hour * 3600.0
@@ -79,7 +79,9 @@ def _by_itself(path: Path, rounds: int, apart_s: float) -> tuple[list[float], li
         now += apart_s
         began = time.perf_counter()
         gone, mixture = book.exhausted("g", claim), book.mixture("g", claim, frontier)
-        ticket = book.reserve("g", grant, Terms(mixture.low if mixture else 0.0, claim, exhausted=gone), 1e-4, None)
+        ticket = book.reserve(
+            "g", grant, RequestLambda(mixture.low if mixture else 0.0, claim, exhausted=gone), 1e-4, None
+        )
         before.append(time.perf_counter() - began)
         began = time.perf_counter()
         book.settle(ticket, 1.1e-4)

@@ -23,14 +23,14 @@ from litellm.router_strategy.complexity_router.complexity_router import Complexi
 from bench.machine import Stranger, heading, milliseconds
 from bench.prompts import prompts
 from bench.synthetic import write_bundle
-from litellm_erp import settings
-from litellm_erp.budget import Policy
+from litellm_erp.choice.prompt import from_messages, from_request
 from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbedder
 from litellm_erp.embedding.wordpiece import reference_tokenizer
-from litellm_erp.prompt import from_messages, from_request
+from litellm_erp.goals import settings
+from litellm_erp.goals.goal import Goal
+from litellm_erp.goals.tenant import Claim, Grant
 from litellm_erp.proxy import ErpRouter
-from litellm_erp.routing import Ask
-from litellm_erp.tenancy import Claim, Grant
+from litellm_erp.serving.group import Ask
 
 WORDS = (20, 200, 2000)
 POOLS = (5, 50, 500)
@@ -153,7 +153,7 @@ def _plugin(folder: Path, router: litellm.Router, embedder: StaticEmbedder) -> E
 def _decision(plugin: ErpRouter, deployments: list[Any]) -> Column:
     group = plugin.groups[GROUP]
     members = [plugin.members.member(deployment) for deployment in deployments]
-    grant = Grant(Claim("group", Policy("lambda", 0.5)))
+    grant = Grant(Claim("group", Goal("lambda", 0.5)))
     ask = Ask()
 
     async def run(messages: Any) -> object:

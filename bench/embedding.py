@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.machine import heading
+from litellm_erp.choice.prompt import from_value
 from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbedder
 from litellm_erp.embedding.wordpiece import WordPiece, reference_tokenizer
-from litellm_erp.prompt import from_value
 
 WORDS, PROMPTS, WARM_UP = (20, 200, 2000), 400, 100
 

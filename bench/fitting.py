@@ -15,8 +15,8 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from bench.machine import heading
-from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import assign_folds, cross_fit
+from erp_trainer.learning.ridge import assign_folds, cross_fit
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.erp import fit_erp
 
 SIZES = ((5, 4_000, 1_024), (100, 200_000, 256))

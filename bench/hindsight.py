@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.month import DAY_S, DAYS, START_S, Month, World
-from litellm_erp.budget import Frontier, Window
-from litellm_erp.windows import span
+from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.goals.goal import Window
+from litellm_erp.goals.windows import span
 
 # A window may be overspent by so much.
 ALLOWED = 0.02

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from demo.prepare import HeldOut
-from litellm_erp.bundle import Bundle
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.ranking import rank_scores, score
+from litellm_erp.choice.prompt import from_messages
 from litellm_erp.embedding.static import StaticEmbedder
-from litellm_erp.prompt import from_messages
-from litellm_erp.scoring import rank_scores, score
 
 DAY_S = 86400.0
 DAYS = 30

@@ -26,13 +26,14 @@ from bench.month import DAYS, START_S, Month, Traffic, World, build, month
 from bench.pacing_plot import write_plot
 from demo import prepare
 from demo.proxy_process import REPOSITORY
-from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
-from litellm_erp.budget import Frontier, Policy, Window
-from litellm_erp.counters import Counters
-from litellm_erp.spending import SpendBook, Ticket
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.budgets.book import SpendBook, Ticket
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
 
 GROUP = "erp-auto"
 SEEDS = (1, 2, 3)
@@ -91,7 +92,7 @@ def simulate(case: Case, drawn: Month, world: World, frontier: Frontier) -> Run:
     """Route a month with the shipped controller."""
     now = START_S
     book = SpendBook(Counters("one"), clock=lambda: now)
-    claim = Claim("team:a", Policy("budget_usd", case.budget_usd, case.window))
+    claim = Claim("team:a", Goal("budget_usd", case.budget_usd, case.window))
     grant, rng, count = Grant(claim), np.random.default_rng(0), len(drawn.at_R)
     under_way: list[tuple[float, int, Ticket, float]] = []
     draws, delays = rng.random(count).tolist(), rng.uniform(*ANSWER_S, count).tolist()
@@ -112,7 +113,7 @@ def simulate(case: Case, drawn: Month, world: World, frontier: Frontier) -> Run:
             continue
         m = choice[lambda_][p]
         reward_R[r], cost_R[r] = reward[p][m], cost[p][m] * drawn.factor_RM[r, m]
-        ticket = book.reserve(GROUP, grant, Terms(lambda_, claim, exhausted=gone), expected[p][m], None)
+        ticket = book.reserve(GROUP, grant, RequestLambda(lambda_, claim, exhausted=gone), expected[p][m], None)
         heapq.heappush(under_way, (now + delays[r], r, ticket, float(cost_R[r])))
     return Run(reward_R, cost_R, lambda_R, refused)
 

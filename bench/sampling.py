@@ -23,8 +23,8 @@ from bench.machine import heading
 from bench.prompts import prompts
 from demo.proxy_process import REPOSITORY
 from demo.vllm_process import CPU_OPTIONS, VLLMProcess, cpu_dtype
-from erp_trainer.pool import PoolModel, Sampling
-from erp_trainer.promptset import Prompt
+from erp_trainer.pool.pool import PoolModel, Sampling
+from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling import sample_pool_model
 from erp_trainer.sampling.base import Engine, derive_seed
 from erp_trainer.sampling.server import ServerEngine

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, logging
 
 from bench.machine import heading
-from erp_trainer.pool import RewardSpec
+from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards import Pair, load_reward_model
 from erp_trainer.rewards.local import LocalModel
 

@@ -31,7 +31,7 @@ from demo import prepare
 from demo.prepare import EXAMPLE, PROXY_CONFIG, HeldOut
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.redis_process import RedisProcess
-from erp_trainer.store import open_run
+from erp_trainer.outcomes.run import open_run
 from litellm_erp.errors import ServingError
 
 REQUESTS, CONCURRENCY = 5000, 64

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from litellm_erp import bundle as bundles
-from litellm_erp.bundle import probe_file, write_json, write_tensors, writing
-from litellm_erp.cost import Price
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import probe_file, write_json, write_tensors, writing
+from litellm_erp.bundle.manifest import FileRecord, Manifest, ModelRecord
+from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.static import StaticEmbedder
-from litellm_erp.manifest import FileRecord, Manifest, ModelRecord
 
 LAMBDAS = 24
 

@@ -29,16 +29,17 @@ from demo import prepare
 from demo.prepare import EXAMPLE, PROXY_CONFIG, HeldOut
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.sending import Served, ask_all, join
-from erp_trainer.embed import embed_prompts
-from erp_trainer.evaluation.bootstrap import Interval, interval
-from erp_trainer.prediction import bundle_embedder
-from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
-from litellm_erp.budget import Policy, quality_floor, solve
-from litellm_erp.bundle import Bundle
+from erp_trainer.bundles.predict import bundle_embedder
+from erp_trainer.learning.bootstrap import Interval, interval
+from erp_trainer.learning.embed import embed_prompts
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.ranking import Scores, rank_scores, score
 from litellm_erp.errors import ServingError
-from litellm_erp.scoring import Scores, rank_scores, score
-from litellm_erp.teams import mixture_json, mixture_text
+from litellm_erp.goals.goal import Goal
+from litellm_erp.goals.solve import quality_floor, solve
+from litellm_erp.serving.team_view import mixture_json, mixture_text
 
 REQUESTS = 2000
 GROUP = "erp-auto"
@@ -175,7 +176,7 @@ def _with_prompt(answer: Any, prompt: int) -> Any:
 
 def _row(team: str, goal: Mapping[str, float], served: Sequence[Served], offline: Offline) -> dict[str, Any]:
     frontier = offline.bundle.frontier
-    policy = Policy.from_mapping(goal, where=team)
+    policy = Goal.from_mapping(goal, where=team)
     solution = solve(policy, frontier)
     reward = np.array([request.reward for request in served], dtype=np.float64)
     cost = np.array([request.cost_usd for request in served], dtype=np.float64)
@@ -203,13 +204,11 @@ def _row(team: str, goal: Mapping[str, float], served: Sequence[Served], offline
     }
 
 
-def _judged(
-    policy: Policy, reward: np.ndarray, cost: np.ndarray, offline: Offline
-) -> tuple[float, float, float | None]:
+def _judged(policy: Goal, reward: np.ndarray, cost: np.ndarray, offline: Offline) -> tuple[float, float, float | None]:
     """Target, what landed, and for the floor the ratio on the bundle's own anchors (those of its training)."""
-    if policy.goal == "budget_usd_per_1k_requests":
+    if policy.form == "budget_usd_per_1k_requests":
         return policy.value, float(cost.mean() * 1000), None
-    if policy.goal == "min_quality":
+    if policy.form == "min_quality":
         cheapest, best = offline.anchors()
         trained = quality_floor(offline.bundle.frontier, policy.value)
         return cheapest + policy.value * (best - cheapest), float(reward.mean()), float(reward.mean()) / trained

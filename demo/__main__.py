@@ -19,11 +19,11 @@ from demo.prepare import EXAMPLE, PROXY_CONFIG, HeldOut
 from demo.proxy_process import REPOSITORY, ProxyProcess, StubProcess
 from demo.sending import Served, ask_all, join, write_served
 from erp_trainer.console import progress
-from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
-from litellm_erp import settings
-from litellm_erp.budget import solve
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.bundle import load as bundles
 from litellm_erp.errors import ErpError, ServingError
+from litellm_erp.goals import settings
+from litellm_erp.goals.solve import solve
 
 DEFAULT_OUT = REPOSITORY / "build" / "demo"
 # What an earlier run may have left, and what must not be taken for this one's. Logs are appended to.
@@ -111,7 +111,7 @@ class Demo:
         bundle = self.out / "bundle"
         (group,) = _settings().groups.values()
         frontier = bundles.load(bundle).frontier
-        lambdas = {team: solve(entry.policy, frontier).lambda_ for team, entry in group.teams.items()}
+        lambdas = {team: solve(entry.goal, frontier).lambda_ for team, entry in group.teams.items()}
         env = prepare.stub_environment(data.outcomes.models, stub_url)
         # As it stands wherever it can: the config names the default folder's bundle, with safety on.
         if not safety or bundle.resolve() != group.bundle.resolve():

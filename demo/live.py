@@ -29,8 +29,8 @@ from demo.live_serving import Reply, Traffic, ask_all
 from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY, ProxyProcess
 from demo.vllm_process import VLLMProcess
-from erp_trainer.promptset import read_prompt_set
-from erp_trainer.store import open_run
+from erp_trainer.outcomes.run import open_run
+from erp_trainer.prompts.prompt_set import read_prompt_set
 from litellm_erp.errors import ErpError, ServingError
 
 DEFAULT_OUT = REPOSITORY / "build" / "demo-live"

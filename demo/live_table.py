@@ -10,9 +10,9 @@ from rich.table import Table
 
 from demo.live_questions import Question
 from demo.live_serving import Reply
-from erp_trainer.evaluation.bootstrap import Interval, interval
-from erp_trainer.outcomes import Outcomes
-from erp_trainer.store import Run
+from erp_trainer.learning.bootstrap import Interval, interval
+from erp_trainer.outcomes.run import Run
+from erp_trainer.outcomes.table import Outcomes
 
 _PERCENT = 100
 

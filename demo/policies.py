@@ -11,7 +11,7 @@ import numpy as np
 
 from demo.prepare import HeldOut
 from demo.sending import Served
-from erp_trainer.evaluation.bootstrap import Interval, interval
+from erp_trainer.learning.bootstrap import Interval, interval
 
 
 @dataclass(frozen=True, eq=False)

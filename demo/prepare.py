@@ -17,9 +17,9 @@ import yaml
 
 from demo.proxy_process import REPOSITORY
 from demo.stub import count_tokens, draw_completion_tokens
-from erp_trainer.outcomes import Outcomes
-from erp_trainer.store import Run
-from litellm_erp.cost import PriceTable
+from erp_trainer.outcomes.run import Run
+from erp_trainer.outcomes.table import Outcomes
+from litellm_erp.choice.cost import PriceTable
 from litellm_erp.errors import ServingError, SettingsError
 
 EXAMPLE = REPOSITORY / "examples" / "llmrouter_example"

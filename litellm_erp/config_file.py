@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litellm_erp import releases
+from litellm_erp import litellm_releases as releases
 from litellm_erp.errors import SettingsError
 from litellm_erp.strict_files import shown
 from litellm_erp.yaml_file import read_document

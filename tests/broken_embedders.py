@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from litellm_erp import settings
 from litellm_erp.embedding import Embedder
 from litellm_erp.embedding.base import Array
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.embedding.transformer import Batcher, TransformerEmbedder
 from litellm_erp.errors import EmbeddingError
+from litellm_erp.goals import settings
 from litellm_erp.proxy import ErpRouter
 
 _MODE_FILE = Path(os.environ["BROKEN_MODE"])

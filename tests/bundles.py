@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from litellm_erp import bundle as bundles
-from litellm_erp.cost import Price
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.manifest import Manifest, ModelRecord
+from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.base import EmbedderSpec
-from litellm_erp.manifest import Manifest, ModelRecord
 
 DIMENSION = 6
 SPEC = EmbedderSpec(

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from litellm_erp import bundle as bundles
-from litellm_erp.budget import GOALS, Policy, Window, solve
-from litellm_erp.bundle import Bundle
-from litellm_erp.scoring import Candidates, rank_scores, score
-from litellm_erp.teams import expectation, reachable
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.ranking import Candidates, rank_scores, score
+from litellm_erp.goals.goal import GOAL_FORMS, Goal, Window
+from litellm_erp.goals.solve import solve
+from litellm_erp.serving.team_view import expectation, reachable
 
 LAMBDAS = (0.0, 0.5, 1e12)
 
@@ -67,8 +68,8 @@ def serve(bundle: Bundle) -> None:
                     ranked = candidates.rank(asked, 100.0, lambda_, max_output_tokens=limit)
                     assert sorted(ranked.order) == list(range(len(bundle.models)))
                     assert np.isfinite(np.asarray(ranked.expected_reward)).all()
-    for goal in GOALS:
-        policy = Policy(goal, 0.5, Window("day") if goal == "budget_usd" else None)
+    for goal in GOAL_FORMS:
+        policy = Goal(goal, 0.5, Window("day") if goal == "budget_usd" else None)
         found = expectation(solve(policy, bundle.frontier), bundle.frontier, bundle.cost_scale)
         json.dumps([found, reachable(policy, bundle.frontier)], allow_nan=False)
     verdict = bundle.frontier.document["verdict"]

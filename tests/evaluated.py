@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates
 from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.curves import Curve
-from erp_trainer.evaluation.policies import Outcome
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.bootstrap import Estimates
+from erp_trainer.learning.outcome import Outcome
+from erp_trainer.learning.training_table import Table
 
 
 def table(rewards: Any, costs: Any = (1.0, 2.0), categories: Any = None, **others: Any) -> Table:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.training_table import Table
 
 
 def table_of(rewards_PM, *, costs_M=None, embeddings_PD=None, categories=None, seed=0, **more) -> Table:

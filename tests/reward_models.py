@@ -21,7 +21,7 @@ from transformers import (
     GemmaTokenizer,
 )
 
-from erp_trainer.pool import RewardSpec
+from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards import Pair
 
 TEXT = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from erp_trainer.pool import Pool, load
-from erp_trainer.promptset import Prompt, write_prompt_set
+from erp_trainer.pool.pool import Pool, load
+from erp_trainer.prompts.prompt_set import Prompt, write_prompt_set
 from erp_trainer.sampling import sample_parts
 
 

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm.types.utils import Usage
 
-from litellm_erp import settings as settings_file
-from litellm_erp.accounting import Accounting, note_of, tenant_of
-from litellm_erp.deployments import MemberTable
-from litellm_erp.ledger import Ledger
-from litellm_erp.prompt import from_request
-from litellm_erp.routing import Ask, RoutedGroup
-from litellm_erp.tenancy import Tenant, grant
-from litellm_erp.terms import MAX_LAMBDA
+from litellm_erp.budgets.totals import Ledger
+from litellm_erp.choice.prompt import from_request
+from litellm_erp.goals import settings as settings_file
+from litellm_erp.goals.lambda_of import MAX_LAMBDA
+from litellm_erp.goals.tenant import Tenant, grant
+from litellm_erp.serving.deployments import MemberTable
+from litellm_erp.serving.group import Ask, RoutedGroup
+from litellm_erp.serving.spend import Accounting, note_of, tenant_of
 
 MESSAGES = [{"role": "user", "content": "alpha question one"}]
 DEPLOYMENTS = [

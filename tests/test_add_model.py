@@ -8,10 +8,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from erp_trainer.bundles.grown_pool import record_audit
 from erp_trainer.cli import cli
-from erp_trainer.grown_pool import record_audit
-from erp_trainer.selection import MIN_AUDIT, d_optimal, select
-from litellm_erp import bundle as bundles
+from erp_trainer.learning.selection import MIN_AUDIT, d_optimal, select
+from litellm_erp.bundle import load as bundles
 from tests.planted import planted_rows, write_outcomes
 
 PRICES = {name: {"input_usd_per_mtok": p, "output_usd_per_mtok": p}

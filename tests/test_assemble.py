@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from erp_trainer.assemble import of_models, outcomes_of, with_model
-from erp_trainer.outcomes import read_outcomes, write_outcomes
-from erp_trainer.promptset import Prompt
-from erp_trainer.store import check_run_target, complete_run, open_run
-from litellm_erp.cost import Price
+from erp_trainer.outcomes.from_samples import of_models, outcomes_of, with_model
+from erp_trainer.outcomes.run import check_run_target, complete_run, open_run
+from erp_trainer.outcomes.table import read_outcomes, write_outcomes
+from erp_trainer.prompts.prompt_set import Prompt
+from litellm_erp.choice.cost import Price
 from litellm_erp.errors import RunError
 
 PROMPTS = [

@@ -10,10 +10,10 @@ import pytest
 from litellm import Router
 
 from demo.proxy_process import StubProcess
-from litellm_erp.deployments import MemberTable
 from litellm_erp.errors import BundleNotFound, ServingError, SettingsError
+from litellm_erp.goals.settings import parse
 from litellm_erp.proxy import ErpRouter, attach, self_test
-from litellm_erp.settings import parse
+from litellm_erp.serving.deployments import MemberTable
 from tests.harness import GROUP, SPARE, deployment, proxy_config, write_config
 from tests.pools import erp_settings, group_settings, prompts
 

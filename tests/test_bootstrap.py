@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from erp_trainer.evaluation.bootstrap import Resamples, interval
+from erp_trainer.learning.bootstrap import Resamples, interval
 
 
 def test_a_resample_draws_as_many_clusters_as_there_are() -> None:

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from litellm_erp import bundle as bundles
-from litellm_erp.cost import Price
+from litellm_erp.bundle import load as bundles
+from litellm_erp.choice.cost import Price
 from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered
 from tests.bundles import DIMENSION, edit_manifest, replace_tensors, write_bundle
 

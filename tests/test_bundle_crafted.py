@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.manifest import MAX_DIMENSION, MAX_MODELS, MAX_NAME
 from litellm_erp.embedding.static import MODEL_DIR, StaticEmbedder
 from litellm_erp.errors import BundleError, EmbedderMismatch, EmbedderUnavailable
-from litellm_erp.manifest import MAX_DIMENSION, MAX_MODELS, MAX_NAME
 from tests.bundles import DIMENSION, edit_manifest, write_bundle
 from tests.crafted import edit, edit_frontier, put_file, serve
 

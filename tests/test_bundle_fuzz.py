@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.policy_files import policy_file
 from litellm_erp.embedding.static import StaticEmbedder, StaticSettings, file_hash, quantise
 from litellm_erp.errors import BundleError, EmbedderUnavailable
-from litellm_erp.policy_files import policy_file
 from tests.bundles import DIMENSION, write_bundle
 from tests.crafted import edit, put_file, serve
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
 from litellm_erp.errors import BundleError
 from tests.bundles import write_bundle
 from tests.planted import planted_rows, write_outcomes

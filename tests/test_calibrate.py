@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from erp_trainer.cli import cli
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
 
 
 def run(*arguments):

@@ -10,8 +10,8 @@ import yaml
 from click.testing import CliRunner
 
 from erp_trainer.cli import cli
-from litellm_erp import bundle as bundles
-from litellm_erp import releases
+from litellm_erp import litellm_releases as releases
+from litellm_erp.bundle import load as bundles
 from tests.planted import planted_rows, write_outcomes
 
 REPOSITORY = Path(__file__).parent.parent

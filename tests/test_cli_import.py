@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from erp_trainer.cli import COMMANDS, LazyGroup, cli
-from erp_trainer.store import open_run
-from litellm_erp.cost import DEFAULT_OUTPUT_TOKENS
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llmrouter_example"
 CSV = "prompt_id,prompt,a,b\n1,one,1,0\n2,two,0,1\n3,Two,1,\n4,four,0.5,1\n"

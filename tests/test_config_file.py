@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erp_trainer.doctor import examine
-from erp_trainer.init import draft
-from litellm_erp import settings as settings_file
+from erp_trainer.pool.doctor import examine
+from erp_trainer.pool.draft import draft
 from litellm_erp.config_file import MAX_FILES, read_config
 from litellm_erp.errors import ErpError, SettingsError
+from litellm_erp.goals import settings as settings_file
 from litellm_erp.yaml_file import MAX_BYTES, MAX_DEPTH, MAX_NODES
 
 

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from litellm_erp.budget import Frontier, Mixture, Policy, Window, quality_floor, solve
-from litellm_erp.cost import UNKNOWN_PRICE, Price, PriceTable
-from litellm_erp.counters import Counters
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.choice.cost import UNKNOWN_PRICE, Price, PriceTable
 from litellm_erp.errors import PricesError, SettingsError
-from litellm_erp.spending import SpendBook
-from litellm_erp.tenancy import Claim
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.solve import Mixture, quality_floor, solve
+from litellm_erp.goals.tenant import Claim
 
 FRONTIER = Frontier(
     lambda_L=np.array([0.0, 1.0, 2.0, 4.0]),
@@ -49,17 +51,17 @@ def test_a_price_that_makes_no_sense_is_refused(price):
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, "1", None])
 def test_a_goal_without_a_sensible_number_is_refused(goal, value):
     with pytest.raises(SettingsError, match=goal):
-        Policy.from_mapping({goal: value}, where="policy")
+        Goal.from_mapping({goal: value}, where="policy")
 
 
 @pytest.mark.parametrize("value", [{}, {"lambda": 1, "min_quality": 0.5}, {"price": 1}, 3, None, {"min_quality": 1.5}])
 def test_exactly_one_known_goal_is_expected(value):
     with pytest.raises(SettingsError, match="policy"):
-        Policy.from_mapping(value, where="policy")
+        Goal.from_mapping(value, where="policy")
 
 
 def budget(usd):
-    return solve(Policy("budget_usd_per_1k_requests", usd), FRONTIER)
+    return solve(Goal("budget_usd_per_1k_requests", usd), FRONTIER)
 
 
 def test_a_budget_is_met_exactly_by_mixing_two_neighbouring_lambdas():
@@ -104,35 +106,35 @@ def test_the_envelope_is_concave_and_above_the_curve():
 
 def test_a_quality_floor_is_measured_between_the_cheapest_and_the_best_single_model():
     assert quality_floor(FRONTIER, 0.5) == pytest.approx(2.0 + 0.5 * 7.5)
-    solution = solve(Policy("min_quality", 0.5), FRONTIER)
+    solution = solve(Goal("min_quality", 0.5), FRONTIER)
     assert (solution.reward, solution.reached) == (pytest.approx(5.75), True)
     assert (solution.mixture.low, solution.mixture.high) == (2.0, 4.0)
 
 
 def test_a_floor_above_the_curve_takes_its_best_and_says_so():
     low = replace(FRONTIER, single_reward_M=np.array([2.0, 12.0]))
-    solution = solve(Policy("min_quality", 1.0), low)
+    solution = solve(Goal("min_quality", 1.0), low)
     assert (solution.mixture.at(0.3), solution.reward, solution.reached) == (0.0, 10.0, False)
 
 
 def test_without_known_costs_a_budget_is_not_reached():
     unpriced = replace(FRONTIER, cost_L=np.full(4, np.nan), single_cost_M=np.full(2, np.nan))
-    assert not solve(Policy("budget_usd_per_1k_requests", 1.0), unpriced).reached
-    assert not solve(Policy("min_quality", 0.5), unpriced).reached
+    assert not solve(Goal("budget_usd_per_1k_requests", 1.0), unpriced).reached
+    assert not solve(Goal("min_quality", 0.5), unpriced).reached
 
 
 def test_one_lambda_is_for_everybody_and_read_off_the_curve():
-    solution = solve(Policy("lambda", 1.5), FRONTIER)
+    solution = solve(Goal("lambda", 1.5), FRONTIER)
     assert (solution.mixture, solution.reward) == (Mixture.of(1.5), pytest.approx(7.5))
-    assert solve(Policy("lambda", 99.0), FRONTIER).cost == 0.001
+    assert solve(Goal("lambda", 99.0), FRONTIER).cost == 0.001
 
 
 def test_a_window_needs_its_period_and_only_money_has_one():
-    policy = Policy.from_mapping({"budget_usd": 50, "per": "day", "on_exhausted": "reject"}, where="policy")
+    policy = Goal.from_mapping({"budget_usd": 50, "per": "day", "on_exhausted": "reject"}, where="policy")
     assert policy.window == Window("day", "UTC", "reject", "group")
     for wrong in ({"budget_usd": 5}, {"budget_usd": 5, "per": "decade"}, {"lambda": 1, "per": "day"}):
         with pytest.raises(SettingsError, match="policy"):
-            Policy.from_mapping(wrong, where="policy")
+            Goal.from_mapping(wrong, where="policy")
 
 
 def test_shrinkage_between_two_points_is_the_more_cautious_one():
@@ -143,7 +145,7 @@ def test_shrinkage_between_two_points_is_the_more_cautious_one():
 
 def test_requests_that_are_checked_at_once_hold_what_they_are_likely_to_cost():
     book = SpendBook(Counters("one"), clock=lambda: 1e9)
-    claim = Claim("team:a", Policy("budget_usd", 1.0, Window("day", on_exhausted="reject")))
+    claim = Claim("team:a", Goal("budget_usd", 1.0, Window("day", on_exhausted="reject")))
     book.mixture("g", claim, FRONTIER)
     tickets = []
     while book.exhausted("g", claim) is None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_erp.counters import Counters
+from litellm_erp.budgets.counters import Counters
 
 KEY, EXPIRES = "window|g|a|day|0", 1e12
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from litellm_erp.decision import UNKNOWN_PLACES, first_choices, lean, name_order, rank, rank_one
+from litellm_erp.choice.decision import UNKNOWN_PLACES, first_choices, lean, name_order, rank, rank_one
 
 NAMES = ("big", "mid", "small")
 TIES = name_order(NAMES)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_erp.cost import Price
-from litellm_erp.deployments import MemberTable, Needs, capabilities_used, narrowed, pool_price
+from litellm_erp.choice.cost import Price
+from litellm_erp.serving.deployments import MemberTable, Needs, capabilities_used, narrowed, pool_price
 
 KNOWN = {"openai/gpt-known": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "supports_vision": True}}
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from erp_trainer.prices import load_prices
-from litellm_erp import settings as settings_file
-from litellm_erp.cost import Price
+from erp_trainer.pool.prices import load_prices
+from litellm_erp.choice.cost import Price
+from litellm_erp.goals import settings as settings_file
 from scripts.write_cli_reference import TARGET, reference
 
 REPOSITORY = Path(__file__).parent.parent

@@ -11,16 +11,16 @@ from click.testing import CliRunner
 
 from demo.proxy_process import ProxyProcess
 from erp_trainer.cli import cli
-from erp_trainer.config_checks import check_config, read_parts
 from erp_trainer.console import columns, padded, printable
-from litellm_erp import bundle as bundles
-from litellm_erp import releases
-from litellm_erp.checks import check_router, near_miss, router_view
-from litellm_erp.deployments import MemberTable
+from erp_trainer.pool.proxy_config import check_config, read_parts
+from litellm_erp import litellm_releases as releases
+from litellm_erp.bundle import load as bundles
 from litellm_erp.errors import ServingError
-from litellm_erp.settings import parse
-from litellm_erp.teams import team_view
-from litellm_erp.tenancy import Tenant
+from litellm_erp.goals.settings import parse
+from litellm_erp.goals.tenant import Tenant
+from litellm_erp.serving.checks import check_router, near_miss, router_view
+from litellm_erp.serving.deployments import MemberTable
+from litellm_erp.serving.team_view import team_view
 from tests.bundles import write_bundle
 from tests.harness import GROUP, ask, proxy_config, served, write_config, write_keys
 from tests.pools import erp_settings, prompts

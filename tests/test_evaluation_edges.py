@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.console import plain
-from erp_trainer.evaluation.report import Options, evaluation_of
+from erp_trainer.evaluation.evaluation import Options, evaluation_of
 from erp_trainer.evaluation.text import WIDTH, render
-from erp_trainer.outcomes import read_outcomes
-from erp_trainer.prediction import bundle_embedder
-from erp_trainer.store import Run, create_run, open_run
-from litellm_erp import bundle as bundles
-from litellm_erp.cost import Price
-from litellm_erp.scoring import rank_scores
+from erp_trainer.outcomes.run import Run, create_run, open_run
+from erp_trainer.outcomes.table import read_outcomes
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.ranking import rank_scores
+from litellm_erp.choice.cost import Price
 from tests.planted import Row, planted_rows, write_outcomes
 
 pytestmark = pytest.mark.filterwarnings("error")

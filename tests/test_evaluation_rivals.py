@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.cli import cli
-from erp_trainer.evaluation.report import Options, evaluation_of
+from erp_trainer.evaluation.evaluation import Options, evaluation_of
 from erp_trainer.evaluation.text import render
-from erp_trainer.prediction import bundle_embedder
-from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.bundle import load as bundles
 
 LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
 

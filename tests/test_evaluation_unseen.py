@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from erp_trainer.evaluation.new_tasks import task_score_rows
-from erp_trainer.evaluation.report import Options, evaluation_of
+from erp_trainer.bundles.predict import bundle_embedder
+from erp_trainer.evaluation.evaluation import Options, evaluation_of
+from erp_trainer.evaluation.studies.new_tasks import task_score_rows
 from erp_trainer.evaluation.text import WIDTH, render
+from erp_trainer.outcomes.run import open_run
 from erp_trainer.policies.benchmark import TaskScores
-from erp_trainer.prediction import bundle_embedder
-from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
 
 
 @pytest.fixture(scope="module")

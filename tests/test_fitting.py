@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
-from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import Penalties, assign_folds, blocks, cross_fit, r_squared, variance_line
-from erp_trainer.moments import Moments, RidgeSolver
+from erp_trainer.learning.moments import Moments, RidgeSolver
+from erp_trainer.learning.ridge import Penalties, assign_folds, blocks, cross_fit, r_squared, variance_line
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.erp import fit_erp
+from litellm_erp.bundle.probe import Probes
 from litellm_erp.errors import EmbedderMismatch, FitError
-from litellm_erp.probe import Probes
 
 RNG = np.random.default_rng(0)
 

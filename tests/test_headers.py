@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_erp.budget import Policy
-from litellm_erp.headers import Note, header_value, response_headers
-from litellm_erp.routing import Decision
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
+from litellm_erp.goals.goal import Goal
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
+from litellm_erp.serving.group import Decision
+from litellm_erp.serving.note import Note, header_value, response_headers
 
-CLAIM = Claim("team:a", Policy("lambda", 0.25))
+CLAIM = Claim("team:a", Goal("lambda", 0.25))
 DECISION = Decision(
     models=("big", "small"),
     expected_reward={"big": 0.75, "small": 0.5},
     expected_cost={"big": 0.002},
-    terms=Terms(0.25, CLAIM),
+    request_lambda=RequestLambda(0.25, CLAIM),
     reason="routed",
     bundle_id="abc",
     best_single_cost=0.002,

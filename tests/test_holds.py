@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from litellm_erp.budget import Policy, Window
-from litellm_erp.counters import Counters
-from litellm_erp.holds import IN_FLIGHT_S, Ticket
-from litellm_erp.spending import SpendBook
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.budgets.holds import IN_FLIGHT_S, Ticket
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
 from tests.test_cost_and_budget import FRONTIER
 
-CLAIM = Claim("team:a", Policy("budget_usd", 1.0, Window("hour", on_exhausted="reject")))
+CLAIM = Claim("team:a", Goal("budget_usd", 1.0, Window("hour", on_exhausted="reject")))
 ESTIMATE, COST, PART = 0.5, 0.2, 0.1
 HOUR_S = 3600.0
 
@@ -40,7 +40,7 @@ def book(clock: Clock) -> SpendBook:
 
 
 def reserve(book: SpendBook, usd: float = ESTIMATE, ticket: Ticket | None = None, count: int | None = None) -> Ticket:
-    return book.reserve("g", Grant(CLAIM), Terms(0.0, CLAIM), usd, ticket, count)
+    return book.reserve("g", Grant(CLAIM), RequestLambda(0.0, CLAIM), usd, ticket, count)
 
 
 def money(book: SpendBook) -> tuple[float, float]:
@@ -163,7 +163,7 @@ def test_requests_for_many_answers_do_not_teach_that_one_answer_is_dear(book: Sp
     clock.pass_(1.0)
     book.mixture("g", CLAIM, FRONTIER)
     assert money(book)[0] > 0
-    account = book._accounts["g", CLAIM.account, CLAIM.policy]
+    account = book._accounts["g", CLAIM.account, CLAIM.goal]
     assert account.bias == pytest.approx(1.0, rel=0.01)
 
 

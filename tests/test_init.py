@@ -7,8 +7,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from erp_trainer import pool
 from erp_trainer.cli import cli
+from erp_trainer.pool import pool
 
 REPOSITORY = Path(__file__).parent.parent
 CONFIG = {

@@ -19,7 +19,7 @@ import yaml
 
 from demo.proxy_process import StubProcess
 from erp_trainer.cli import cli
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
 from tests.planted import BEST, planted_rows, prompt_of, write_outcomes
 
 KILLS = 10

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score, roc_auc_score
 
-from erp_trainer.evaluation.bootstrap import Resamples
 from erp_trainer.evaluation.pairs import auroc, bound_tightness, draws, pair_measures, win_rates
 from erp_trainer.evaluation.predictions import (
     calibration,
@@ -15,7 +14,8 @@ from erp_trainer.evaluation.predictions import (
     noise_ceiling,
     r_squared,
 )
-from erp_trainer.evaluation.routellm import gap_recovered, routing_curve, two_model_measures
+from erp_trainer.evaluation.studies.routellm import gap_recovered, routing_curve, two_model_measures
+from erp_trainer.learning.bootstrap import Resamples
 from tests.evaluated import table
 
 RNG = np.random.default_rng(0)

@@ -4,16 +4,16 @@ import gc
 
 import pytest
 
-from litellm_erp.budget import Policy, Window
-from litellm_erp.counters import Counters
-from litellm_erp.ledger import Ledger, Served
-from litellm_erp.spending import SpendBook
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.budgets.totals import Ledger, Served
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
 from tests.test_cost_and_budget import FRONTIER
 
 DAY_S, HOUR_S = 86_400.0, 3600.0
-DAILY = Policy("budget_usd", 1.0, Window("day", on_exhausted="reject"))
+DAILY = Goal("budget_usd", 1.0, Window("day", on_exhausted="reject"))
 TEAM = Claim("team:t", DAILY)
 # 200,000 keys: more than the book keeps apart, many times over.
 MANY, KEPT = 200_000, 10_000
@@ -35,7 +35,7 @@ def book(clock: Clock) -> SpendBook:
 
 
 def spend(book: SpendBook, claim: Claim, usd: float) -> None:
-    book.settle(book.reserve("g", Grant(claim), Terms(0.0, claim), usd, None), usd)
+    book.settle(book.reserve("g", Grant(claim), RequestLambda(0.0, claim), usd, None), usd)
 
 
 def key(number: int) -> Claim:
@@ -92,7 +92,7 @@ def test_keys_of_a_window_that_is_over_make_room(book: SpendBook, clock: Clock) 
 def test_a_team_that_keeps_changing_its_goal_keeps_its_spend(book: SpendBook) -> None:
     spend(book, TEAM, 1.5)
     for number in range(1000):
-        book.exhausted("g", Claim("team:t", Policy("budget_usd", 2.0 + number, DAILY.window)))
+        book.exhausted("g", Claim("team:t", Goal("budget_usd", 2.0 + number, DAILY.window)))
     assert book.exhausted("g", TEAM) == "reject"
     assert len(book._accounts) < 20
 
@@ -149,7 +149,7 @@ def test_what_was_spent_under_a_day_to_come_counts_until_that_day_is_over(book: 
 
 def test_a_request_under_way_while_the_clock_is_set_counts_once(book: SpendBook, clock: Clock) -> None:
     clock.wall_s += DAY_S
-    ticket = book.reserve("g", Grant(TEAM), Terms(0.0, TEAM), 0.5, None)
+    ticket = book.reserve("g", Grant(TEAM), RequestLambda(0.0, TEAM), 0.5, None)
     clock.wall_s -= DAY_S
     status = book.status("g", TEAM)
     assert status is not None
@@ -160,7 +160,7 @@ def test_a_request_under_way_while_the_clock_is_set_counts_once(book: SpendBook,
 
 @pytest.mark.parametrize("both", [False, True])
 def test_a_clock_set_back_an_hour_puts_no_controller_to_sleep(book: SpendBook, clock: Clock, both: bool) -> None:
-    claim = Claim("team:t", Policy("budget_usd", 5.0, Window("day")))
+    claim = Claim("team:t", Goal("budget_usd", 5.0, Window("day")))
     for _ in range(20):
         clock.wall_s, clock.steady_s = clock.wall_s + 1, clock.steady_s + 1
         book.mixture("g", claim, FRONTIER)
@@ -178,7 +178,7 @@ def test_a_clock_set_back_an_hour_puts_no_controller_to_sleep(book: SpendBook, c
 
 
 def test_a_clock_set_back_does_not_wait_longer_for_reports(book: SpendBook, clock: Clock) -> None:
-    ticket = book.reserve("g", Grant(TEAM), Terms(0.0, TEAM), 0.5, None)
+    ticket = book.reserve("g", Grant(TEAM), RequestLambda(0.0, TEAM), 0.5, None)
     clock.wall_s -= 5 * HOUR_S
     clock.steady_s += 1000
     book.exhausted("g", TEAM)

@@ -7,17 +7,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from litellm_erp.budget import Policy, Window
-from litellm_erp.counters import NANO, Counters
-from litellm_erp.holds import IN_FLIGHT_S, Ticket
-from litellm_erp.spending import SpendBook
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import NANO, Counters
+from litellm_erp.budgets.holds import IN_FLIGHT_S, Ticket
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
 from tests.test_cost_and_budget import FRONTIER
 
 DAY_S = 86_400.0
 BUDGET = 1.0
-CLAIM = Claim("team:a", Policy("budget_usd", BUDGET, Window("day", on_exhausted="reject")))
+CLAIM = Claim("team:a", Goal("budget_usd", BUDGET, Window("day", on_exhausted="reject")))
 GRANT = Grant(CLAIM, accounts=("team:a",))
 USD = st.floats(0.0, 0.4)
 # What an upstream may say that an answer cost.
@@ -104,7 +104,7 @@ class Money(RuleBasedStateMachine):
             # Counted already: what is picked now is another request to the book.
             return
         day = self.look()
-        ticket = self.book.reserve("g", GRANT, Terms(0.0, CLAIM), usd / request.ticket.count, request.ticket)
+        ticket = self.book.reserve("g", GRANT, RequestLambda(0.0, CLAIM), usd / request.ticket.count, request.ticket)
         assert ticket is request.ticket
         request.day, request.state, request.counted = day, "held", None
         request.estimate, request.since_s = ticket.holds[0].nano, self.steady_s

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from litellm_erp.budget import Mixture, OnExhausted
-from litellm_erp.counters import Counters
-from litellm_erp.spending import SpendBook
-from litellm_erp.teams import Sharing, agreed_solution, team_view
-from litellm_erp.tenancy import grant
-from litellm_erp.terms import MAX_LAMBDA, WindowStatus, safe_terms, terms
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.goals.goal import OnExhausted
+from litellm_erp.goals.lambda_of import MAX_LAMBDA, WindowStatus, lambda_of, safe_lambda_of
+from litellm_erp.goals.solve import Mixture
+from litellm_erp.goals.tenant import grant
+from litellm_erp.serving.team_view import Sharing, agreed_solution, team_view
 from tests.test_cost_and_budget import FRONTIER
 from tests.test_tenancy import group, tenant
 
@@ -32,7 +33,7 @@ class Broken:
 
 
 def curve() -> Any:
-    from litellm_erp.budget import Frontier
+    from litellm_erp.bundle.frontier import Frontier
 
     return Frontier(**CURVE)
 
@@ -52,7 +53,7 @@ def test_what_is_told_is_what_requests_get(policy: dict[str, Any], key: dict[str
     settings, who = group(teams={"t1": policy}), tenant(key=key, key_id="k")
     granted = grant(settings, who)
     draws = (np.arange(2000) + 0.5) / 2000
-    got = [terms("g", granted, curve(), u, lambda p: agreed_solution_of(p)).lambda_ for u in draws]
+    got = [lambda_of("g", granted, curve(), u, lambda p: agreed_solution_of(p)).lambda_ for u in draws]
     view = team_view(settings, curve(), who)
     told = view["lambda"]
     if "lambda" in told:
@@ -65,7 +66,7 @@ def test_what_is_told_is_what_requests_get(policy: dict[str, Any], key: dict[str
 
 
 def agreed_solution_of(policy: Any) -> Mixture:
-    from litellm_erp.budget import solve
+    from litellm_erp.goals.solve import solve
 
     return solve(policy, curve()).mixture
 
@@ -79,7 +80,7 @@ def test_the_proxy_and_the_doctor_are_told_the_same_while_nothing_was_spent() ->
 
 @pytest.mark.parametrize(("shared", "note"), [(True, False), (False, True)])
 def test_sums_say_whose_they_are(shared: bool, note: bool) -> None:
-    from litellm_erp.ledger import AccountView
+    from litellm_erp.budgets.totals import AccountView
 
     view = team_view(group(), curve(), tenant(), spent=AccountView(), sharing=Sharing(3 if shared else 1, shared))
     assert (view["spent"]["workers"], view["spent"]["shared"]) == (3 if shared else 1, shared)
@@ -95,7 +96,7 @@ def test_sums_say_whose_they_are(shared: bool, note: bool) -> None:
 def test_whatever_is_broken_there_is_a_lambda_and_it_lifts_no_budget(
     policy: dict[str, Any], lambda_: float | None, frontier: str | None, pacer: Any
 ) -> None:
-    found = safe_terms(group(teams={"t1": policy}), tenant(), curve() if frontier else None, pacer)
+    found = safe_lambda_of(group(teams={"t1": policy}), tenant(), curve() if frontier else None, pacer)
     knows = frontier is not None and pacer is None
     if lambda_ is None:
         # The cheapest end of the curve, or cost alone.
@@ -111,7 +112,7 @@ def test_a_spent_budget_stays_spent_after_an_internal_error() -> None:
     settings = group(teams={"t1": DAILY})
     book.charge("g", grant(settings, tenant()).claims, 5.0, own=True)
     for frontier in (None, curve()):
-        found = safe_terms(settings, tenant(), frontier, book)
+        found = safe_lambda_of(settings, tenant(), frontier, book)
         assert (found.lambda_, found.exhausted) == (MAX_LAMBDA, "reject")
     # A tenant that could not be read gets the group's own.
-    assert safe_terms(settings, None).lambda_ == 7.0
+    assert safe_lambda_of(settings, None).lambda_ == 7.0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erp_trainer.outcomes import Outcomes, assign_split, read_outcomes, write_outcomes
+from erp_trainer.outcomes.table import Outcomes, assign_split, read_outcomes, write_outcomes
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llmrouter_example" / "outcomes.parquet"

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from erp_trainer.assemble import of_models, with_model
-from erp_trainer.outcomes import Outcomes, read_outcomes, write_outcomes
-from erp_trainer.single_rewards import MAX_KEPT_SAMPLES
+from erp_trainer.outcomes.from_samples import of_models, with_model
+from erp_trainer.outcomes.single_rewards import MAX_KEPT_SAMPLES
+from erp_trainer.outcomes.table import Outcomes, read_outcomes, write_outcomes
 from litellm_erp.errors import OutcomesError
 from tests.planted import Row, planted_rows
 from tests.planted import write_outcomes as write_rows

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_erp.pacing import (
+from litellm_erp.budgets.forecast import History, ahead, forecast
+from litellm_erp.budgets.pacing import (
     Outlook,
     Pace,
     Range,
@@ -19,8 +20,7 @@ from litellm_erp.pacing import (
     start,
     step,
 )
-from litellm_erp.traffic import History, ahead, forecast
-from litellm_erp.windows import span
+from litellm_erp.goals.windows import span
 
 RANGE = Range(1e-5, 1e-3)
 MONEY = st.floats(0.0, 100.0)

@@ -12,8 +12,8 @@ import yaml
 from click.testing import CliRunner
 
 from erp_trainer.cli import cli
-from erp_trainer.store import open_run
-from litellm_erp import bundle as bundles
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.bundle import load as bundles
 from tests.planted import BEST, prompt_of
 from tests.pools import wait_until
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
-from litellm_erp.bundle import load
+from litellm_erp.bundle.load import load
 from tests.harness import GROUP, ask, proxy_config, served, write_keys
 from tests.pools import CHEAPEST, add_group, ask_all, erp_settings, group_settings, prompts
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from erp_trainer.evaluation.policies import (
+from erp_trainer.learning.outcome import (
     best_single,
     equal_cost_mixture,
     permuted,

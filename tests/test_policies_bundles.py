@@ -10,12 +10,13 @@ from safetensors.numpy import load_file, save_file
 
 from erp_trainer.cli import cli
 from erp_trainer.commands.fit import command as fit_command
-from litellm_erp import bundle as bundles
-from litellm_erp.budget import Policy, solve
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.manifest import POLICIES
+from litellm_erp.bundle.policy_files import policy_file, tensors_of
+from litellm_erp.bundle.predictors import NeighbourPredictor, Trust
 from litellm_erp.errors import BundleError, BundleTampered
-from litellm_erp.manifest import POLICIES
-from litellm_erp.policy_files import policy_file, tensors_of
-from litellm_erp.predictors import NeighbourPredictor, Trust
+from litellm_erp.goals.goal import Goal
+from litellm_erp.goals.solve import solve
 from tests.pools import RIVALS
 
 by_policy = pytest.mark.parametrize("policy", RIVALS)
@@ -63,8 +64,8 @@ def test_budgets_and_floors_are_solved_on_a_frontier_of_its_own(rival_bundles, p
     frontier = bundles.load(rival_bundles[policy]).frontier
     assert len(frontier.lambda_L) > 5
     assert frontier.cost_L[-1] < frontier.cost_L[0]
-    assert solve(Policy("budget_usd_per_1k_requests", 0.3), frontier).reached
-    assert solve(Policy("min_quality", 0.9), frontier).reached
+    assert solve(Goal("budget_usd_per_1k_requests", 0.3), frontier).reached
+    assert solve(Goal("min_quality", 0.9), frontier).reached
 
 
 @by_policy

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from erp_trainer.evaluation.new_tasks import benchmark_study
+from erp_trainer.evaluation.studies.new_tasks import benchmark_study
 from erp_trainer.policies.benchmark import (
     BenchmarkOptions,
     in_distribution_curve,
@@ -23,8 +23,8 @@ from erp_trainer.policies.pairwise import PairwiseOptions, preferences, reward_s
 from erp_trainer.policies.registry import fit_policy, win_probability
 from erp_trainer.policies.tagging import cluster, tag_means
 from erp_trainer.policies.zooter import ZooterOptions, teacher, train_zooter
+from litellm_erp.bundle.predictors import NeighbourPredictor, PairPredictor, Trust
 from litellm_erp.errors import EmbedderMismatch, FitError
-from litellm_erp.predictors import NeighbourPredictor, PairPredictor, Trust
 from tests.policy_tables import planted, table_of, unit
 
 

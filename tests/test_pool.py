@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from erp_trainer import pool
+from erp_trainer.pool import pool
 from litellm_erp.errors import SettingsError
 
 DOCUMENT = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from erp_trainer.prices import load_prices, resolve_prices
-from litellm_erp.cost import Price
+from erp_trainer.pool.prices import load_prices, resolve_prices
+from litellm_erp.choice.cost import Price
 from litellm_erp.errors import PricesError
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_erp import prompt
+from litellm_erp.choice import prompt
+from litellm_erp.choice.prompt import MAX_BYTES, PromptText
 from litellm_erp.errors import PromptError
-from litellm_erp.prompt import MAX_BYTES, PromptText
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=20),

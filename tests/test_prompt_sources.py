@@ -9,9 +9,9 @@ import yaml
 from click.testing import CliRunner
 
 from erp_trainer.cli import cli
-from erp_trainer.duplicates import near_duplicate_groups, split_in_half
-from erp_trainer.prompt_sources import CATEGORIES, SourceSpec, category_of, gather
-from erp_trainer.promptset import read_prompt_set
+from erp_trainer.prompts.duplicates import near_duplicate_groups, split_in_half
+from erp_trainer.prompts.prompt_set import read_prompt_set
+from erp_trainer.prompts.sources import CATEGORIES, SourceSpec, category_of, gather
 from litellm_erp.errors import ErpError, PromptError
 
 datasets = pytest.importorskip("datasets")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erp_trainer.promptset import Prompt, fingerprint, messages_of, read_prompt_set, write_prompt_set
+from erp_trainer.prompts.prompt_set import Prompt, fingerprint, messages_of, read_prompt_set, write_prompt_set
 from litellm_erp.errors import PromptError
 
 PROMPTS = [

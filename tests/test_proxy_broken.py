@@ -16,7 +16,7 @@ import yaml
 
 from bench.synthetic import write_bundle
 from demo.proxy_process import ProxyProcess, StubProcess
-from litellm_erp.bundle import load
+from litellm_erp.bundle.load import load
 from tests.harness import ERP_CALLBACK, GROUP, SPARE, proxy_config, served
 from tests.planted import BEST
 from tests.pools import add_group, ask_all, erp_settings, failures, fit_bundle, group_settings, prompts, wait_until

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
-from erp_trainer.prediction import bundle_embedder, predict_rows
-from litellm_erp.bundle import load
+from erp_trainer.bundles.predict import bundle_embedder, predict_rows
+from litellm_erp.bundle.load import load
 from tests.harness import ask, proxy_config, served, write_keys
 from tests.pools import CHEAPEST, RIVALS, add_group, ask_all, erp_settings, group_settings, prompts
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_trainer.pool import RewardSpec
+from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.batching import Batcher
+from erp_trainer.rewards.kinds.text_pair import TextPair
 from erp_trainer.rewards.local import Row
-from erp_trainer.rewards.text_pair import TextPair
 from litellm_erp.errors import RewardError
 from tests import reward_models
 from tests.reward_models import PAIRS, spec

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from erp_trainer import pool as pools
+from erp_trainer.pool import pool as pools
 from erp_trainer.rewards import Pair, load_reward_model
 from erp_trainer.rewards.base import RewardModel
 from erp_trainer.rewards.local import LocalModel

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.proxy_process import StubProcess, free_port
-from erp_trainer.pool import PoolModel, Sampling
-from erp_trainer.promptset import Prompt
+from erp_trainer.pool.pool import PoolModel, Sampling
+from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling import sample_parts, sample_pool_model
 from erp_trainer.sampling.base import derive_seed
 from erp_trainer.sampling.driver import apportion

@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 
 from erp_trainer.cli import cli
 from erp_trainer.console import progress
-from erp_trainer.parts import Parts
-from erp_trainer.pool import RewardSpec, load
-from erp_trainer.promptset import Prompt, write_prompt_set
+from erp_trainer.files.records import Parts
+from erp_trainer.pool.pool import RewardSpec, load
+from erp_trainer.prompts.prompt_set import Prompt, write_prompt_set
+from erp_trainer.rewards.stage import ScoreSummary, score_run
 from erp_trainer.sampling import sample_parts
-from erp_trainer.scoring import ScoreSummary, score_run
 from litellm_erp.errors import RewardError
 from tests import reward_models
 from tests.reward_models import spec

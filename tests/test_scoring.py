@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.synthetic import write_bundle as write_synthetic
-from litellm_erp import bundle as bundles
-from litellm_erp.cost import UNKNOWN_PRICE, Price
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.ranking import FEW, Candidates, rank_among, score
+from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.embedding.static import StaticEmbedder
-from litellm_erp.scoring import FEW, Candidates, rank_among, score
 
 EMBEDDER = StaticEmbedder()
 TEXTS = ["Prove that 17 is prime.", "def f(x):\n    return x", "Write me a poem about rain, please!", ""]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from litellm_erp import settings as settings_file
 from litellm_erp.errors import SettingsError
+from litellm_erp.goals import settings as settings_file
 
 GROUP = {"bundle": "bundle"}
 
@@ -18,7 +18,7 @@ def parse(group=None, **top):
 def test_a_group_needs_only_a_bundle_and_paths_start_from_the_file():
     group = parse().groups["erp-auto"]
     assert group.bundle == Path("/etc/litellm/bundle")
-    assert (group.policy.goal, group.policy.value) == ("lambda", 0.0)
+    assert (group.goal.form, group.goal.value) == ("lambda", 0.0)
     assert (group.unknown, group.headers, group.safety) == ("last", "all", True)
 
 
@@ -26,7 +26,7 @@ def test_teams_have_goals_and_bounds_of_their_own():
     group = parse({"teams": {"research": {"lambda": 0, "allow_override": [0, 2]}, 42: {"min_quality": 0.9}}})
     team = group.groups["erp-auto"].teams["research"]
     assert team.override.clamp(99) == 2
-    assert group.groups["erp-auto"].teams["42"].policy.goal == "min_quality"
+    assert group.groups["erp-auto"].teams["42"].goal.form == "min_quality"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from erp_trainer.outcomes import Outcomes
-from erp_trainer.store import create_run, open_run
-from litellm_erp.cost import Price
+from erp_trainer.outcomes.run import create_run, open_run
+from erp_trainer.outcomes.table import Outcomes
+from litellm_erp.choice.cost import Price
 from litellm_erp.errors import RunError
 
 PRICES = {"a": Price(0.1, 0.2), "b": Price()}

@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.redis_process import RedisProcess
-from litellm_erp.budget import Policy, Window
-from litellm_erp.counters import Counters
-from litellm_erp.file_store import FORMAT, FileStore
-from litellm_erp.ledger import Ledger
-from litellm_erp.redis_store import RedisStore
-from litellm_erp.shared import SharedCounters
-from litellm_erp.spending import SpendBook
-from litellm_erp.tenancy import Claim, Grant
-from litellm_erp.terms import Terms
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
+from litellm_erp.budgets.file_store import FORMAT, FileStore
+from litellm_erp.budgets.redis_store import RedisStore
+from litellm_erp.budgets.shared_counters import SharedCounters
+from litellm_erp.budgets.totals import Ledger
+from litellm_erp.goals.goal import Goal, Window
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.tenant import Claim, Grant
 from tests.test_cost_and_budget import FRONTIER
 
-CLAIMS = [Claim(f"team:{n}", Policy("budget_usd", 1.0, Window("day", on_exhausted="reject"))) for n in "ab"]
+CLAIMS = [Claim(f"team:{n}", Goal("budget_usd", 1.0, Window("day", on_exhausted="reject"))) for n in "ab"]
 A, B = CLAIMS
 BAD_VALUES: list[Any] = ["-5", "nan", "inf", "1e99", "9" * 400, "x", "", " 1", "0x10", b"\xff\xfe", "1.5"]
 # What stands where a budget file is expected.
@@ -44,7 +44,7 @@ class Process:
         self.shared = SharedCounters(self.book.counters, self.book, store)
 
     def spend(self, claim: Claim, usd: float) -> None:
-        self.book.settle(self.book.reserve("g", Grant(claim), Terms(0.0, claim), usd, None), usd)
+        self.book.settle(self.book.reserve("g", Grant(claim), RequestLambda(0.0, claim), usd, None), usd)
 
     def spent(self, claim: Claim) -> float:
         status = self.book.status("g", claim)
@@ -95,7 +95,7 @@ async def test_two_processes_know_each_others_spend_and_what_is_in_flight(client
     one, two = redis_pair(client)
     one.spend(A, 0.3)
     two.spend(A, 0.2)
-    ticket = one.book.reserve("g", Grant(A), Terms(0.0, A), 0.4, None)
+    ticket = one.book.reserve("g", Grant(A), RequestLambda(0.0, A), 0.4, None)
     await in_step(one, two)
     assert (one.spent(A), two.spent(A), two.reserved(A)) == (0.5, 0.5, 0.4)
     assert one.book.counters.processes == 2
@@ -200,7 +200,7 @@ async def test_a_file_is_shared_by_workers_and_survives_them(tmp_path: Path) -> 
     one, two = Process(FileStore(path), "aa"), Process(FileStore(path), "bb")
     one.spend(A, 0.3)
     two.spend(A, 0.2)
-    two.book.reserve("g", Grant(A), Terms(0.0, A), 0.1, None)
+    two.book.reserve("g", Grant(A), RequestLambda(0.0, A), 0.1, None)
     await in_step(one, two)
     assert (one.spent(A), two.spent(A), one.reserved(A)) == (0.5, 0.5, 0.1)
     assert one.book.counters.processes == 2
@@ -327,7 +327,7 @@ def test_whatever_numbers_a_store_tells_there_is_a_lambda_and_a_status(stored: d
     now = 1e9
     book = SpendBook(Counters("here"), lambda: now)
     ledger = Ledger(book.counters, lambda: now, lambda: now)
-    for claim in (A, Claim("team:a", Policy("budget_usd_per_1k_requests", 3.0))):
+    for claim in (A, Claim("team:a", Goal("budget_usd_per_1k_requests", 3.0))):
         book.mixture("g", claim, FRONTIER)
         ledger.view("g", "team:a")
         for key, *_ in list(book.counters.everything()):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from litellm_erp.headers import Note
 from litellm_erp.proxy.streams import tokens_in, watched
+from litellm_erp.serving.note import Note
 
 WORD = "word"
 PIECES: dict[str, Any] = {

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from erp_trainer.bundling import fit_bundle
+from erp_trainer.bundles.fit import fit_bundle
+from erp_trainer.bundles.fit_shards import fit_from_shards, joined, outcomes_of_shard
 from erp_trainer.cli import cli
-from erp_trainer.store import open_run
-from erp_trainer.summed import fit_from_shards, joined, outcomes_of_shard
+from erp_trainer.outcomes.run import open_run
 from litellm_erp.embedding import load_embedder
 
 RNG = np.random.default_rng(5)

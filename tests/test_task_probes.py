@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from erp_trainer import differences
-from erp_trainer.fitting import Penalties, assign_folds, cross_fit
-from erp_trainer.moments import Moments
+from erp_trainer.learning import differences
+from erp_trainer.learning.moments import Moments
+from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit
+from erp_trainer.learning.task_means import PRIOR_ROWS, TaskSums, task_codes, with_task_means
 from erp_trainer.policies.erp import fit_erp
-from erp_trainer.tasks import PRIOR_ROWS, TaskSums, task_codes, with_task_means
 from tests.test_fitting import table
 
 

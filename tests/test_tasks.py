@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from erp_trainer.evaluation.bootstrap import Resamples
-from erp_trainer.evaluation.tasks import entropy_bins, pearson, per_prompt, per_task, task_rows, task_scores, tasks_of
+from erp_trainer.evaluation.studies.tasks import (
+    entropy_bins,
+    pearson,
+    per_prompt,
+    per_task,
+    task_rows,
+    task_scores,
+    tasks_of,
+)
+from erp_trainer.learning.bootstrap import Resamples
 from tests.evaluated import table
 
 REWARDS = [[1.0, 0.5, 0.2], [0.8, 0.7, 0.0], [0.1, 0.2, 0.9], [0.3, 0.4, 0.7]]

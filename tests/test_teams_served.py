@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from litellm_erp import bundle as bundles
-from litellm_erp.budget import quality_floor
+from litellm_erp.bundle import load as bundles
+from litellm_erp.goals.solve import quality_floor
 from tests.harness import PRICES, proxy_config, served, write_keys
 from tests.planted import BEST_REWARD, OTHER_REWARD
 from tests.pools import ask_all, erp_settings, prompts

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from litellm_erp import settings as settings_file
-from litellm_erp.budget import Policy
-from litellm_erp.tenancy import Claim, Tenant, allowed_members, grant
-from litellm_erp.wish import Wish, read_wish
+from litellm_erp.goals import settings as settings_file
+from litellm_erp.goals.goal import Goal
+from litellm_erp.goals.request_goal import RequestGoal, read_request_goal
+from litellm_erp.goals.tenant import Claim, Tenant, allowed_members, grant
 
 MEMBERS = (("small", ()), ("mid", ("cheap",)), ("big", ()))
 
@@ -24,16 +24,16 @@ def tenant(team=None, key=None, **fields):
 
 
 def test_without_a_team_entry_the_groups_policy_counts():
-    assert grant(group(), Tenant()).policy.value == 7
+    assert grant(group(), Tenant()).goal.value == 7
 
 
 def test_settings_name_a_team_by_its_id():
-    assert grant(group(teams={"t1": {"lambda": 1}}), tenant()).policy.value == 1
+    assert grant(group(teams={"t1": {"lambda": 1}}), tenant()).goal.value == 1
 
 
 def test_an_alias_of_another_teams_name_gets_nothing_and_is_told():
     granted = grant(group(teams={"research": {"lambda": 0}}), tenant())
-    assert granted.policy.value == 7
+    assert granted.goal.value == 7
     assert "teams_by: alias" in granted.problem
 
 
@@ -43,12 +43,12 @@ def test_aliases_count_where_the_settings_say_so(where):
     document = {"groups": {"g": {"bundle": "b", "teams": {"research": {"lambda": 1}}, **inner}}, **top}
     settings = settings_file.parse(document, Path("config.yaml")).groups["g"]
     granted = grant(settings, tenant())
-    assert (granted.policy.value, granted.problem) == (1, None)
+    assert (granted.goal.value, granted.problem) == (1, None)
 
 
 def test_the_id_counts_before_the_alias():
     teams = {"research": {"lambda": 1}, "t1": {"lambda": 2}}
-    assert grant(group(teams=teams, teams_by="alias"), tenant()).policy.value == 2
+    assert grant(group(teams=teams, teams_by="alias"), tenant()).goal.value == 2
 
 
 def test_an_alias_without_an_id_is_not_taken_for_a_teams_id():
@@ -58,37 +58,37 @@ def test_an_alias_without_an_id_is_not_taken_for_a_teams_id():
 def test_a_team_admin_does_not_write_the_groups_budget_away():
     daily = {"budget_usd": 5, "per": "day", "on_exhausted": "reject"}
     granted = grant(group(policy=daily), tenant(team={"lambda": 0}))
-    assert [(c.account, c.policy.goal) for c in granted.claims] == [("group", "budget_usd"), ("team:t1", "lambda")]
+    assert [(c.account, c.goal.form) for c in granted.claims] == [("group", "budget_usd"), ("team:t1", "lambda")]
     open_ = grant(group(policy=daily, allow_override=[1, 4]), tenant(team={"lambda": 0}))
     assert [c.account for c in open_.claims] == ["team:t1"]
-    assert open_.bounds.clamp(open_.policy.value) == 1
+    assert open_.bounds.clamp(open_.goal.value) == 1
 
 
 def test_the_settings_of_a_team_stand_beside_the_groups_budget():
     daily = {"budget_usd": 5, "per": "day"}
     granted = grant(group(policy=daily, teams={"t1": {"lambda": 0}}), tenant(team={"lambda": 3}))
-    assert [(c.account, c.policy.value) for c in granted.claims] == [("team:t1", 0)]
+    assert [(c.account, c.goal.value) for c in granted.claims] == [("team:t1", 0)]
 
 
 def test_team_metadata_counts_where_settings_say_nothing():
-    assert grant(group(), tenant(team={"lambda": 3})).policy.value == 3
+    assert grant(group(), tenant(team={"lambda": 3})).goal.value == 3
 
 
 def test_settings_are_not_loosened_by_team_metadata():
-    assert grant(group(teams={"t1": {"lambda": 1}}), tenant(team={"lambda": 0})).policy.value == 1
+    assert grant(group(teams={"t1": {"lambda": 1}}), tenant(team={"lambda": 0})).goal.value == 1
 
 
 def test_team_metadata_moves_within_the_bounds_that_settings_give():
     settings = group(teams={"t1": {"lambda": 1, "allow_override": [0.5, 2]}})
     granted = grant(settings, tenant(team={"lambda": 9}))
-    assert granted.bounds.clamp(granted.policy.value) == 2
+    assert granted.bounds.clamp(granted.goal.value) == 2
 
 
 def test_a_key_may_not_state_a_lambda_unless_the_level_above_allows_it():
     refused = grant(group(), tenant(team={"lambda": 3}, key={"lambda": 0}))
-    assert (refused.policy.value, refused.refused) == (3, True)
+    assert (refused.goal.value, refused.refused) == (3, True)
     allowed = grant(group(), tenant(team={"lambda": 3, "allow_override": [1, 4]}, key={"lambda": 0}))
-    assert (allowed.refused, allowed.bounds.clamp(allowed.policy.value)) == (False, 1)
+    assert (allowed.refused, allowed.bounds.clamp(allowed.goal.value)) == (False, 1)
 
 
 def test_a_key_without_a_team_needs_the_groups_leave():
@@ -99,7 +99,7 @@ def test_a_key_without_a_team_needs_the_groups_leave():
 def test_a_budget_above_stays_a_floor_under_what_is_asked_for_below():
     settings = group(teams={"t1": {"budget_usd_per_1k_requests": 1, "allow_override": True}})
     granted = grant(settings, tenant(key={"lambda": 0}, key_id="k"))
-    assert [(c.account, c.policy.goal) for c in granted.claims] == [
+    assert [(c.account, c.goal.form) for c in granted.claims] == [
         ("team:t1", "budget_usd_per_1k_requests"),
         ("key:k", "lambda"),
     ]
@@ -108,17 +108,17 @@ def test_a_budget_above_stays_a_floor_under_what_is_asked_for_below():
 
 def test_a_request_needs_the_leave_of_the_level_above_and_has_no_account():
     settings = group(teams={"t1": {"lambda": 1, "allow_override": [0, 2]}})
-    wish = Wish(Policy("lambda", 9.0))
-    granted = grant(settings, tenant(), wish)
-    assert (granted.claim, granted.bounds.high) == (Claim("", wish.policy, "request"), 2)
-    refused = grant(settings, tenant(key={"lambda": 1}), wish)
+    request_goal = RequestGoal(Goal("lambda", 9.0))
+    granted = grant(settings, tenant(), request_goal)
+    assert (granted.claim, granted.bounds.high) == (Claim("", request_goal.goal, "request"), 2)
+    refused = grant(settings, tenant(key={"lambda": 1}), request_goal)
     assert (refused.claim.source, refused.refused) == ("key", True)
 
 
 @pytest.mark.parametrize("garbage", ["x", 3, [], {"lambda": "x"}, {"lambda": float("nan")}, {"a": {}}, {"lambda": -1}])
 def test_metadata_that_makes_no_sense_is_ignored_with_a_reason(garbage):
     granted = grant(group(), tenant(team=garbage))
-    assert granted.policy.value == 7
+    assert granted.goal.value == 7
     assert "team metadata" in granted.problem
 
 
@@ -180,8 +180,8 @@ def test_odd_metadata_reads_as_nothing():
     ],
 )
 def test_a_wish_is_read_from_the_header_then_the_body(metadata, lambda_):
-    assert read_wish(metadata).policy == Policy("lambda", lambda_)
+    assert read_request_goal(metadata).goal == Goal("lambda", lambda_)
 
 
 def test_a_request_that_asks_for_nothing_has_no_wish():
-    assert read_wish({"headers": {"accept": "*/*"}, "requester_metadata": None, "erp": None}) is None
+    assert read_request_goal({"headers": {"accept": "*/*"}, "requester_metadata": None, "erp": None}) is None

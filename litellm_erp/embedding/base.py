@@ -106,7 +106,7 @@ class Embedder(Protocol):
 
         Parameters
         ----------
-        texts : P texts; what exceeds ``spec.max_bytes`` is the caller's to cut (`litellm_erp.prompt`)
+        texts : P texts; what exceeds ``spec.max_bytes`` is the caller's to cut (`litellm_erp.choice.prompt`)
 
         Returns
         -------

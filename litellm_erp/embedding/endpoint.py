@@ -15,9 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import numpy as np
 
+from litellm_erp.choice.prompt import MAX_BYTES
 from litellm_erp.embedding.base import Array, EmbedderSpec, check
 from litellm_erp.errors import EmbedderUnavailable, EmbeddingError, EmbeddingTimeout
-from litellm_erp.prompt import MAX_BYTES
 
 BATCH = 64
 _BYTES_PER_TOKEN = 4

@@ -9,7 +9,7 @@ to a vector of unit length weighs the same for every prompt.
 
 import math
 
-from litellm_erp.prompt import MAX_BYTES
+from litellm_erp.choice.prompt import MAX_BYTES
 
 # A change here changes every vector: give it a new name, which is part of the embedder's hash.
 VERSION = "bytes-1"

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from litellm_erp.choice.prompt import MAX_BYTES
 from litellm_erp.embedding import shape
 from litellm_erp.embedding.base import Array, EmbedderSpec
 from litellm_erp.embedding.wordpiece import WordPiece
 from litellm_erp.errors import EmbedderMismatch, EmbedderUnavailable
-from litellm_erp.prompt import MAX_BYTES
 from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, parse_tensors, read_whole, shown
 
 MODEL_DIR = Path(__file__).parent / "static_model"
@@ -110,7 +110,7 @@ class StaticEmbedder:
 
         Parameters
         ----------
-        text : already cut by `litellm_erp.prompt`
+        text : already cut by `litellm_erp.choice.prompt`
 
         Returns
         -------

@@ -15,9 +15,9 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from litellm_erp.choice.prompt import MAX_BYTES
 from litellm_erp.embedding.base import Array, EmbedderSpec, check
 from litellm_erp.errors import EmbedderUnavailable, EmbeddingError
-from litellm_erp.prompt import MAX_BYTES
 
 MAX_BATCH = 64
 

@@ -18,11 +18,11 @@ from typing import Any
 import litellm
 from litellm import Router
 
-from litellm_erp import settings as settings_file
 from litellm_erp.errors import ErpError, ServingError, SettingsError
+from litellm_erp.goals import settings as settings_file
+from litellm_erp.goals.settings import Settings
 from litellm_erp.proxy import api, litellm_request
 from litellm_erp.proxy.hooks import ErpRouter
-from litellm_erp.settings import Settings
 from litellm_erp.telemetry import logger
 
 __all__ = ["ErpRouter", "attach", "erp_router"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from litellm import Router
 
-from litellm_erp.deployments import Deployment, Member, MemberTable
+from litellm_erp.goals.tenant import Tenant, allowed_members
 from litellm_erp.proxy.litellm_request import aliases_of, members_of
+from litellm_erp.serving.deployments import Deployment, Member, MemberTable
 from litellm_erp.telemetry import Once
-from litellm_erp.tenancy import Tenant, allowed_members
 
 _KEEP_S = 1.0
 _MAX_LISTS = 1024

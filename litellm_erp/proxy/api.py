@@ -11,14 +11,14 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from litellm_erp.deployments import capabilities_used
+from litellm_erp.choice.prompt import from_request
 from litellm_erp.errors import ErpError
-from litellm_erp.prompt import from_request
+from litellm_erp.goals.request_goal import read_request_goal
+from litellm_erp.goals.tenant import Tenant, grant
 from litellm_erp.proxy.litellm_request import output_limit
-from litellm_erp.routing import Ask, Decision, RoutedGroup
-from litellm_erp.teams import account_of, agreed_solution, goal_json, mixture_json, team_view
-from litellm_erp.tenancy import Tenant, grant
-from litellm_erp.wish import read_wish
+from litellm_erp.serving.deployments import capabilities_used
+from litellm_erp.serving.group import Ask, Decision, RoutedGroup
+from litellm_erp.serving.team_view import account_of, agreed_solution, goal_json, mixture_json, team_view
 
 if TYPE_CHECKING:
     from litellm_erp.proxy.hooks import ErpRouter
@@ -150,12 +150,12 @@ async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
             raise Refused(403, "this key may ask for its own team only")
         tenant = _named(plugin, team)
     group = _group(plugin, asked.get("group"))
-    granted = grant(group.settings, tenant, read_wish({"erp": asked.get("erp")}))
+    granted = grant(group.settings, tenant, read_request_goal({"erp": asked.get("erp")}))
     offered, members = plugin.offer(group.settings.name, tenant)
     if not offered:
         raise Refused(409, f"group {group.settings.name!r} has no deployment that this team may use")
     messages = asked.get("messages") or [{"role": "user", "content": asked.get("prompt")}]
-    terms = {draw: group.terms(granted, draw) for draw in (0.0, 1.0 - 1e-9)}
+    request_lambda = {draw: group.lambda_of(granted, draw) for draw in (0.0, 1.0 - 1e-9)}
     ask = Ask(capabilities_used(messages, asked), output_limit({**asked, "messages": messages}))
     decisions = [
         await group.decide(
@@ -166,7 +166,7 @@ async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
             draw=draw,
             shown=len(members),
         )
-        for draw in (terms if len({found.lambda_ for found in terms.values()}) > 1 else [0.0])
+        for draw in (request_lambda if len({found.lambda_ for found in request_lambda.values()}) > 1 else [0.0])
     ]
     scale = group.state.bundle.cost_scale
     mixture = agreed_solution(group.settings, granted, group.state.bundle.frontier, plugin.pacer).mixture
@@ -174,7 +174,7 @@ async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
         "group": group.settings.name,
         "bundle": group.state.bundle.id,
         "team": tenant.team_id,
-        "goal": goal_json(granted.policy),
+        "goal": goal_json(granted.goal),
         "source": granted.claim.source,
         "override_ignored": granted.refused,
         "lambda": mixture_json(mixture),
@@ -194,7 +194,7 @@ def _choice(decision: Decision, scale: float) -> dict[str, Any]:
     ]
     return {
         "lambda": decision.lambda_,
-        "decided_by": decision.terms.claim.source,
+        "decided_by": decision.request_lambda.claim.source,
         "model": decision.models[0],
         "reason": decision.reason,
         "models": models,

@@ -16,24 +16,24 @@ from typing import Any
 from litellm import Router, model_cost
 from litellm.integrations.custom_logger import CustomLogger
 
-from litellm_erp import releases
-from litellm_erp import settings as settings_file
-from litellm_erp.accounting import Accounting
-from litellm_erp.checks import Finding, check_router, router_view
-from litellm_erp.deployments import MemberTable
+from litellm_erp import litellm_releases as releases
+from litellm_erp.budgets.totals import Ledger
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import ErpError
-from litellm_erp.headers import Note, Outcome, response_headers
-from litellm_erp.ledger import Ledger
+from litellm_erp.goals import settings as settings_file
+from litellm_erp.goals.lambda_of import Pacer
+from litellm_erp.goals.settings import Settings
+from litellm_erp.goals.tenant import Tenant
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy import self_test, streams
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.pick import Pick, why
-from litellm_erp.routing import Decision, RoutedGroup
-from litellm_erp.settings import Settings
+from litellm_erp.serving.checks import Finding, check_router, router_view
+from litellm_erp.serving.deployments import MemberTable
+from litellm_erp.serving.group import Decision, RoutedGroup
+from litellm_erp.serving.note import Note, Outcome, response_headers
+from litellm_erp.serving.spend import Accounting
 from litellm_erp.telemetry import Once, log_decision, log_decisions_to_stderr, logger, logs_decisions, metrics
-from litellm_erp.tenancy import Tenant
-from litellm_erp.terms import Pacer
 
 _CHECK_EVERY_S = 10.0
 _START_S = 60
@@ -399,8 +399,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             {
                 "group": note.group,
                 "team": pick.tenant.label,
-                "policy": {decision.terms.claim.policy.goal: decision.terms.claim.policy.value},
-                "policy_of": decision.terms.claim.source,
+                "policy": {decision.request_lambda.claim.goal.form: decision.request_lambda.claim.goal.value},
+                "policy_of": decision.request_lambda.claim.source,
                 "lambda": decision.lambda_,
                 "bundle": decision.bundle_id,
                 "model": note.model,

@@ -17,13 +17,13 @@ import litellm
 from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
-from litellm_erp import releases
-from litellm_erp.accounting import METADATA_KEYS, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
-from litellm_erp.answer_cost import MAPPING
-from litellm_erp.deployments import Deployment
-from litellm_erp.headers import Note
+from litellm_erp import litellm_releases as releases
+from litellm_erp.goals.tenant import alias_pairs
+from litellm_erp.serving.answer_cost import MAPPING
+from litellm_erp.serving.deployments import Deployment
+from litellm_erp.serving.note import Note
+from litellm_erp.serving.spend import METADATA_KEYS, NOTE_KEY, is_object, metadata_of, note_of, noted, tenant_of
 from litellm_erp.telemetry import Once
-from litellm_erp.tenancy import alias_pairs
 
 __all__ = ["NOTE_KEY", "metadata_of", "note_of", "tenant_of"]
 

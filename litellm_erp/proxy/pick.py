@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from litellm_erp.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
+from litellm_erp.choice.prompt import PromptText, from_request, whole_text
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
-from litellm_erp.headers import Note
-from litellm_erp.prompt import PromptText, from_request, whole_text
+from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.request_goal import read_request_goal
+from litellm_erp.goals.tenant import Grant, Tenant, grant
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
-from litellm_erp.routing import Ask, Decision, RoutedGroup
-from litellm_erp.tenancy import Grant, Tenant, grant
-from litellm_erp.terms import Terms
-from litellm_erp.wish import read_wish
+from litellm_erp.serving.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
+from litellm_erp.serving.group import Ask, Decision, RoutedGroup
+from litellm_erp.serving.note import Note
 
 _COUNT_TIMEOUT_S = 2.0
 # A count takes a tenth of a second per million characters; beyond this, the estimate has to do.
@@ -76,7 +76,7 @@ class Pick:
         self.timed_out = self.note.called is not None and request_of.last_timed_out(failures)
         self.failed = self.note.failed(failures)
         self.note.asked(self.group.settings.name)
-        self.granted = self.group.grant_of(self.tenant, read_wish(self.metadata))
+        self.granted = self.group.grant_of(self.tenant, read_request_goal(self.metadata))
         self.bound_to = request_of.bound_deployment(self.request)
 
     def identify(self, members: MemberTable) -> None:
@@ -123,7 +123,7 @@ class Pick:
         )
         return await self._decide(prompt, draw)
 
-    async def decide_unread(self, members: MemberTable, draw: float, agreed: Terms | None) -> Decision:
+    async def decide_unread(self, members: MemberTable, draw: float, agreed: RequestLambda | None) -> Decision:
         """Rank them by means and costs alone, after something failed; what was read of the request before counts.
 
         Parameters
@@ -134,7 +134,7 @@ class Pick:
         self.granted = self.granted or grant(self.group.settings, self.tenant)
         return await self._decide(None, draw, agreed)
 
-    async def _decide(self, prompt: PromptText | None, draw: float, agreed: Terms | None = None) -> Decision:
+    async def _decide(self, prompt: PromptText | None, draw: float, agreed: RequestLambda | None = None) -> Decision:
         held = self.note.ticket
         return await self.group.decide(
             prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed

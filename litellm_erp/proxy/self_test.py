@@ -12,8 +12,8 @@ from typing import Any
 from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
-from litellm_erp.deployments import Deployment, MemberTable
 from litellm_erp.proxy import litellm_request as request_of
+from litellm_erp.serving.deployments import Deployment, MemberTable
 from litellm_erp.telemetry import logger
 
 # By chance alone a router of two models would follow all of them once in a million times.

@@ -6,10 +6,10 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from litellm_erp.accounting import Accounting
-from litellm_erp.answer_cost import field_of
-from litellm_erp.headers import Note
-from litellm_erp.prompt import whole_text
+from litellm_erp.choice.prompt import whole_text
+from litellm_erp.serving.answer_cost import field_of
+from litellm_erp.serving.note import Note
+from litellm_erp.serving.spend import Accounting
 
 _CHARS_PER_TOKEN = 4.0
 # Where text stands in a piece of an answer: chat and completions, tool calls, messages, Google.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from demo.proxy_process import REPOSITORY
-from litellm_erp import bundle as bundles
+from litellm_erp.bundle import load as bundles
 
 pytestmark = pytest.mark.vllm
 

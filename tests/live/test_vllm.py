@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from demo.vllm_process import VLLMProcess, cpu_dtype
-from erp_trainer.pool import PoolModel, Sampling
-from erp_trainer.promptset import Prompt
+from erp_trainer.pool.pool import PoolModel, Sampling
+from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling import sample_parts, sample_pool_model
 from erp_trainer.sampling.vllm_engine import VLLMEngine
 from litellm_erp.errors import SamplingError

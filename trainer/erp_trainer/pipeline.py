@@ -14,25 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.adding import Added, add_model, check_newcomer
-from erp_trainer.assemble import ModelCounts, of_models, outcomes_of, with_model
-from erp_trainer.bundling import fit_bundle
-from erp_trainer.embed import Embed, embed_prompts, embed_run
-from erp_trainer.grown_pool import record_audit
-from erp_trainer.outcomes import Outcomes
-from erp_trainer.parts import only_process
-from erp_trainer.pool import Pool, PoolModel
-from erp_trainer.prediction import bundle_embedder
-from erp_trainer.prices import resolve_prices
-from erp_trainer.prompt_sources import prepare
-from erp_trainer.promptset import PROMPTS, Prompt, fingerprint, messages_of, read_prompt_set
+from erp_trainer.bundles.fit import fit_bundle
+from erp_trainer.bundles.grown_pool import record_audit
+from erp_trainer.bundles.members import Added, add_model, check_newcomer
+from erp_trainer.bundles.predict import bundle_embedder
+from erp_trainer.files.records import only_process
+from erp_trainer.learning.embed import Embed, embed_prompts, embed_run
+from erp_trainer.learning.selection import select
+from erp_trainer.outcomes.from_samples import ModelCounts, of_models, outcomes_of, with_model
+from erp_trainer.outcomes.run import Run, complete_run, open_run
+from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.pool.pool import Pool, PoolModel
+from erp_trainer.pool.prices import resolve_prices
+from erp_trainer.prompts.prompt_set import PROMPTS, Prompt, fingerprint, messages_of, read_prompt_set
+from erp_trainer.prompts.sources import prepare
+from erp_trainer.rewards.stage import Normalisation, ScoreSummary, combine, score_run
 from erp_trainer.sampling import sample_parts, sample_pool_model
-from erp_trainer.scoring import Normalisation, ScoreSummary, combine, score_run
-from erp_trainer.selection import select
-from erp_trainer.store import Run, complete_run, open_run
-from litellm_erp import bundle as bundles
-from litellm_erp.bundle import Bundle
-from litellm_erp.cost import Price
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.choice.cost import Price
 from litellm_erp.embedding import Embedder, load_embedder
 from litellm_erp.errors import ErpError, RunError, SamplingError, SettingsError
 

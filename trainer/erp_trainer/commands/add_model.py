@@ -34,15 +34,15 @@ def command(
     if run is not None and n_prompts is not None:
         raise click.UsageError("--prompts goes with --pool; a run has the outcomes that it has")
     if pool is not None:
-        from erp_trainer import pool as pools
         from erp_trainer.pipeline import add_sampled_model
+        from erp_trainer.pool import pool as pools
 
         added = add_sampled_model(bundle, pools.load(pool), name, n_prompts, progress, warn, seed=seed)
     else:
-        from erp_trainer.adding import add_model
-        from erp_trainer.prediction import bundle_embedder
-        from erp_trainer.store import open_run
-        from litellm_erp.bundle import load
+        from erp_trainer.bundles.members import add_model
+        from erp_trainer.bundles.predict import bundle_embedder
+        from erp_trainer.outcomes.run import open_run
+        from litellm_erp.bundle.load import load
 
         opened = open_run(Path(str(run)))
         embedder = bundle_embedder(load(bundle))

@@ -23,8 +23,8 @@ def command(ctx: click.Context, config: Path, as_json: bool) -> None:
     Nothing is started and no model is called. Exits 0 if the groups would be routed, 1 if not, 2 if CONFIG cannot be
     read. Warnings are counted, and change neither.
     """
-    from erp_trainer.doctor import examine
-    from litellm_erp.checks import LEVELS
+    from erp_trainer.pool.doctor import examine
+    from litellm_erp.serving.checks import LEVELS
 
     findings, groups = examine(config)
     routes = not any(finding.level == "error" for finding in findings)
@@ -41,7 +41,7 @@ def command(ctx: click.Context, config: Path, as_json: bool) -> None:
 
 
 def _render(payload: Mapping[str, Any]) -> str:
-    from litellm_erp.teams import mixture_text
+    from litellm_erp.serving.team_view import mixture_text
 
     lines = [f"{payload['config']}"]
     for name, group in payload["groups"].items():

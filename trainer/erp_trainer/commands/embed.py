@@ -33,9 +33,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Embed the prompts of RUN into its cache, where fit and evaluate with the same embedder find them."""
-    from erp_trainer.embed import Embed, embed_prompts
+    from erp_trainer.learning.embed import Embed, embed_prompts
+    from erp_trainer.outcomes.run import open_run
     from erp_trainer.pipeline import embed
-    from erp_trainer.store import open_run
     from litellm_erp.embedding import load_embedder
 
     opened = open_run(run)
@@ -45,8 +45,8 @@ def command(
     )
     loaded = load()
     if engine == "ray":
-        from erp_trainer.cluster.embedding import embed_on_ray
-        from erp_trainer.pool import RaySettings
+        from erp_trainer.learning.embed_on_ray import embed_on_ray
+        from erp_trainer.pool.pool import RaySettings
 
         settings = RaySettings(address=ray_address or "auto", workers=ray_workers)
         by = embed_on_ray(settings, load)

@@ -63,8 +63,8 @@ def command(
         raise click.UsageError(f"--preset and --beta are erp's; --policy {policy} chooses its options itself")
     if policy != "erp" and engine == "ray":
         raise click.UsageError(f"--engine ray fits erp; fit --policy {policy} without it")
-    from erp_trainer.bundling import fit_bundle
-    from erp_trainer.store import open_run
+    from erp_trainer.bundles.fit import fit_bundle
+    from erp_trainer.outcomes.run import open_run
     from litellm_erp.embedding import load_embedder
 
     opened = open_run(run)
@@ -73,9 +73,9 @@ def command(
     )
     chosen: Preset = "paper" if preset == "paper" else "best"
     if engine == "ray":
-        from erp_trainer.cluster.fitting import on_ray
-        from erp_trainer.pool import RaySettings
-        from erp_trainer.summed import fit_from_shards
+        from erp_trainer.bundles.fit_on_ray import on_ray
+        from erp_trainer.bundles.fit_shards import fit_from_shards
+        from erp_trainer.pool.pool import RaySettings
 
         spread = on_ray(RaySettings(address=ray_address or "auto", workers=ray_workers))
         with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:

@@ -11,8 +11,8 @@ import click
 from erp_trainer.console import emit, json_option, progress, warn
 
 if TYPE_CHECKING:
-    from erp_trainer.outcomes import Outcomes
-    from litellm_erp.cost import Price
+    from erp_trainer.outcomes.table import Outcomes
+    from litellm_erp.choice.cost import Price
 
 
 @click.command("import")
@@ -47,9 +47,9 @@ def command(
     Long form has one row per prompt and model, with columns prompt_id, prompt, model and reward. Prompts
     without a split get a seeded half-and-half one. An existing run is replaced only if the import succeeds.
     """
-    from erp_trainer.outcomes import assign_split, read_outcomes
-    from erp_trainer.prices import load_prices, resolve_prices
-    from erp_trainer.store import check_run_target, create_run
+    from erp_trainer.outcomes.run import check_run_target, create_run
+    from erp_trainer.outcomes.table import assign_split, read_outcomes
+    from erp_trainer.pool.prices import load_prices, resolve_prices
 
     warnings: list[str] = []
     names = _names(models)

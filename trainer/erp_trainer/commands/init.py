@@ -22,9 +22,9 @@ def command(config: Path, out: Path, group: str | None, force: bool, as_json: bo
 
     Keys are never copied: references to the environment stay, and a key written into CONFIG becomes one.
     """
-    from erp_trainer import pool as pools
-    from erp_trainer.atomic import atomic_file
-    from erp_trainer.init import draft
+    from erp_trainer.files.atomic import atomic_file
+    from erp_trainer.pool import pool as pools
+    from erp_trainer.pool.draft import draft
     from litellm_erp.errors import SettingsError
 
     if out.exists() and not force:

@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import emit, json_option, padded
 
 if TYPE_CHECKING:
-    from litellm_erp.bundle import Bundle
+    from litellm_erp.bundle.load import Bundle
 
 
 @click.command("inspect", short_help="Show what is in a bundle, or what each team would get.")
@@ -27,7 +27,7 @@ def command(bundle: Path | None, teams: Path | None, as_json: bool) -> None:
     if teams is not None:
         emit(teams_payload(teams), as_json, render_teams)
         return
-    from litellm_erp.bundle import load, verify_embedder_files
+    from litellm_erp.bundle.load import load, verify_embedder_files
 
     loaded = load(Path(str(bundle)))
     verify_embedder_files(loaded)
@@ -41,13 +41,13 @@ def teams_payload(config: Path) -> dict[str, Any]:
     ------
     ErpError : bad settings or a bad bundle
     """
-    from litellm_erp.bundle import load
-    from litellm_erp.counters import Counters
+    from litellm_erp.budgets.book import SpendBook
+    from litellm_erp.budgets.counters import Counters
+    from litellm_erp.bundle.load import load
     from litellm_erp.errors import SettingsError
-    from litellm_erp.settings import load as load_settings
-    from litellm_erp.spending import SpendBook
-    from litellm_erp.teams import team_view
-    from litellm_erp.tenancy import Tenant
+    from litellm_erp.goals.settings import load as load_settings
+    from litellm_erp.goals.tenant import Tenant
+    from litellm_erp.serving.team_view import team_view
 
     settings = load_settings(config)
     if settings is None:
@@ -66,7 +66,7 @@ def teams_payload(config: Path) -> dict[str, Any]:
 
 def render_teams(payload: Mapping[str, Any]) -> str:
     """Two lines for each team."""
-    from litellm_erp.teams import mixture_text
+    from litellm_erp.serving.team_view import mixture_text
 
     lines = []
     for name, group in payload["groups"].items():

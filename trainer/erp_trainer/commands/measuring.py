@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import progress
 
 if TYPE_CHECKING:
-    from erp_trainer.evaluation.report import Evaluation
+    from erp_trainer.evaluation.evaluation import Evaluation
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -42,10 +42,10 @@ def measured(
     ----------
     options : by the names of ``evaluation.report.Options``
     """
-    from erp_trainer.evaluation.report import Options, evaluation_of
-    from erp_trainer.prediction import bundle_embedder
-    from erp_trainer.store import open_run
-    from litellm_erp.bundle import load
+    from erp_trainer.bundles.predict import bundle_embedder
+    from erp_trainer.evaluation.evaluation import Options, evaluation_of
+    from erp_trainer.outcomes.run import open_run
+    from litellm_erp.bundle.load import load
 
     opened, loaded = open_run(run), load(bundle)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)

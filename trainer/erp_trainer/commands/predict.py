@@ -36,8 +36,8 @@ def command(
 
     --prompts may be an outcomes table: its other columns are ignored.
     """
-    from erp_trainer.prediction import bundle_embedder, predict_rows, read_prompts, write_rows
-    from litellm_erp.bundle import load
+    from erp_trainer.bundles.predict import bundle_embedder, predict_rows, read_prompts, write_rows
+    from litellm_erp.bundle.load import load
 
     loaded = load(bundle)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)

@@ -44,9 +44,9 @@ def command(pool: Path | None, out: Path | None, force: bool, as_json: bool, **o
 
 
 def _of_pool(pool: Path, force: bool) -> dict[str, Any]:
-    from erp_trainer import pool as pools
-    from erp_trainer.parts import only_process
-    from erp_trainer.prompt_sources import prepare
+    from erp_trainer.files.records import only_process
+    from erp_trainer.pool import pool as pools
+    from erp_trainer.prompts.sources import prepare
 
     loaded = pools.load(pool)
     with only_process(loaded.run):
@@ -55,8 +55,8 @@ def _of_pool(pool: Path, force: bool) -> dict[str, Any]:
 
 
 def _to_file(section: Mapping[str, Any], out: Path, force: bool) -> dict[str, Any]:
-    from erp_trainer.prompt_sources import SourceSpec, gather
-    from erp_trainer.promptset import write_prompt_set
+    from erp_trainer.prompts.prompt_set import write_prompt_set
+    from erp_trainer.prompts.sources import SourceSpec, gather
     from litellm_erp.errors import PromptError
 
     if out.suffix != ".jsonl":
@@ -70,7 +70,7 @@ def _to_file(section: Mapping[str, Any], out: Path, force: bool) -> dict[str, An
 def _payload(path: Path, gathered: Any) -> dict[str, Any]:
     from collections import Counter
 
-    from erp_trainer.promptset import fingerprint
+    from erp_trainer.prompts.prompt_set import fingerprint
 
     return {
         "out": str(path),

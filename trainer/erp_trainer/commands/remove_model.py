@@ -22,10 +22,10 @@ def command(bundle: Path, name: str, run: Path, as_json: bool) -> None:
 
     BUNDLE has one writer at a time: another command that changes it is waited for, for up to a minute.
     """
-    from erp_trainer.adding import remove_model
-    from erp_trainer.prediction import bundle_embedder
-    from erp_trainer.store import open_run
-    from litellm_erp.bundle import load
+    from erp_trainer.bundles.members import remove_model
+    from erp_trainer.bundles.predict import bundle_embedder
+    from erp_trainer.outcomes.run import open_run
+    from litellm_erp.bundle.load import load
 
     opened = open_run(run)
     embedder = bundle_embedder(load(bundle))

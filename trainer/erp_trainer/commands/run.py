@@ -20,7 +20,7 @@ def command(pool: Path, as_json: bool) -> None:
     Stop it whenever you like: run again, it continues with what is not done yet.
     """
     from erp_trainer.pipeline import run_pool
-    from erp_trainer.pool import load
+    from erp_trainer.pool.pool import load
 
     emit(run_pool(load(pool), progress, warn), as_json, _render)
 

@@ -30,9 +30,9 @@ def command(
     What is recorded is never asked for again: stop it whenever you like, and run it again to continue. A model that
     cannot be sampled does not keep the others from it. Exits 1 if anything failed.
     """
-    from erp_trainer.parts import only_process
-    from erp_trainer.pool import load
-    from erp_trainer.promptset import read_prompt_set
+    from erp_trainer.files.records import only_process
+    from erp_trainer.pool.pool import load
+    from erp_trainer.prompts.prompt_set import read_prompt_set
     from erp_trainer.sampling import sample_pool_model
     from litellm_erp.errors import SamplingError, SettingsError
 

@@ -11,10 +11,10 @@ import click
 from erp_trainer.console import emit, json_option, progress, ray_options
 
 if TYPE_CHECKING:
-    from erp_trainer.pool import RewardSpec
-    from erp_trainer.promptset import Prompt
+    from erp_trainer.pool.pool import RewardSpec
+    from erp_trainer.prompts.prompt_set import Prompt
     from erp_trainer.rewards import RewardModel
-    from erp_trainer.scoring import RewardSummary, ScoreSummary
+    from erp_trainer.rewards.stage import RewardSummary, ScoreSummary
 
 
 @click.command("score", short_help="Score the sampled responses with every reward model.")
@@ -27,18 +27,18 @@ def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bo
     What is scored is never scored again: stop it whenever you like, and run it again to continue. Responses longer
     than a reward model's context are cut, and counted; a reward that is no number skips its prompt, and is counted.
     """
-    from erp_trainer.parts import only_process
-    from erp_trainer.pool import load
-    from erp_trainer.promptset import read_prompt_set
+    from erp_trainer.files.records import only_process
+    from erp_trainer.pool.pool import load
+    from erp_trainer.prompts.prompt_set import read_prompt_set
     from erp_trainer.rewards import load_reward_model
+    from erp_trainer.rewards.stage import score_run
     from erp_trainer.sampling import sample_parts
-    from erp_trainer.scoring import score_run
     from litellm_erp.errors import RunError
 
     loaded = load(pool)
     reward_model: Callable[[RewardSpec], RewardModel] = load_reward_model
     if engine == "ray":
-        from erp_trainer.cluster.scoring import loader
+        from erp_trainer.rewards.on_ray import loader
 
         reward_model = loader(loaded.on_ray(ray_address).ray)
     with only_process(loaded.run):
@@ -53,7 +53,7 @@ def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bo
 
 
 def _payload(summary: ScoreSummary, weights: Mapping[str, float], prompts: list[Prompt]) -> dict[str, Any]:
-    from erp_trainer.scoring import combine
+    from erp_trainer.rewards.stage import combine
     from litellm_erp.errors import SettingsError
 
     payload: dict[str, Any] = {

@@ -6,9 +6,9 @@ from functools import partial
 
 from erp_trainer.evaluation import curves
 from erp_trainer.evaluation.contender import Contender
-from erp_trainer.evaluation.policies import Outcome, category_best, permuted, single, uniform
 from erp_trainer.evaluation.rivals import Choose
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.outcome import Outcome, category_best, permuted, single, uniform
+from erp_trainer.learning.training_table import Table
 
 
 def baselines(test: Table, train: Table, bundle: str, bundle_choice: Choose) -> list[Contender]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates, Resamples
 from erp_trainer.evaluation.contender import Contender
-from erp_trainer.evaluation.policies import Outcome
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.bootstrap import Estimates, Resamples
+from erp_trainer.learning.outcome import Outcome
+from erp_trainer.learning.training_table import Table
 
 
 @dataclass(frozen=True, slots=True)

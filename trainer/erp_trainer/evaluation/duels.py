@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates
 from erp_trainer.evaluation.curves import Curve
+from erp_trainer.learning.bootstrap import Estimates
 
 
 def at_lambda(bundle: Curve, other: Curve, lambda_: float, cost_scale: float) -> dict[str, Any] | None:

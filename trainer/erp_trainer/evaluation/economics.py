@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates
 from erp_trainer.evaluation.curves import Curve, Line
+from erp_trainer.learning.bootstrap import Estimates
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates, Interval, Resamples
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.bootstrap import Estimates, Interval, Resamples
+from erp_trainer.learning.training_table import Table
 
 MAX_BOUND_PROMPTS = 5000
 _PAIRS_AT_ONCE = 32

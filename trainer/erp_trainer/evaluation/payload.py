@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from erp_trainer.evaluation import curves as tracing
-from erp_trainer.evaluation.bootstrap import Estimates, Interval
 from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.curves import Curve, mixture_vertices, pareto, trace
 from erp_trainer.evaluation.duels import at_lambda, over_lambda
 from erp_trainer.evaluation.economics import Market, compare, gained_on
-from erp_trainer.evaluation.newcomers import price_of_adding
 from erp_trainer.evaluation.pairs import Scores, bound_tightness, pair_measures, win_rates
 from erp_trainer.evaluation.predictions import model_measures
-from erp_trainer.evaluation.routellm import two_model_measures
-from erp_trainer.evaluation.table import Table
-from erp_trainer.evaluation.tasks import categories_of, entropy_bins, task_rows, tasks_of
-from erp_trainer.evaluation.unseen import unseen_tasks
+from erp_trainer.evaluation.studies.newcomers import price_of_adding
+from erp_trainer.evaluation.studies.routellm import two_model_measures
+from erp_trainer.evaluation.studies.tasks import categories_of, entropy_bins, task_rows, tasks_of
+from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.verdict import verdict
+from erp_trainer.learning.bootstrap import Estimates, Interval
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.erp import Preset, lambda_unit
 
 if TYPE_CHECKING:
-    from erp_trainer.evaluation.report import Evaluation
+    from erp_trainer.evaluation.evaluation import Evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.bootstrap import Estimates, Resamples
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.bootstrap import Estimates, Resamples
+from erp_trainer.learning.training_table import Table
 
 MAX_BINS = 15
 MIN_IN_BIN = 20

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 
 from erp_trainer.evaluation.contender import Contender, Kind
-from erp_trainer.evaluation.policies import Outcome, chosen
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.outcome import Outcome, chosen
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import FittedPolicy
 from erp_trainer.policies.erp import FittedERP, Preset, fit_erp
 from erp_trainer.policies.registry import (

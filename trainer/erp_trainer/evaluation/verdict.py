@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from erp_trainer.evaluation.bootstrap import Interval
+from erp_trainer.learning.bootstrap import Interval
 
 
 def verdict(

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.evaluation.policies import Outcome, chosen
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.outcome import Outcome, chosen
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.erp import TUNING_SCALES, lambda_unit
-from litellm_erp.predictors import Predictor
+from litellm_erp.bundle.predictors import Predictor
 
 # Options are chosen on at most so many rows, and cells of rows by models; more of them change the choice of a penalty
 # less than its noise does.

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import assign_folds
+from erp_trainer.learning.ridge import assign_folds
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import routed_utility, tuning_rows
 from erp_trainer.policies.neighbours import (
     LeftOut,
@@ -33,7 +33,7 @@ from erp_trainer.policies.neighbours import (
     leave_two_tasks_out,
 )
 from erp_trainer.policies.tagging import group_means, tasks
-from litellm_erp.predictors import NeighbourPredictor, Trust
+from litellm_erp.bundle.predictors import NeighbourPredictor, Trust
 
 NEIGHBOURS = (5, 10, 20, 50, 100, 150)
 PAPER_NEIGHBOURS = 5

@@ -20,8 +20,8 @@ from typing import Literal
 
 import numpy as np
 
-from erp_trainer.evaluation.policies import Outcome
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.outcome import Outcome
+from erp_trainer.learning.training_table import Table
 from litellm_erp.errors import FitError
 
 Signal = Literal["reward", "self_check"]

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from erp_trainer import differences
-from erp_trainer.evaluation.bootstrap import interval
-from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import (
+from erp_trainer.learning import differences
+from erp_trainer.learning.bootstrap import interval
+from erp_trainer.learning.moments import Moments
+from erp_trainer.learning.ridge import (
     CrossFit,
     Penalties,
     assign_folds,
@@ -25,9 +25,9 @@ from erp_trainer.fitting import (
     r_squared,
     variance_line,
 )
-from erp_trainer.moments import Moments
-from erp_trainer.tasks import task_codes
-from litellm_erp.probe import Probes, Uncertainty
+from erp_trainer.learning.task_means import task_codes
+from erp_trainer.learning.training_table import Table
+from litellm_erp.bundle.probe import Probes, Uncertainty
 
 Preset = Literal["best", "paper"]
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 20.0, 30.0, 50.0, 80.0, 120.0, 200.0, 400.0, 1000.0)

@@ -8,15 +8,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from erp_trainer.evaluation.policies import Outcome, ranked_by_likelihood, ranked_by_reward
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.outcome import Outcome, ranked_by_likelihood, ranked_by_reward
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import FittedPolicy
 from erp_trainer.policies.benchmark import train_benchmark, tune_benchmark
 from erp_trainer.policies.cascade import fit_cascade
 from erp_trainer.policies.pairwise import train_pairwise, tune_pairwise
 from erp_trainer.policies.zooter import train_zooter, tune_zooter
+from litellm_erp.bundle.predictors import PairPredictor, Predictor
 from litellm_erp.errors import FitError
-from litellm_erp.predictors import PairPredictor, Predictor
 
 
 class Fitted(Protocol):

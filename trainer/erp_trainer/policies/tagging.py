@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from erp_trainer.evaluation.table import Table
+from erp_trainer.learning.training_table import Table
 
 _PROMPTS_PER_CLUSTER = 100
 _MAX_CLUSTERS = 32

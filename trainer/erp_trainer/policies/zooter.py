@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from erp_trainer.evaluation.table import Table
-from erp_trainer.fitting import assign_folds
+from erp_trainer.learning.ridge import assign_folds
+from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import routed_utility, tuning_rows
 from erp_trainer.policies.logistic import Linear, fit_multinomial, softmax
 from erp_trainer.policies.tagging import tag_means
-from litellm_erp.probe import Probes
+from litellm_erp.bundle.probe import Probes
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 # Multiples of the spread of rewards between the models of a prompt.

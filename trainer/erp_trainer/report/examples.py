@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from erp_trainer.report.words import NOTHING, Units, number, signed
-from litellm_erp.prompt import from_value
+from litellm_erp.choice.prompt import from_value
 
 if TYPE_CHECKING:
-    from erp_trainer.evaluation.report import Evaluation
+    from erp_trainer.evaluation.evaluation import Evaluation
 
 # As much of a prompt as is shown, in characters.
 MOST_TEXT = 420

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.atomic import atomic_file
 from erp_trainer.console import plain
+from erp_trainer.files.atomic import atomic_file
 from erp_trainer.report.assembly import page_of
 
 FORMATS = ("html", "json", "csv", "png")

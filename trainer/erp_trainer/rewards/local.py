@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from erp_trainer.pool import RewardSpec
+from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.base import Advance, Options, Pair, Scored
 from erp_trainer.rewards.batching import Batcher, TooLarge
 from erp_trainer.rewards.truncation import RULE, fit

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import importlib
 
-from erp_trainer.pool import RewardSpec
+from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.base import RewardModel
 from litellm_erp.errors import SettingsError
 
 KINDS: dict[str, str] = {
-    "text-pair": "erp_trainer.rewards.text_pair:TextPair",
-    "chat-template": "erp_trainer.rewards.chat_template:ChatTemplate",
-    "classifier": "erp_trainer.rewards.classifier:Classifier",
-    "internlm": "erp_trainer.rewards.internlm:load",
-    "pooling-server": "erp_trainer.rewards.pooling_server:PoolingServer",
-    "exact-match": "erp_trainer.rewards.exact_match:ExactMatch",
-    "regex": "erp_trainer.rewards.regex:Regex",
-    "callable": "erp_trainer.rewards.own_callable:OwnCallable",
+    "text-pair": "erp_trainer.rewards.kinds.text_pair:TextPair",
+    "chat-template": "erp_trainer.rewards.kinds.chat_template:ChatTemplate",
+    "classifier": "erp_trainer.rewards.kinds.classifier:Classifier",
+    "internlm": "erp_trainer.rewards.kinds.internlm:load",
+    "pooling-server": "erp_trainer.rewards.kinds.pooling_server:PoolingServer",
+    "exact-match": "erp_trainer.rewards.kinds.exact_match:ExactMatch",
+    "regex": "erp_trainer.rewards.kinds.regex:Regex",
+    "callable": "erp_trainer.rewards.kinds.own_callable:OwnCallable",
 }
 
 

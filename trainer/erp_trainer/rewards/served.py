@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from erp_trainer.pool import RewardSpec
+from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.base import Advance, Message, Options, Pair, Scored
 from erp_trainer.rewards.conversation import prompt_messages, with_response, without_system
 from erp_trainer.rewards.server import Server, ServerTokens, surely_fits, token_ids

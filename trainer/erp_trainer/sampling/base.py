@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from erp_trainer.pool import Sampling
+from erp_trainer.pool.pool import Sampling
 
 
 @dataclass(frozen=True, slots=True)

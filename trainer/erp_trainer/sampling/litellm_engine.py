@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
-from erp_trainer.pool import PoolModel
+from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Outcomes, SampleRequest
 from erp_trainer.sampling.driver import Answer, Broken, Busy, Choice, Refused, RefusesN, Unanswerable, drive
 from erp_trainer.sampling.pacing import Pace

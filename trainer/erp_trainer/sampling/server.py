@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from erp_trainer.pool import PoolModel
+from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Outcomes, SampleRequest
 from erp_trainer.sampling.driver import (
     Answer,

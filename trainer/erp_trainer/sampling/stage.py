@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.parts import Parts
-from erp_trainer.pool import PoolModel
-from erp_trainer.promptset import Prompt
+from erp_trainer.files.records import Parts
+from erp_trainer.pool.pool import PoolModel
+from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling.base import Engine, Failure, Response, SampleRequest, Skip
 from litellm_erp.errors import RunError, SamplingError, SettingsError
 
@@ -142,7 +142,7 @@ def open_engine(model: PoolModel) -> Engine:
 
         return TransformersEngine(model)
     if model.engine == "ray":
-        from erp_trainer.cluster.sampling import RayEngine
+        from erp_trainer.sampling.ray_engine import RayEngine
 
         return RayEngine(model)
     raise SettingsError(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from erp_trainer.pool import PoolModel, Sampling
+from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.sampling.base import Outcomes, Response, SampleRequest, plain_messages, too_long
 from litellm_erp.errors import SamplingError
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.pool import PoolModel
+from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Failure, Outcome, Outcomes, Response, SampleRequest, plain_messages, too_long
 from litellm_erp.errors import SamplingError, SettingsError
 

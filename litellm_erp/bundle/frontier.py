@@ -1,0 +1,144 @@
+"""PURE. frontier.json: the curve a bundle's λ are solved on, and every field that serving reads of it, checked."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from litellm_erp.bundle.manifest import LARGEST, MAX_POINTS, entries, readable
+from litellm_erp.config_section import Section
+from litellm_erp.errors import BundleError
+
+_REMEDY = ". Fit the bundle again"
+_MAX_VERDICT = 10_000
+# Shares are means of counts; their last digit may stand above one.
+_MAX_SHARE = 1.0 + 1e-6
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Out-of-fold curve of the safe policy over λ, and the single models beside it.
+
+    Attributes
+    ----------
+    lambda_L : shape (L,), ascending from 0, reward units per USD per 1,000 requests
+    reward_L, cost_L : shape (L,), mean reward and mean cost per request of what the policy chooses
+    shrinkage_L : shape (L,), in [0, 1]; how far probes are believed at each λ, 0 meaning the best single model
+    single_reward_M, single_cost_M : shape (M,), the same means for always choosing one model
+    document : the whole of frontier.json, with intervals, shares and the verdict
+    """
+
+    lambda_L: np.ndarray
+    reward_L: np.ndarray
+    cost_L: np.ndarray
+    shrinkage_L: np.ndarray
+    single_reward_M: np.ndarray
+    single_cost_M: np.ndarray
+    document: Mapping[str, Any]
+
+    def chooses(self, model: str, lambda_: float) -> bool:
+        """Whether a pool model got some prompts at the λ of the curve that are next to one."""
+        above = int(np.searchsorted(self.lambda_L, lambda_))
+        near = {max(above - 1, 0), min(above, len(self.lambda_L) - 1)}
+        return any(self.document["points"][i]["share"].get(model, 0.0) > 0 for i in near)
+
+    def shrinkage(self, lambda_: float) -> float:
+        """Shrinkage at any λ: the smaller of the two neighbouring grid points', so never bolder than either."""
+        # Asked for on every request, where plain numbers cost less than numpy's calls.
+        lambdas, shrinkages = self._steps
+        right = bisect_left(lambdas, lambda_)
+        if right == len(lambdas):
+            return shrinkages[-1]
+        if lambdas[right] == lambda_:
+            return shrinkages[right]
+        return min(shrinkages[right - 1], shrinkages[right])
+
+    @cached_property
+    def _steps(self) -> tuple[list[float], list[float]]:
+        return self.lambda_L.tolist(), self.shrinkage_L.tolist()
+
+    @cached_property
+    def envelope(self) -> np.ndarray:
+        """Points of the upper concave envelope, from the cheapest to the one with the highest reward.
+
+        Returns
+        -------
+        shape (V,), int, indices into the curve; cost and reward both rise along it. Empty where no cost is known.
+
+        Source: the monotone chain (Andrew, 1979).
+        """
+        known = np.flatnonzero(np.isfinite(self.cost_L))
+        hull: list[int] = []
+        # By cost; of equal costs the highest reward first, and of equal points the highest λ.
+        for point in known[np.lexsort((-self.lambda_L[known], -self.reward_L[known], self.cost_L[known]))].tolist():
+            if hull and self.reward_L[point] <= self.reward_L[hull[-1]]:
+                continue
+            while len(hull) >= 2 and self._slope(hull[-2], hull[-1]) <= self._slope(hull[-2], point):
+                hull.pop()
+            hull.append(point)
+        return np.array(hull, dtype=np.intp)
+
+    def _slope(self, a: int, b: int) -> float:
+        return float((self.reward_L[b] - self.reward_L[a]) / (self.cost_L[b] - self.cost_L[a]))
+
+
+def parse_frontier(document: Any, models: Sequence[str], where: str) -> Frontier:
+    """Check and read a frontier.
+
+    Parameters
+    ----------
+    document : the JSON value
+    models : the pool, in the manifest's order; shares, single models and the verdict may name no others
+
+    Raises
+    ------
+    BundleError : a field is missing, of another type or out of range; names it
+    """
+    top = Section(document, f"{where}:", BundleError, remedy=_REMEDY)
+    points, pool = entries(top, "points", MAX_POINTS), frozenset(models)
+    for point in points:
+        _check_share(point, pool)
+    _check_verdict(top.section("verdict"), pool)
+    lambda_L = np.array([point.number("lambda", low=0.0, high=LARGEST) for point in points])
+    if not len(lambda_L) or lambda_L[0] != 0 or (np.diff(lambda_L) <= 0).any():
+        raise BundleError(f"{where}: the λ of its points must ascend from 0{_REMEDY}")
+    single = top.section("single_models", pool)
+    singles = [single.section(name) for name in models]
+    return Frontier(
+        lambda_L=lambda_L,
+        reward_L=np.array([_reward(point) for point in points]),
+        cost_L=np.array([_cost(point) for point in points]),
+        shrinkage_L=np.array([point.number("shrinkage", low=0.0, high=1.0) for point in points]),
+        single_reward_M=np.array([_reward(entry) for entry in singles]),
+        single_cost_M=np.array([_cost(entry) for entry in singles]),
+        document=document,
+    )
+
+
+def _reward(entry: Section) -> float:
+    return entry.number("reward", low=-LARGEST, high=LARGEST)
+
+
+def _cost(entry: Section) -> float:
+    found = entry.optional_number("cost_usd", low=0.0, high=LARGEST)
+    return np.nan if found is None else found
+
+
+def _check_share(point: Section, pool: Collection[str]) -> None:
+    share = point.section("share", pool)
+    for name in share:
+        share.number(name, low=0.0, high=_MAX_SHARE)
+    for key in ("reward_se", "cost_se"):
+        point.optional_number(key, low=0.0, high=LARGEST)
+
+
+def _check_verdict(verdict: Section, pool: Collection[str]) -> None:
+    verdict.boolean("helps")
+    if verdict.get("best_single") is not None:  # bundles of before it was recorded
+        verdict.choice("best_single", pool)
+    readable(verdict, "text", _MAX_VERDICT)

@@ -1,0 +1,290 @@
+"""PURE. From an embedding to a ranking by one bundle: the steps that proxy and command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.probe import Probes
+from litellm_erp.choice.cost import PriceTable
+from litellm_erp.choice.decision import Ranking, UnknownPlace, rank, rank_one
+
+# Up to so many models a sort by Python is quicker than numpy's calls, and the more so the colder the caches.
+FEW = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a bundle predicts for one prompt, or for P of them.
+
+    Attributes
+    ----------
+    expected_reward : shape (M,) or (P, M), as the policy's predictor says, before safety
+    cost : shape (M,) or (P, M), expected USD per request or relative cost; NaN unknown
+    leverage : shape () or (P,)
+    """
+
+    expected_reward: np.ndarray
+    cost: np.ndarray
+    leverage: np.ndarray
+
+
+def score(
+    bundle: Bundle,
+    embeddings: np.ndarray,
+    input_tokens: float | np.ndarray,
+    *,
+    prices: PriceTable,
+    max_output_tokens: float | None = None,
+) -> Scores:
+    """Predict reward and cost of every pool model.
+
+    Parameters
+    ----------
+    embeddings : shape (D,) or (P, D), float32, L2-normalised
+    input_tokens : scalar or shape (P, 1), of the full prompts
+    max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
+    """
+    output_tokens = np.maximum(bundle.output_tokens.predict(embeddings), 1.0)
+    if max_output_tokens is not None:
+        output_tokens = np.minimum(output_tokens, max_output_tokens)
+    return Scores(
+        bundle.predictor.predict(embeddings),
+        prices.expected_cost(input_tokens, output_tokens),
+        bundle.uncertainty.leverage(embeddings),
+    )
+
+
+def rank_scores(
+    bundle: Bundle,
+    scores: Scores,
+    lambda_: float,
+    *,
+    safety: bool = True,
+    tier: np.ndarray | None = None,
+) -> Ranking:
+    """Rank the whole pool of a bundle at one λ."""
+    everyone = np.arange(len(bundle.models))
+    return rank_among(bundle, scores, lambda_, everyone, 0, safety=safety, tier=tier)
+
+
+def rank_among(
+    bundle: Bundle,
+    scores: Scores,
+    lambda_: float,
+    columns: np.ndarray,
+    n_unknown: int,
+    *,
+    safety: bool = True,
+    tier: np.ndarray | None = None,
+    unknown: UnknownPlace = "last",
+) -> Ranking:
+    """Rank some pool models, and models the bundle has no probe for.
+
+    Parameters
+    ----------
+    columns : shape (C,), int; the pool models to rank, as columns of ``scores``
+    n_unknown : how many models without a probe come after them, in the order of their names
+    tier : shape (C + n_unknown,), see ``decision.rank``
+
+    Returns
+    -------
+    Ranking over C + n_unknown positions
+    """
+    reward = scores.expected_reward[..., columns].astype(np.float64)
+    cost = scores.cost[..., columns]
+    mean, ties = bundle.mean_reward_M[columns], bundle.tie_order_M[columns]
+    if n_unknown:
+        blank = np.full((*reward.shape[:-1], n_unknown), np.nan)
+        reward, cost = np.concatenate([reward, blank], axis=-1), np.concatenate([cost, blank], axis=-1)
+        mean = np.concatenate([mean, np.full(n_unknown, np.nan)])
+        ties = np.concatenate([ties, len(bundle.models) + np.arange(n_unknown)])
+    safe = safety and bundle.manifest.safety
+    return rank(
+        reward,
+        cost,
+        lambda_,
+        tie_order_M=ties,
+        mean_reward_M=mean if safe else None,
+        trust=trust(bundle, scores, lambda_)[..., None],
+        cost_scale=bundle.cost_scale,
+        tier=tier,
+        unknown=unknown,
+    )
+
+
+class Ranked(NamedTuple):
+    """Candidates ranked for one request.
+
+    Attributes
+    ----------
+    order : positions of candidates, best first, without those that are excluded
+    expected_reward, cost : by position; after safety, and USD per request or relative cost; NaN unknown
+    leaned : see ``decision.Ranking``
+    best_single_cost : of the bundle's best single model, whether it is a candidate or not; NaN unknown
+    """
+
+    order: list[int]
+    expected_reward: Sequence[float] | np.ndarray
+    cost: Sequence[float] | np.ndarray
+    leaned: bool
+    best_single_cost: float
+
+
+class Candidates:
+    """Some pool models of a bundle, and models it has no probe for, ready to be ranked for one request after another.
+
+    What does not depend on the request is gathered once, so that a request of few candidates takes one product of its
+    embedding with a matrix and one sort. Between two requests a busy proxy empties the caches: what counts is not the
+    arithmetic but how many calls and places of memory it takes.
+
+    Parameters
+    ----------
+    columns : the pool models, as columns of the bundle
+    n_unknown : how many models without a probe come after them, in the order of their names
+    prices : of all pool models of the bundle
+    """
+
+    def __init__(self, bundle: Bundle, columns: Sequence[int], n_unknown: int, prices: PriceTable) -> None:
+        self._bundle, self._prices, self._n_unknown = bundle, prices, n_unknown
+        models = bundle.models
+        best = bundle.frontier.document["verdict"].get("best_single")
+        self._best = models.index(best) if best in models else None
+        self._columns = np.array(columns, dtype=np.intp)
+        self._few = len(columns) + n_unknown <= FEW
+        self._safe, self._cost_scale = bundle.manifest.safety, bundle.cost_scale
+        # Positions of what is scored: the candidates, and the best single model for comparison.
+        scored = list(dict.fromkeys([*columns, *([] if self._best is None else [self._best])]))
+        self._n, self._scored = len(columns), np.array(scored, dtype=np.intp)
+        self._best_position = None if self._best is None else scored.index(self._best)
+        if not self._few:
+            return
+        unknown = [np.nan] * n_unknown
+        self._means: list[float] = bundle.mean_reward_M[self._columns].tolist() + unknown
+        ties: list[int] = bundle.tie_order_M[self._columns].tolist()
+        self._ties = ties + [len(models) + i for i in range(n_unknown)]
+        columns_of_prices = (prices.input_M, prices.output_M, prices.fixed_M)
+        self._price_rows = list(zip(*(column[self._scored].tolist() for column in columns_of_prices), strict=True))
+        self._heads = _stacked(bundle, self._scored) if bundle.predictor is bundle.probes else None
+
+    def rank(
+        self,
+        embedding: np.ndarray | None,
+        input_tokens: float,
+        lambda_: float,
+        *,
+        max_output_tokens: float | None = None,
+        safety: bool = True,
+        tier: Sequence[int] | None = None,
+        unknown: UnknownPlace = "last",
+    ) -> Ranked:
+        """Rank the candidates; what ``score`` and ``rank_among`` say of one prompt, up to float32's last digit.
+
+        Parameters
+        ----------
+        embedding : shape (D,), float32, L2-normalised; None ranks by the models' mean rewards
+        max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
+        tier : one number per candidate, see ``decision.rank``
+        """
+        if not self._few:
+            return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown)
+        rewards, tokens = self._predict(embedding)
+        costs = self._costs(input_tokens, tokens, max_output_tokens)
+        blank = [np.nan] * self._n_unknown
+        safe = safety and self._safe
+        ranked = rank_one(
+            rewards[: self._n] + blank,
+            costs[: self._n] + blank,
+            lambda_,
+            tie_order=self._ties,
+            mean_reward=self._means if safe else None,
+            trust=_trust_of_one(self._bundle, embedding, lambda_) if safe and embedding is not None else 0.0,
+            cost_scale=self._cost_scale,
+            tier=tier,
+            unknown=unknown,
+        )
+        best = np.nan if self._best_position is None else costs[self._best_position]
+        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best)
+
+    def _predict(self, embedding: np.ndarray | None) -> tuple[list[float], list[float]]:
+        """Rewards and output tokens of what is scored."""
+        if embedding is None:
+            unit = self._bundle.manifest.expected_output_tokens
+            return self._bundle.mean_reward_M[self._scored].tolist(), [unit] * len(self._scored)
+        if self._heads is not None:
+            both: list[float] = self._heads.predict(embedding).tolist()
+            return both[: len(self._scored)], both[len(self._scored) :]
+        predicted = self._bundle.predictor.predict(embedding)[self._scored].tolist()
+        return predicted, self._bundle.output_tokens.predict(embedding)[self._scored].tolist()
+
+    def _costs(self, input_tokens: float, output_tokens: list[float], limit: float | None) -> list[float]:
+        costs = []
+        for (input_usd, output_usd, fixed), expected in zip(self._price_rows, output_tokens, strict=True):
+            tokens = max(expected, 1.0) if limit is None else min(max(expected, 1.0), limit)
+            costs.append(fixed if fixed == fixed else input_usd * input_tokens + output_usd * tokens)
+        return costs
+
+    def _rank_many(
+        self,
+        embedding: np.ndarray | None,
+        input_tokens: float,
+        lambda_: float,
+        max_output_tokens: float | None,
+        safety: bool,
+        tier: Sequence[int] | None,
+        unknown: UnknownPlace,
+    ) -> Ranked:
+        bundle = self._bundle
+        if embedding is None:
+            tokens = np.full(len(bundle.models), bundle.manifest.expected_output_tokens)
+            tokens = tokens if max_output_tokens is None else np.minimum(tokens, max_output_tokens)
+            cost = self._prices.expected_cost(input_tokens, tokens)
+            scores = Scores(bundle.mean_reward_M, cost, np.float64(0.0))
+        else:
+            scores = score(bundle, embedding, input_tokens, prices=self._prices, max_output_tokens=max_output_tokens)
+        ranking = rank_among(
+            bundle,
+            scores,
+            lambda_,
+            self._columns,
+            self._n_unknown,
+            safety=safety,
+            tier=None if tier is None else np.array(tier),
+            unknown=unknown,
+        )
+        return Ranked(
+            ranking.order[: int(ranking.n_ranked)].tolist(),
+            ranking.expected_reward,
+            scores.cost[self._columns],
+            bool(ranking.leaned),
+            np.nan if self._best is None else float(scores.cost[self._best]),
+        )
+
+
+def _stacked(bundle: Bundle, columns: np.ndarray) -> Probes:
+    """The reward and output-token heads of some models side by side."""
+    heads = (bundle.probes, bundle.output_tokens)
+    return Probes(
+        np.ascontiguousarray(np.concatenate([head.weights_DM[:, columns] for head in heads], axis=1)),
+        np.concatenate([head.intercept_M[columns] for head in heads]),
+    )
+
+
+def _trust_of_one(bundle: Bundle, embedding: np.ndarray, lambda_: float) -> float:
+    """As :func:`trust`, without looking at the prompt where nothing that it says would count."""
+    shrinkage, uncertainty = bundle.frontier.shrinkage(lambda_), bundle.uncertainty
+    if shrinkage == 0.0 or uncertainty.distrust == 0.0:
+        return float(shrinkage * np.result_type(uncertainty.mean_D, uncertainty.whiten_DR).type(1.0))
+    leverage = uncertainty.leverage(embedding)
+    # Most prompts are like training, where a power of one is asked for.
+    believed = leverage.dtype.type(1.0) if leverage <= uncertainty.usual else uncertainty.trust(leverage)
+    return float(shrinkage * believed)
+
+
+def trust(bundle: Bundle, scores: Scores, lambda_: float) -> np.ndarray:
+    """How far predictions are believed at this λ, shape () or (P,): the bundle's shrinkage times the prompts' trust."""
+    return bundle.frontier.shrinkage(lambda_) * bundle.uncertainty.trust(scores.leverage)

@@ -1,0 +1,1 @@
+"""Whose λ, and why: goals as people state them, who may state them, and the λ that meets them."""

@@ -1,0 +1,291 @@
+"""A fit from sums over shards of a run, so that a run need not fit into one memory.
+
+Every shard is embedded where it is worked on, and leaves two things: the moments of its training rows, which add up
+to the moments of the run, whole and by category, and a sample of its prompts. What is chosen (penalties, shrinkage, the
+frontier, standard errors) is chosen on the sample by the same code as any fit; the probes and their statistics are of
+all rows. A run of at most ``SAMPLE`` training prompts is its own sample, and its bundle is that of ``fit_bundle``.
+
+Source: ours. β is in the sum form, so what suits a sample suits more rows of the same kind; a choice out of fold among
+a few dozen candidates gains little from more than tens of thousands of prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from erp_trainer.bundles.fit import fit_embedded, prompt_digest
+from erp_trainer.learning.embed import EmbeddedPrompts, embed_prompts
+from erp_trainer.learning.moments import Moments, RidgeSolver
+from erp_trainer.learning.ridge import Block, CrossFit, blocks
+from erp_trainer.learning.task_means import TaskSums, task_numbers, with_task_means
+from erp_trainer.outcomes.run import Run
+from erp_trainer.outcomes.table import Outcomes, read_outcomes
+from erp_trainer.policies.erp import FittedERP, Preset
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.manifest import Manifest
+from litellm_erp.bundle.probe import Probes
+from litellm_erp.embedding import Embedder
+from litellm_erp.errors import FitError
+
+SAMPLE = 50_000
+_ARRAYS = tuple(f.name for f in fields(Outcomes) if f.name.endswith(("_PM", "_PMK")))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sums of models with outcomes for the same prompts.
+
+    Attributes
+    ----------
+    columns : shape (m,), int; indices of the models
+    by_category : of the categories of whoever holds the group, in their order
+    """
+
+    columns: np.ndarray
+    moments: Moments
+    by_category: TaskSums
+
+    def only(self, columns: np.ndarray) -> Group:
+        """The sums of some of the models, by their indices."""
+        places = np.searchsorted(self.columns, columns)
+        return Group(columns, self.moments.columns(places), self.by_category.columns(places))
+
+    def __add__(self, other: Group) -> Group:
+        return Group(self.columns, self.moments + other.moments, self.by_category + other.by_category)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSums:
+    """What a shard leaves behind.
+
+    Attributes
+    ----------
+    groups : of the shard's training rows
+    categories, counts : shape (C,), sorted; how many training prompts each has
+    digests : one per training prompt, in order; the run's fingerprint is their hash
+    n_prompts, n_test : prompts of the shard, and how many are of the test split
+    outcomes, embedded : the sampled prompts
+    """
+
+    groups: tuple[Group, ...]
+    categories: np.ndarray
+    counts: np.ndarray
+    digests: bytes
+    n_prompts: int
+    n_test: int
+    outcomes: Outcomes
+    embedded: EmbeddedPrompts
+
+
+Map = Callable[[Callable[[], Callable[[Any], ShardSums]], Iterable[Any]], Iterator[ShardSums]]
+
+
+def here(make: Callable[[], Callable[[Any], ShardSums]], jobs: Iterable[Any]) -> Iterator[ShardSums]:
+    """Work through the shards in this process."""
+    return map(make(), jobs)
+
+
+def fit_from_shards(
+    run: Run,
+    load: Callable[[], Embedder],
+    out: Path,
+    spread: Map = here,
+    *,
+    shards: Callable[[Path], Iterator[Any]] | None = None,
+    preset: Preset = "best",
+    beta: float | None = None,
+    seed: int = 0,
+    sample: int = SAMPLE,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Bundle:
+    """Fit an ERP bundle shard by shard.
+
+    Parameters
+    ----------
+    load : makes the embedder, here and wherever shards are worked on
+    spread : maps over shards, in order; on a cluster, for example
+    shards : cuts the file of outcomes into tables of whole prompts; by default into its row groups
+    sample : training prompts to choose on, about
+    preset, beta, seed, advance : see `bundling.fit_bundle`
+
+    Raises
+    ------
+    FitError : too little data
+    """
+    models = tuple(run.manifest["models"])
+    n_train = int(run.manifest["counts"]["splits"].get("train", 0))
+    if not n_train:
+        raise FitError(f"{run.path}: no row has split 'train'; import the outcomes again, or without a split column")
+    make = partial(_worker, load, models, min(1.0, sample / n_train))
+    total = _Total(len(models))
+    outcomes, vectors, tokens = [], [], []
+    for found in spread(make, (shards or row_groups)(run.outcomes_file())):
+        total.add(found)
+        outcomes.append(found.outcomes)
+        vectors.append(found.embedded.embeddings_PD)
+        tokens.append(found.embedded.input_tokens_P)
+        advance(found.n_prompts)
+    embedded = EmbeddedPrompts(np.concatenate(vectors), np.concatenate(tokens))
+    embedder = load()
+    try:
+        return fit_embedded(run, joined(outcomes), embedded, embedder, out, preset=preset, beta=beta, seed=seed,
+                            refit=total.refitted, restate=total.restated)  # fmt: skip
+    finally:
+        embedder.close()
+
+
+def row_groups(path: Path) -> Iterator[Any]:
+    """The row groups of a run's outcomes; each holds whole prompts, see `outcomes.write_outcomes`."""
+    with pq.ParquetFile(path) as file:
+        yield from (file.read_row_group(i) for i in range(file.num_row_groups))
+
+
+class _Total:
+    """Sums of everything so far, by the models that had outcomes for the same prompts so far."""
+
+    def __init__(self, n_models: int) -> None:
+        self.groups: list[Group] = []
+        self._categories = np.empty(0, dtype=str)
+        self._counts = np.empty(0, dtype=int)
+        self._n_models = n_models
+        self._fingerprint = hashlib.sha256()
+        self._train = self._test = 0
+
+    def add(self, shard: ShardSums) -> None:
+        self._fingerprint.update(shard.digests)
+        self._train += len(shard.digests) // hashlib.sha256().digest_size
+        self._test += shard.n_test
+        names = np.union1d(self._categories, shard.categories)
+        held, added = np.searchsorted(names, self._categories), np.searchsorted(names, shard.categories)
+        counts = np.zeros(len(names), dtype=int)
+        counts[held] += self._counts
+        counts[added] += shard.counts
+        before, new = _renumbered(self.groups, held, len(names)), _renumbered(shard.groups, added, len(names))
+        self._categories, self._counts = names, counts
+        self.groups = [
+            one.only(common) + other.only(common)
+            for one in before
+            for other in new
+            for common in [np.intersect1d(one.columns, other.columns)]
+            if common.size
+        ] if before else new  # fmt: skip
+
+    def refitted(self, fitted: FittedERP) -> FittedERP:
+        """The same choices, with probes of all rows."""
+        moments = tuple(group.moments for group in self.groups)
+        sides = moments
+        if fitted.has_tasks:
+            tasks = task_numbers(self._categories, self._counts)
+            groups = _renumbered(self.groups, tasks, int(tasks.max()) + 1)
+            sides = tuple(with_task_means(group.moments, group.by_category) for group in groups)
+        everything = CrossFit(
+            embeddings_PD=np.empty((0, len(moments[0].sum_D)), dtype=np.float32),
+            folds_P=np.empty(0, dtype=int),
+            n_models=self._n_models,
+            blocks=tuple(Block(np.empty(0, dtype=bool), group.columns) for group in self.groups),
+            fold_solvers=(),
+            full_solvers=tuple(RidgeSolver(side) for side in sides),
+            moments=moments,
+            has_tasks=fitted.has_tasks,
+        )
+        blocks = tuple((group.columns, group.moments) for group in self.groups)
+        return replace(fitted, probes=Probes(*everything.probes(fitted.penalties)), blocks=blocks)
+
+    def restated(self, manifest: Manifest) -> Manifest:
+        """The same manifest, with the rows and the means of the whole run."""
+        records = list(manifest.models)
+        for group in self.groups:
+            rows = group.moments.weight
+            for m, sum_y in zip(group.columns.tolist(), group.moments.sum_y_M, strict=True):
+                records[m] = replace(records[m], rows=int(rows), mean_reward=float(sum_y / rows))
+        prompts = {"fingerprint": self._fingerprint.hexdigest(), "train": self._train, "test": self._test}
+        return replace(manifest, models=tuple(records), prompt_set=prompts)
+
+
+def _renumbered(groups: Iterable[Group], numbers_C: np.ndarray, n: int) -> list[Group]:
+    return [replace(group, by_category=group.by_category.regrouped(numbers_C, n)) for group in groups]
+
+
+def _worker(load: Callable[[], Embedder], models: tuple[str, ...], share: float) -> Callable[[pa.Table], ShardSums]:
+    embedder = load()
+    return lambda table: sums_of(outcomes_of_shard(table, models), embedder, share)
+
+
+def sums_of(outcomes: Outcomes, embedder: Embedder, share: float) -> ShardSums:
+    """Embed a shard and sum it up.
+
+    Parameters
+    ----------
+    share : of the training prompts that are sampled, by a hash of their ids
+    """
+    train = np.array([split == "train" for split in outcomes.splits])
+    embedded = embed_prompts(outcomes.prompts, embedder)
+    of_train = np.array(outcomes.categories, dtype=str)[train]
+    categories, numbers, counts = np.unique(of_train, return_inverse=True, return_counts=True)
+    groups = []
+    for block in blocks(outcomes.rewards_PM[train]):
+        rows = np.flatnonzero(train)[block.rows_P]
+        vectors, targets = embedded.embeddings_PD[rows], outcomes.rewards_PM[np.ix_(rows, block.columns)]
+        by_category = TaskSums.of(vectors, targets, numbers[block.rows_P], len(categories))
+        groups.append(Group(block.columns, Moments.of(vectors, targets), by_category))
+    picked = train & np.array([_fraction(prompt_id) < share for prompt_id in outcomes.prompt_ids])
+    return ShardSums(
+        tuple(groups),
+        categories,
+        counts,
+        b"".join(prompt_digest(outcomes.prompt_ids[row], outcomes.prompts[row]) for row in np.flatnonzero(train)),
+        len(outcomes.prompt_ids),
+        sum(split == "test" for split in outcomes.splits),
+        outcomes.subset(picked),
+        EmbeddedPrompts(embedded.embeddings_PD[picked], embedded.input_tokens_P[picked]),
+    )
+
+
+def outcomes_of_shard(table: pa.Table, models: tuple[str, ...]) -> Outcomes:
+    """Outcomes of one row group, with a column for every model of the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shard.parquet"
+        pq.write_table(table, path)
+        found = read_outcomes(path)
+    columns = np.searchsorted(models, found.models)
+
+    def widened(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        filler: Any = 0 if array.dtype.kind == "i" else np.nan
+        wide = np.full((array.shape[0], len(models), *array.shape[2:]), filler, dtype=array.dtype)
+        wide[:, columns] = array
+        return wide
+
+    arrays: dict[str, Any] = {name: widened(getattr(found, name)) for name in _ARRAYS}
+    return replace(found, models=models, **arrays)
+
+
+def joined(parts: list[Outcomes]) -> Outcomes:
+    """Outcomes of different prompts and the same models as one table."""
+    first = parts[0]
+    changed: dict[str, Any] = {
+        name: tuple(value for part in parts for value in getattr(part, name))
+        for name in ("prompt_ids", "prompts", "categories", "tags", "splits")
+    }
+    for name in _ARRAYS:
+        arrays = [getattr(part, name) for part in parts]
+        # The single rewards behind means serve rivals of ERP only, and shards differ in how many they have.
+        lacking = name == "samples_PMK" or any(array is None for array in arrays)
+        changed[name] = None if lacking else np.concatenate(arrays)
+    return replace(first, **changed)
+
+
+def _fraction(prompt_id: str) -> float:
+    digest = hashlib.sha256(prompt_id.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,291 @@
+"""A bundle's pool, changed by a model, on the rows of the run that the bundle was fitted on; all out of fold.
+
+A newcomer may have been asked only some prompts, chosen to be informative, and an audit of random ones
+(`learning/selection.py`). Its probe is fitted on all of them. Whatever is *estimated* rests on the audit: its R² and
+residuals on the audit rows; its mean, and what a policy earns with it, by the difference estimator
+
+    mean over all rows of a prediction  +  mean over the audit of (outcome − prediction)
+
+which is unbiased whatever rows were chosen besides, and as precise as the prediction is good. For policies the
+prediction is what the pool without the newcomer earned.
+
+Source: the difference estimator of survey sampling (Cochran, 1977); ours for frontiers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.bundles.fit import (
+    TokenHead,
+    fit_token_head,
+    number_or_none,
+    penalties_of,
+    prompt_set,
+    table_of,
+    with_expected_tokens,
+)
+from erp_trainer.files.atomic import atomic_file
+from erp_trainer.learning.embed import embed_run
+from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
+from erp_trainer.learning.task_means import task_codes
+from erp_trainer.learning.training_table import Table
+from erp_trainer.outcomes.from_samples import of_models
+from erp_trainer.outcomes.run import Run
+from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.policies.erp import (
+    LEVERAGE_BETA,
+    choose_shrinkage,
+    swept,
+    trust_where_evident,
+    verdict,
+)
+from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import Bundle
+from litellm_erp.choice.cost import Price
+from litellm_erp.embedding import Embedder
+from litellm_erp.errors import BundleError, FitError, RunError
+from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
+
+ADDED = "added"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AuditedTable(Table):
+    """A table in which some models' rows were chosen, so that their means are stated instead of taken."""
+
+    stated_reward_M: np.ndarray
+    stated_cost_M: np.ndarray
+
+    @property
+    def mean_reward_M(self) -> np.ndarray:
+        return self.stated_reward_M
+
+    @property
+    def mean_cost_M(self) -> np.ndarray:
+        return self.stated_cost_M
+
+
+@dataclass(frozen=True, slots=True)
+class GrownPool:
+    """A pool on a run's training rows.
+
+    Attributes
+    ----------
+    partial_M : bool, models of which only chosen and audit rows have outcomes
+    audit_P : bool, rows that estimates with them rest on; all rows where there is none
+    """
+
+    table: Table
+    fitted: CrossFit
+    predicted_PM: np.ndarray
+    leverage_P: np.ndarray
+    trust_P: np.ndarray
+    head: TokenHead | None
+    partial_M: np.ndarray
+    audit_P: np.ndarray
+    safe: bool
+
+    def choose(self, table: Table, lambda_: float, shrinkage: float | None = None) -> tuple[float, np.ndarray]:
+        """Shrinkage and first choices at one λ, the shrinkage chosen where it is not given."""
+        if not self.safe:
+            return 1.0, table.choose(self.predicted_PM, lambda_)
+        if shrinkage is None:
+            return choose_shrinkage(table, self.predicted_PM, self.trust_P, lambda_)
+        trust = shrinkage * self.trust_P[:, None]
+        mean = self.table.mean_reward_M
+        return shrinkage, table.choose(self.predicted_PM, lambda_, mean_reward_M=mean, trust=trust)
+
+    def without(self, out_M: np.ndarray) -> Table:
+        """The table in which some models are never available; they keep their columns and their means."""
+        table = self.table
+        available = replace(table, rewards_PM=np.where(out_M, np.nan, table.rewards_PM))
+        return _stated(available, table.mean_reward_M, table.mean_cost_M)
+
+    def estimate(self, before_P: np.ndarray, after_P: np.ndarray) -> float:
+        """Mean of ``after_P``, known on audit rows, with ``before_P``, known on all, as its prediction."""
+        return float(before_P.mean() + (after_P - before_P)[self.audit_P].mean())
+
+
+def record_audit(run: Path, name: str, audit: Sequence[str] | None) -> None:
+    """Note which of a model's prompts were random; None where it was asked all of them."""
+    path = run / ADDED / (Path(bundles.probe_file(name)).stem + ".json")
+    if audit is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps({"model": name, "audit": list(audit)}, indent=1) + "\n", encoding="utf-8")
+
+
+def audits(run: Path) -> dict[str, frozenset[str]]:
+    """Prompt ids of each audit on record, by model."""
+    found = {}
+    for path in sorted((run / ADDED).glob("*.json")):
+        try:
+            record = parse_json(read_whole(path, MAX_JSON_BYTES))
+            found[str(record["model"])] = frozenset(map(str, record["audit"]))
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise RunError(f"{path}: not the record of an added model ({e}); add the model again") from e
+    return found
+
+
+def train_rows(bundle: Bundle, run: Run, outcomes: Outcomes, models: Sequence[str]) -> np.ndarray:
+    """The rows that a bundle was fitted on, shape (P,), bool, if the run is that bundle's.
+
+    Raises
+    ------
+    BundleError : no ERP bundle
+    RunError : another run's prompts, or no outcomes of one of the models
+    """
+    manifest = bundle.manifest
+    if manifest.policy != "erp":
+        raise BundleError(
+            f"{bundle.path}: found policy {manifest.policy}; models can be added to and removed from erp bundles "
+            f"only. Refit on outcomes of the whole pool: erp-train fit RUN --out BUNDLE --policy {manifest.policy}"
+        )
+    if missing := sorted({*models, *bundle.models} - set(outcomes.models)):
+        raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; found {', '.join(outcomes.models)}")
+    answered = (of_models(outcomes, bundle.models).n_samples_PM > 0).any(axis=1)
+    train = np.array([split == "train" for split in outcomes.splits]) & answered
+    if prompt_set(outcomes, train)["fingerprint"] != manifest.prompt_set.get("fingerprint"):
+        raise RunError(
+            f"{run.path}: its train prompts are not those that {bundle.path} was fitted on; name the run it was "
+            "fitted on, or fit a new bundle"
+        )
+    return train
+
+
+def pool_of(
+    bundle: Bundle,
+    run: Run,
+    models: Sequence[str],
+    prices: Mapping[str, Price],
+    embedder: Embedder,
+) -> GrownPool:
+    """The models a bundle is to have, cross-fitted on its run with the bundle's own penalties.
+
+    Parameters
+    ----------
+    models : the pool as it is to be, in order
+    prices : of each of them
+
+    Raises
+    ------
+    BundleError, RunError : see `train_rows`
+    FitError : a model that was asked only some prompts was asked too few random ones
+    """
+    manifest = bundle.manifest
+    outcomes = run.outcomes()
+    train = train_rows(bundle, run, outcomes, models)
+    narrow = of_models(outcomes, models)
+    embedded = embed_run(run, outcomes, embedder)
+    table = table_of(narrow, embedded, prices, manifest.expected_output_tokens).rows(train)
+    folds = assign_folds(table.groups_P, 0)
+    penalties = penalties_of(manifest)
+    tasks = None if manifest.models[0].task_beta is None else task_codes(table.categories_P)
+    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    predicted, leverage = fitted.out_of_fold(penalties), fitted.out_of_fold_leverage(LEVERAGE_BETA)
+    head = None
+    if bundle.output_tokens.weights_DM.any():
+        head = fit_token_head(table, narrow.output_tokens_PM[train], 0, least=MIN_ROWS)
+    if head is not None:
+        table = with_expected_tokens(table, embedded.input_tokens_P[train], head.out_of_fold_PM, prices)
+    ids = np.array(outcomes.prompt_ids, dtype=object)[train]
+    partial = {models.index(name): np.isin(ids, list(audit)) for name, audit in audits(run.path).items()
+               if name in models}  # fmt: skip
+    table, audit = _audited(table, predicted, partial)
+    if manifest.preset == "paper":
+        table = replace(table, expected_cost_PM=np.broadcast_to(table.mean_cost_M, table.rewards_PM.shape))
+    partial_M = np.isin(np.arange(len(models)), list(partial))
+    trust = trust_where_evident(table, predicted, bundle.uncertainty.trust(leverage))
+    return GrownPool(table, fitted, predicted, leverage, trust, head, partial_M, audit, manifest.safety)
+
+
+def _audited(table: Table, predicted: np.ndarray, partial: Mapping[int, np.ndarray]) -> tuple[Table, np.ndarray]:
+    """State the means of models that were asked only some prompts; and the rows that all of their audits share."""
+    shared = np.ones(len(table), dtype=bool)
+    reward, cost = table.mean_reward_M.copy(), table.mean_cost_M.copy()
+    for m, audit in partial.items():
+        rows = audit & ~np.isnan(table.rewards_PM[:, m])
+        if rows.sum() < MIN_ROWS:
+            raise FitError(
+                f"model {table.models[m]!r}: {int(rows.sum())} of its random prompts have outcomes; at least "
+                f"{MIN_ROWS} are needed to judge it. Add it with more --prompts"
+            )
+        reward[m] = predicted[:, m].mean() + (table.rewards_PM[rows, m] - predicted[rows, m]).mean()
+        expected = table.expected_cost_PM[:, m]
+        cost[m] = expected.mean() + (table.realised_cost_PM[rows, m] - expected[rows]).mean()
+        shared &= rows
+    if not partial:
+        return table, shared
+    if not shared.any():
+        raise FitError("the models added with --prompts share no random prompt; add them with the same --seed")
+    return _stated(table, reward, cost), shared
+
+
+def _stated(table: Table, reward_M: np.ndarray, cost_M: np.ndarray) -> Table:
+    fields = {name: getattr(table, name) for name in Table.__dataclass_fields__}
+    return _AuditedTable(**fields, stated_reward_M=reward_M, stated_cost_M=cost_M)
+
+
+def rated_rows(pool: GrownPool, m: int) -> np.ndarray:
+    """Rows on which a model is judged."""
+    present = ~np.isnan(pool.table.rewards_PM[:, m])
+    return present & pool.audit_P if pool.partial_M[m] else present
+
+
+def audited_frontier(pool: GrownPool) -> dict[str, Any]:
+    """frontier.json where some models were asked only some prompts; see the module docstring."""
+    table, base = pool.table, pool.without(pool.partial_M)
+    points = []
+    zero = np.empty(0, dtype=np.int64)
+    for lambda_, shrinkage, after in swept(table, partial(pool.choose, table)):
+        _, before = pool.choose(base, lambda_, shrinkage)
+        if lambda_ == 0.0:
+            zero = after
+        points.append(_point(pool, lambda_, shrinkage, before, after))
+    best_is_partial = pool.partial_M[int(np.argmax(table.mean_reward_M))]
+    rows = pool.audit_P if best_is_partial else np.ones(len(table), dtype=bool)
+    oracle = pool.estimate(np.nanmax(base.rewards_PM, axis=1), np.nanmax(table.rewards_PM, axis=1))
+    return {
+        "points": points,
+        "single_models": {
+            name: {"reward": float(table.mean_reward_M[m]), "cost_usd": number_or_none(table.mean_cost_M[m])}
+            for m, name in enumerate(table.models)
+        },
+        "oracle_reward": oracle,
+        "verdict": verdict(table.rows(rows), zero[rows], points),
+        "audited": {
+            "models": [name for m, name in enumerate(table.models) if pool.partial_M[m]],
+            "prompts": int(pool.audit_P.sum()),
+        },
+    }
+
+
+def _point(pool: GrownPool, lambda_: float, shrinkage: float, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    table, base, audit = pool.table, pool.without(pool.partial_M), pool.audit_P
+    earned, spent = base.reward_of(before), base.cost_of(before)
+    shares = [pool.estimate((before == m) * 1.0, (after == m) * 1.0) for m in range(len(table.models))]
+    share = np.clip(shares, 0.0, None) / np.clip(shares, 0.0, None).sum()
+    return {
+        "lambda": lambda_,
+        "shrinkage": shrinkage,
+        "reward": pool.estimate(earned, table.reward_of(after)),
+        "reward_se": _standard_error(earned, table.reward_of(after), audit),
+        "cost_usd": number_or_none(pool.estimate(spent, table.cost_of(after))),
+        "cost_se": number_or_none(_standard_error(spent, table.cost_of(after), audit)),
+        "share": {name: float(share[m]) for m, name in enumerate(table.models) if share[m] > 0},
+    }
+
+
+def _standard_error(before_P: np.ndarray, after_P: np.ndarray, audit_P: np.ndarray) -> float:
+    """Of the difference estimator."""
+    difference = (after_P - before_P)[audit_P]
+    return float(np.sqrt(before_P.var() / len(before_P) + difference.var() / audit_P.sum()))

@@ -1,0 +1,90 @@
+"""PURE. What a bundle records of a policy other than ERP: its predictor, and what is measured out of fold beside it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit, r_squared, variance_line
+from erp_trainer.learning.training_table import Table
+from erp_trainer.policies.base import out_of_fold
+from erp_trainer.policies.erp import USUAL_QUANTILE, FittedERP, frontier
+from erp_trainer.policies.registry import SERVED
+from litellm_erp.bundle.predictors import Predictor
+from litellm_erp.bundle.probe import Probes, Uncertainty
+from litellm_erp.errors import FitError
+
+# Leverage needs a penalty, and these policies have none that is a ridge's.
+LEVERAGE_BETA = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedRival:
+    """A tuned and trained policy.
+
+    Attributes
+    ----------
+    options : what tuning chose, for the manifest
+    pool : what the bundle records of the pool; without sufficient statistics, because nothing can be added to it
+    """
+
+    policy: str
+    predictor: Predictor
+    options: dict[str, Any]
+    pool: FittedERP
+
+
+def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
+    """Tune and train a policy on training rows, and measure it out of fold.
+
+    The options are chosen on all training rows, as β is for ERP; predictions for the frontier are then made by others
+    that did not see a prompt's fold. No shrinkage and no safety: the policy is served as its authors describe it.
+
+    Raises
+    ------
+    FitError : a policy that no bundle can hold, or too few prompts or outcomes
+    """
+    if policy not in SERVED:
+        raise FitError(f"policy {policy!r} cannot be served; expected erp, {', '.join(SERVED)}")
+    served = SERVED[policy]
+    folds = assign_folds(table.groups_P, seed)
+    crossed = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
+    options = served.tune(table, seed)
+    predicted = out_of_fold(table, folds, lambda part: served.train(part, options, seed))
+    predictor = served.train(table, options, seed)
+    leverage = crossed.out_of_fold_leverage(LEVERAGE_BETA)
+    noise, slope = variance_line(table.rewards_PM - predicted, leverage)
+    uncertainty = Uncertainty(
+        mean_D=crossed.widest.mean_D.astype(np.float32),
+        whiten_DR=crossed.widest.whitener(LEVERAGE_BETA).astype(np.float32),
+        base=1.0 / max(moments.weight for moments in crossed.moments),
+        noise_M=noise,
+        slope_M=slope,
+        usual=float(np.quantile(leverage, USUAL_QUANTILE)),
+        distrust=0.0,
+    )
+    categories = sorted(set(table.categories_P.tolist()) - {""})
+    pool = FittedERP(
+        probes=predictor if isinstance(predictor, Probes) else _constants(table),
+        uncertainty=uncertainty,
+        penalties=Penalties.of(float(getattr(options, "beta", 0.0))),
+        mean_reward_M=table.mean_reward_M,
+        constant_cost_M=None,
+        r2_M=r_squared(predicted, table.rewards_PM),
+        r2_by_category={
+            name: r_squared(predicted[rows], table.rewards_PM[rows])
+            for name in categories
+            for rows in [table.categories_P == name]
+        },
+        frontier=frontier(table, predicted, np.ones(len(table)), safe=False),
+        blocks=(),
+    )
+    return FittedRival(policy, predictor, asdict(options), pool)
+
+
+def _constants(table: Table) -> Probes:
+    """Probes that say each model's mean reward, where the policy's own file does the predicting."""
+    weights = np.zeros((table.embeddings_PD.shape[1], len(table.models)), dtype=np.float32)
+    return Probes(weights, table.mean_reward_M.astype(np.float32))

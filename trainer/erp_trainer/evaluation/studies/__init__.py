@@ -1,0 +1,1 @@
+"""What only a paper's study asks: whole tasks, unseen tasks, newcomers, RouteLLM's protocol."""

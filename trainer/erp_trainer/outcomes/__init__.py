@@ -1,0 +1,1 @@
+"""The outcomes table (contract 1) and the run folders that hold one."""

@@ -1,0 +1,287 @@
+"""Columns of a table as numpy arrays, checked; what cannot be used is named by its row.
+
+Everything is vectorised over rows. Python loops run over distinct values (model names, prompt ids, tags) and, when
+something is wrong, over nothing more than the offending row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from erp_trainer.files.arrow import Table
+from litellm_erp.errors import OutcomesError
+
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A text column as codes.
+
+    Attributes
+    ----------
+    codes_N : shape (N,), int64, index into ``values``; -1 where the cell is empty or only white space
+    values : distinct cells in the order in which they first occur
+    """
+
+    codes_N: np.ndarray
+    values: list[str]
+
+    def take(self, rows: np.ndarray) -> Coded:
+        """The same column at other rows, its values again in first-seen order."""
+        return _first_seen(self.codes_N[rows], self.values)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A number column: float64, NaN where a cell is empty (``empty_N``) or holds NaN itself."""
+
+    values_N: np.ndarray
+    empty_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A column of lists of numbers.
+
+    Attributes
+    ----------
+    values : shape (S,), float64, all lists one after another
+    sizes_N : shape (N,), int64; 0 where a cell is empty
+    """
+
+    values: np.ndarray
+    sizes_N: np.ndarray
+
+
+def text(table: Table, name: str) -> Coded:
+    """Read an optional text column; a missing column has only empty cells.
+
+    Raises
+    ------
+    OutcomesError : a cell is not UTF-8, or the file is damaged
+    """
+    if name not in table.columns:
+        return Coded(np.full(table.n_rows, -1, dtype=np.int64), [])
+    column = table.columns[name]
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = encoded.unify_dictionaries()
+    chunks = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    codes_N = np.concatenate(chunks).astype(np.int64)
+    try:
+        values = encoded.chunk(0).dictionary.to_pylist()
+    except UnicodeDecodeError as exc:
+        raise OutcomesError(f"{table.path}: column {name!r} is not UTF-8: {exc.reason}. Write it again") from exc
+    if codes_N.max(initial=-1) >= len(values):
+        raise OutcomesError(f"{table.path}: column {name!r} is damaged: it refers to texts the file does not hold")
+    blank_K = np.array([value is None or not value.strip() for value in values] + [True])
+    codes_N[blank_K[codes_N]] = -1
+    return _first_seen(codes_N, values)
+
+
+def required_text(table: Table, name: str) -> Coded:
+    """Read a text column in which no cell may be empty.
+
+    Raises
+    ------
+    OutcomesError : the column is missing, or a row has no text in it
+    """
+    require_columns(table, (name,))
+    column = text(table, name)
+    fail_where(
+        column.codes_N < 0, lambda row: f"{table.path}: row {row + 1}: {name} is empty; expected text in every row"
+    )
+    return column
+
+
+def require_columns(table: Table, names: tuple[str, ...], hint: str = "") -> None:
+    """Raise `OutcomesError` where the file lacks one of the columns."""
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise OutcomesError(
+            f"{table.path}: column {missing[0]!r} is missing; found {', '.join(table.names)}; "
+            f"expected {', '.join(names)}{hint}"
+        )
+
+
+def fail_where(bad_N: np.ndarray, message: Callable[[int], str]) -> None:
+    """Raise `OutcomesError` with ``message(row)`` of the first bad row, if there is one."""
+    if bad_N.any():
+        raise OutcomesError(message(int(np.argmax(bad_N))))
+
+
+def numbers(table: Table, name: str, hint: str = "") -> Numbers:
+    """Read an optional number column; numbers as text and true and false are read too.
+
+    Parameters
+    ----------
+    hint : what to do about a column that holds no numbers, appended to the message
+
+    Raises
+    ------
+    OutcomesError : a cell is no number
+    """
+    if name not in table.columns:
+        return Numbers(np.full(table.n_rows, np.nan), np.ones(table.n_rows, dtype=bool))
+    column = table.columns[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _parse(table, name, column, hint)
+    try:
+        column = column.cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        raise OutcomesError(f"{table.path}: column {name!r} holds {column.type}; expected numbers{hint}") from exc
+    return _numbers(column)
+
+
+def number_lists(table: Table, name: str, rows: np.ndarray) -> Lists:
+    """Read an optional column of lists of numbers at some rows; CSV and JSONL hold them as JSON.
+
+    Raises
+    ------
+    OutcomesError : a cell is no list of numbers
+    """
+    if name not in table.columns:
+        return Lists(np.empty(0), np.zeros(len(rows), dtype=np.int64))
+    column = table.columns[name].take(pa.array(rows)).combine_chunks()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        cells = [_list_of_numbers(table, name, cell, row) for cell, row in zip(column.to_pylist(), rows, strict=True)]
+        column = pa.array(cells, pa.list_(pa.float64()))
+    try:
+        column = column.cast(pa.list_(pa.float64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        raise OutcomesError(
+            f"{table.path}: column {name!r} holds {column.type}; expected lists of numbers. Drop the column"
+        ) from exc
+    sizes_N = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = np.asarray(column.flatten().fill_null(np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return Lists(values, sizes_N)
+
+
+def _list_of_numbers(table: Table, name: str, cell: str | None, row: int) -> list[float] | None:
+    if cell is None or not cell.strip():
+        return None
+    try:
+        return [float(value) for value in json.loads(cell)]
+    except (ValueError, TypeError) as exc:
+        raise OutcomesError(
+            f"{table.path}: row {row + 1}: column {name!r} holds {_short(cell)}; expected a JSON list of numbers"
+        ) from exc
+
+
+def first_rows(codes_N: np.ndarray, size: int) -> np.ndarray:
+    """Row in which each code first occurs: shape (size,), int64, -1 for a code that does not."""
+    rows = np.full(size, -1, dtype=np.int64)
+    # Assigned backwards, so that the first row is the last to be written.
+    stated = np.flatnonzero(codes_N >= 0)[::-1]
+    rows[codes_N[stated]] = stated
+    return rows
+
+
+def one_per_group(table: Table, name: str, column: Coded, groups: Coded) -> np.ndarray:
+    """Row that states the column's value of each group; -1 where no row does.
+
+    Raises
+    ------
+    OutcomesError : two rows of a group state different values
+    """
+    stated_N = np.where(column.codes_N >= 0, groups.codes_N, -1)
+    rows_G = first_rows(stated_N, len(groups.values))
+    source_N = rows_G[groups.codes_N]
+    differs_N = (column.codes_N >= 0) & (column.codes_N != column.codes_N[source_N])
+    fail_where(
+        differs_N,
+        lambda row: (
+            f"{table.path}: row {row + 1} (prompt_id {groups.values[groups.codes_N[row]]!r}): {name} "
+            f"{_short(column.values[column.codes_N[row]])} differs from "
+            f"{_short(column.values[column.codes_N[source_N[row]]])} in row {source_N[row] + 1}; expected one {name} "
+            "per prompt_id. Give different prompts different ids"
+        ),
+    )
+    return rows_G
+
+
+def tags_by_group(table: Table, groups: Coded) -> tuple[tuple[str, ...], ...]:
+    """Tags of each group: those of all its rows, in first-seen order."""
+    cells = text(table, "tags")
+    tags: list[dict[str, None]] = [{} for _ in groups.values]
+    rows = np.flatnonzero(cells.codes_N >= 0)
+    if rows.size:
+        parsed = [_tags(table, cells, index) for index in range(len(cells.values))]
+        pairs = groups.codes_N[rows] * len(parsed) + cells.codes_N[rows]
+        for pair in rows[np.sort(np.unique(pairs, return_index=True)[1])]:
+            tags[groups.codes_N[pair]].update(dict.fromkeys(parsed[cells.codes_N[pair]]))
+    return tuple(tuple(group) for group in tags)
+
+
+def _first_seen(codes_N: np.ndarray, values: list[str]) -> Coded:
+    rows_K = first_rows(codes_N, len(values))
+    present = np.flatnonzero(rows_K >= 0)
+    order = present[np.argsort(rows_K[present])]
+    new_K = np.full(len(values) + 1, -1, dtype=np.int64)
+    new_K[order] = np.arange(order.size)
+    return Coded(new_K[codes_N], [values[index] for index in order])
+
+
+def _numbers(column: Any) -> Numbers:
+    # Through Arrow's own null mask: to_numpy() turns a null and a NaN into the same thing.
+    empty_N = np.asarray(column.is_null().to_numpy(), dtype=bool)
+    values_N = np.asarray(column.fill_null(np.nan).to_numpy(), dtype=np.float64)
+    return Numbers(values_N, empty_N)
+
+
+def _parse(table: Table, name: str, column: Any, hint: str) -> Numbers:
+    try:
+        return _numbers(pc.cast(column, pa.float64()))
+    except pa.ArrowInvalid:
+        pass
+    encoded = column.dictionary_encode().unify_dictionaries()
+    cells = encoded.chunk(0).dictionary.to_pylist()
+    parsed = [_number(cell) for cell in cells]
+    codes_N = np.concatenate([c.indices.fill_null(-1).to_numpy(zero_copy_only=False) for c in encoded.chunks])
+    bad_K = np.array([value is None for value in parsed] + [False])
+    fail_where(
+        bad_K[codes_N],
+        lambda row: (
+            f"{table.path}: row {row + 1}: column {name!r} holds {_short(cells[codes_N[row]])}; expected a number{hint}"
+        ),
+    )
+    values_K = np.array([np.nan if value is None else value for value in parsed] + [np.nan])
+    return Numbers(values_K[codes_N], codes_N < 0)
+
+
+def _number(cell: str) -> float | None:
+    cell = cell.strip().lower()
+    if cell in _BOOLEANS:
+        return _BOOLEANS[cell]
+    try:
+        # float() reads 1_000 as a thousand; in a table it is more likely an identifier.
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def _tags(table: Table, cells: Coded, index: int) -> list[str]:
+    cell = cells.values[index].strip()
+    if not cell.startswith("["):
+        return [tag.strip() for tag in cell.split(",") if tag.strip()]
+    try:
+        tags = json.loads(cell)
+    except json.JSONDecodeError as exc:
+        row = int(np.argmax(cells.codes_N == index)) + 1
+        raise OutcomesError(
+            f"{table.path}: row {row}: tags {_short(cell)} is no JSON list ({exc}); expected a list, or a,b,c"
+        ) from exc
+    return [str(tag) for tag in tags if tag is not None]
+
+
+def _short(cell: str) -> str:
+    return repr(cell if len(cell) <= 60 else f"{cell[:57]}...")

@@ -1,0 +1,268 @@
+"""From a LiteLLM proxy config to a first pool.yaml, with a comment wherever a decision is left to its owner.
+
+Secrets stay where they are: a reference (``os.environ/…``) is copied, a key written into the config is not, and a
+reference to a variable of its own takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from erp_trainer.pool.pool import Sampling
+from erp_trainer.pool.prices import resolve_prices
+from erp_trainer.pool.proxy_config import read_parts
+from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
+from litellm_erp.config_file import read_config
+from litellm_erp.errors import SettingsError
+
+_REFERENCE = "os.environ/"
+# LiteLLM's prefixes for servers that speak OpenAI's protocol; behind them stands the name the server knows.
+_SERVER_PREFIXES = ("openai/", "hosted_vllm/", "vllm/", "custom_openai/", "text-completion-openai/")
+_CHAT_MODES = ("chat", "completion", "responses")
+# What a pool file does not need: LiteLLM's own routing, limits and prices.
+_EXPECTED_PARAMS = {
+    "model",
+    "api_base",
+    "base_url",
+    "api_key",
+    "input_cost_per_token",
+    "output_cost_per_token",
+    "rpm",
+    "tpm",
+    "order",
+    "weight",
+    "timeout",
+    "stream_timeout",
+    "max_retries",
+    "max_parallel_requests",
+    "tags",
+    "max_budget",
+    "budget_duration",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A pool model found in a config.
+
+    Attributes
+    ----------
+    notes : comments to write above it
+    """
+
+    name: str
+    model: str
+    engine: str
+    api_base: str | None
+    api_key: str | None
+    price: Price
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A pool file not yet written: its text, its models, what was left out and why."""
+
+    text: str
+    models: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
+def draft(config: Path, group: str | None = None) -> Draft:
+    """Write the text of a pool file from a LiteLLM config.
+
+    Parameters
+    ----------
+    group : keep to the members of this routing group
+
+    Raises
+    ------
+    SettingsError : not a LiteLLM config, no such group, or no chat model in it; names the file
+    """
+    document = read_config(config).document
+    members = _members(document, group, config)
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    left_out: dict[str, str] = {}
+    for entry in read_parts(document).model_list:
+        alias = str(entry.get("model_name", ""))
+        if members is not None and alias not in members:
+            continue
+        info = entry.get("model_info")
+        name = str((info if isinstance(info, Mapping) else {}).get("erp_model") or alias)
+        reason = _unusable(alias, entry)
+        if reason:
+            left_out[name] = reason
+        else:
+            by_name.setdefault(name, []).append(entry)
+    if not by_name:
+        raise SettingsError(f"{config}: model_list has no chat model to sample; expected at least one deployment")
+    models = [_drafted(name, entries) for name, entries in by_name.items()]
+    return Draft(_text(config, models, left_out), tuple(by_name), left_out)
+
+
+def _members(document: Mapping[str, Any], group: str | None, config: Path) -> set[str] | None:
+    if group is None:
+        return None
+    settings = document.get("router_settings")
+    groups = settings.get("routing_groups") if isinstance(settings, Mapping) else None
+    named = [g for g in groups if isinstance(g, Mapping)] if isinstance(groups, list) else []
+    found = {str(g.get("group_name")): g["models"] for g in named if isinstance(g.get("models"), list)}
+    if group not in found:
+        raise SettingsError(f"{config}: no routing group {group!r}; found {', '.join(found) or 'none'}")
+    return {str(name) for name in found[group]}
+
+
+def _unusable(alias: str, entry: Mapping[str, Any]) -> str | None:
+    if not alias or "*" in alias or "*" in str(entry["litellm_params"].get("model", "")):
+        return "a wildcard names no single model"
+    info = entry.get("model_info")
+    mode = (info if isinstance(info, Mapping) else {}).get("mode") or _listed_mode(
+        str(entry["litellm_params"]["model"])
+    )
+    return None if mode is None or mode in _CHAT_MODES else f"its mode is {mode}"
+
+
+def _listed_mode(model: str) -> str | None:
+    # Read at import: without it, importing LiteLLM downloads the price map.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    import litellm
+
+    entry = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
+    mode = entry.get("mode")
+    return mode if isinstance(mode, str) else None
+
+
+def _drafted(name: str, entries: list[Mapping[str, Any]]) -> Drafted:
+    params = entries[0]["litellm_params"]
+    notes = []
+    if len(entries) > 1:
+        notes.append(f"the first of {len(entries)} deployments; one is enough to sample from")
+    stated = str(params["model"])
+    base = params.get("api_base") or params.get("base_url")
+    prefix = next((p for p in _SERVER_PREFIXES if stated.startswith(p)), "")
+    server = base is not None and (bool(prefix) or "/" not in stated)
+    variable = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_") or "MODEL"
+    price = _stated_price(entries) or UNKNOWN_PRICE
+    if not price.known:
+        price = resolve_prices([stated], {}, warn=lambda message: None)[stated]
+        if price.known:
+            notes.append("the price is from LiteLLM's price map")
+    if extra := sorted(str(key) for key in params if key not in _EXPECTED_PARAMS):
+        notes.append(f"not copied: litellm_params {', '.join(extra)}; set them by environment or sampling where needed")
+    return Drafted(
+        name=name,
+        model=stated.removeprefix(prefix) if server else stated,
+        engine="server" if server else "litellm",
+        api_base=_base(base, f"{variable}_API_BASE", notes),
+        api_key=_key(params.get("api_key"), f"{variable}_API_KEY", notes),
+        price=price,
+        notes=notes,
+    )
+
+
+def _key(found: object, variable: str, notes: list[str]) -> str | None:
+    if found is None:
+        return None
+    if isinstance(found, str) and found.startswith(_REFERENCE):
+        return found
+    notes.append(f"the config holds the key itself; it was not copied: export {variable}")
+    return _REFERENCE + variable
+
+
+def _base(found: object, variable: str, notes: list[str]) -> str | None:
+    if found is None:
+        return None
+    text = str(found)
+    parts = urlsplit(text)
+    if parts.username or parts.password or parts.query:
+        notes.append(f"the config's api_base holds a secret; it was not copied: export {variable}")
+        return _REFERENCE + variable
+    return text
+
+
+def _stated_price(entries: list[Mapping[str, Any]]) -> Price | None:
+    for entry in entries:
+        for source in (entry["litellm_params"], entry.get("model_info")):
+            if isinstance(source, Mapping):
+                numbers = [_per_mtok(source.get(f"{side}_cost_per_token")) for side in ("input", "output")]
+                if None not in numbers:
+                    return Price(*numbers)
+    return None
+
+
+def _per_mtok(value: Any) -> float | None:
+    """USD per million tokens; YAML reads 2e-7 as text."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    # 12 digits: 1.5e-07 times a million should print as 0.15.
+    return float(f"{number * 1e6:.12g}") if math.isfinite(number) and number >= 0 else None
+
+
+def _text(config: Path, models: list[Drafted], left_out: Mapping[str, str]) -> str:
+    defaults = Sampling()
+    lines = [
+        f"# A pool: what `erp-train run` makes a bundle of. Drafted from {config.name}; read it before running it.",
+        "",
+        "run: ./run                      # prompts, samples and scores; a run that stops is continued from here",
+        "bundle: ./bundle                # what erp_settings of the proxy config names",
+        "",
+        "# 1,000 prompts each of chat, instruction following, math and code. Your own traffic is better:",
+        "#   prompts: {source: litellm-log, path: spend_logs.jsonl, limit: 2000}",
+        "#   prompts: {source: questions.csv, column: question, reference_column: answer}",
+        "prompts: {source: open-perfectblend, per_category: 1000, seed: 0}",
+        "",
+        "# K responses per prompt and model. Cost is prompts × models × K × max_tokens: try limit and k: 4 first.",
+        f"sampling: {{k: {defaults.k}, temperature: {defaults.temperature}, top_p: {defaults.top_p}, "
+        f"max_tokens: {defaults.max_tokens}, seed: {defaults.seed}}}",
+        "",
+        "models:",
+    ]
+    for model in models:
+        lines += _model_lines(model)
+    lines += [f"  # left out: {name} ({reason})" for name, reason in left_out.items()]
+    lines += [
+        "",
+        "# What a response is worth. Several are combined by weight. Where prompts have references:",
+        "#   - {kind: exact-match}",
+        "rewards:",
+        "  - {kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}",
+        "",
+        "embedder: static                # or a sentence-transformers id, or the URL of an embedding server",
+        "fit: {preset: best}             # paper: β = 1, one cost per model, no safety",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _model_lines(model: Drafted) -> list[str]:
+    lines = [f"  # {' '.join(note.split())}" for note in model.notes]
+    lines += [f"  {_scalar(model.name)}:", f"    model: {_scalar(model.model)}", f"    engine: {model.engine}"]
+    if model.api_base is not None:
+        lines.append(f"    api_base: {_scalar(model.api_base)}")
+    if model.api_key is not None:
+        lines.append(f"    api_key: {_scalar(model.api_key)}")
+    if model.price.known:
+        stated = ", ".join(f"{key}: {value!r}" for key, value in model.price.to_json().items())
+        lines.append(f"    price: {{{stated}}}")
+    else:
+        lines += [
+            "    # no price in the config or in LiteLLM's price map; without one, cost cannot count:",
+            "    # price: {input_usd_per_mtok: 0.0, output_usd_per_mtok: 0.0}",
+        ]
+    return lines
+
+
+def _scalar(text: str) -> str:
+    dumped = yaml.safe_dump(text, allow_unicode=True, width=10**9).strip()
+    return dumped.removesuffix("\n...").strip()

@@ -1,0 +1,300 @@
+"""pool.yaml: what a whole run is made of, from prompts to bundle. Validated whole, frozen.
+
+::
+
+    run: ./run                      # everything made on the way; relative to this file
+    bundle: ./bundle
+    prompts: {source: open-perfectblend, per_category: 1000, seed: 0}
+    sampling: {engine: server, k: 32, temperature: 1.0, max_tokens: 512, seed: 0}
+    models:
+      small:
+        model: HuggingFaceTB/SmolLM2-135M-Instruct    # as the engine calls it: served name, folder, LiteLLM name
+        api_base: http://127.0.0.1:8001/v1
+        api_key: os.environ/POOL_API_KEY
+        system_prompt: You are terse.                 # a pool model may be a model under its own system prompt
+        sampling: {temperature: 0.2}                  # or its own sampling parameters
+        price: {input_usd_per_mtok: 0.02, output_usd_per_mtok: 0.02}
+    rewards:
+      - {kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}
+    embedder: static
+    fit: {preset: best}
+    ray:                            # where a stage runs with --engine ray, or a model has engine: ray
+      address: auto                 # the cluster that is running, or host:port, or ray://host:port
+      workers: 1                    # replicas of vLLM; actors that score, embed or sum
+      bundles: [{GPU: 1, CPU: 1}]   # resources of a vLLM replica; by default Ray takes one GPU
+      engine: {max_model_len: 4096} # further arguments of vLLM's engine
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS, UNKNOWN_PRICE, Price
+from litellm_erp.config_section import Section
+from litellm_erp.errors import PricesError, SettingsError
+from litellm_erp.yaml_file import read_yaml
+
+ENGINES = ("server", "litellm", "vllm", "transformers", "ray")
+_REFERENCE = "os.environ/"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How responses are drawn: K per prompt, and the parameters every engine understands.
+
+    Attributes
+    ----------
+    seed : of the run; the seed of sample s of a prompt is derived from it, the prompt's id and s
+    """
+
+    k: int = 32
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The exact parameters, for content keys and records."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """The Ray cluster, and what a stage takes of it.
+
+    Attributes
+    ----------
+    workers : replicas of vLLM when sampling; actors when scoring, embedding or fitting
+    cpus_per_worker, gpus_per_worker : of an actor; a vLLM replica takes its ``bundles``
+    """
+
+    address: str = "auto"
+    workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+    bundles: tuple[Mapping[str, float], ...] = ()
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolModel:
+    """One pool member: weights, and what is put around them.
+
+    Attributes
+    ----------
+    base : where a relative folder in ``model`` starts
+    """
+
+    name: str
+    model: str
+    sampling: Sampling
+    engine: str = "server"
+    api_base: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    system_prompt: str | None = None
+    price: Price = UNKNOWN_PRICE
+    revision: str | None = None
+    trust_remote_code: bool = False
+    timeout_s: float = 300.0
+    ray: RaySettings = RaySettings()
+    base: Path = Path()
+
+    @property
+    def weights(self) -> str:
+        """What an engine of this machine loads: the folder that ``model`` names, or else its name on the hub."""
+        folder = self.base / self.model
+        return str(folder.resolve()) if folder.is_dir() else self.model
+
+    def secret(self) -> str | None:
+        """The API key itself, read from the environment when it is needed.
+
+        Raises
+        ------
+        SettingsError : the variable is not set
+        """
+        return None if self.api_key is None else self._from_environment("api_key", self.api_key)
+
+    def served(self) -> PoolModel:
+        """This model with its URL, which may stand in the environment as in a LiteLLM config.
+
+        Raises
+        ------
+        SettingsError : the variable is not set
+        """
+        if self.api_base is None or not self.api_base.startswith(_REFERENCE):
+            return self
+        return replace(self, api_base=self._from_environment("api_base", self.api_base))
+
+    def _from_environment(self, key: str, reference: str) -> str:
+        name = reference.removeprefix(_REFERENCE)
+        if not os.environ.get(name):
+            raise SettingsError(f"models.{self.name}.{key}: environment variable {name} is not set")
+        return os.environ[name]
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the text of its responses; where it is served does not."""
+        return {"model": self.model, "revision": self.revision, "system_prompt": self.system_prompt}
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSpec:
+    """One reward model of the run: its kind in the registry, its name, its weight, and the kind's own options.
+
+    Attributes
+    ----------
+    base : where relative folders among the options start
+    """
+
+    kind: str
+    name: str
+    weight: float
+    options: Mapping[str, Any]
+    base: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The whole of pool.yaml."""
+
+    source: Path
+    run: Path
+    bundle: Path
+    prompts: Mapping[str, Any]
+    models: Mapping[str, PoolModel]
+    rewards: tuple[RewardSpec, ...]
+    embedder: str
+    preset: str
+    expected_output_tokens: int
+    ray: RaySettings = RaySettings()
+
+    def on_ray(self, address: str | None = None) -> Pool:
+        """This pool with every model sampled on a Ray cluster; the keys of its samples stay the same."""
+        ray = self.ray if address is None else replace(self.ray, address=address)
+        models = {name: replace(model, engine="ray", ray=ray) for name, model in self.models.items()}
+        return replace(self, models=models, ray=ray)
+
+    def prices(self) -> dict[str, Price]:
+        """Stated prices by pool model."""
+        return {name: model.price for name, model in self.models.items() if model.price.known}
+
+
+def load(path: Path | str) -> Pool:
+    """Read and validate a pool file.
+
+    Raises
+    ------
+    SettingsError : names the file and the key
+    """
+    source = Path(path)
+    document = read_yaml(source, SettingsError)
+    top = Section(document, f"{source}:", SettingsError, _KEYS)
+    ray = _ray(top.section("ray", set(RaySettings.__dataclass_fields__), default={}))
+    sampling_section = top.section("sampling", {"engine", *Sampling.__dataclass_fields__}, default={})
+    sampling = _sampling(sampling_section, Sampling())
+    engine = sampling_section.choice("engine", ENGINES, "server")
+    models = top.section("models")
+    fit = top.section("fit", {"preset"}, default={})
+    return Pool(
+        source=source,
+        run=source.parent / top.text("run", "run"),
+        bundle=source.parent / top.text("bundle", "bundle"),
+        prompts=dict(top.section("prompts").value),
+        models={
+            str(name): replace(
+                _model(str(name), models.section(name, _MODEL_KEYS), sampling, engine), ray=ray, base=source.parent
+            )
+            for name in models.value
+        },
+        rewards=_rewards(top, source.parent),
+        embedder=top.text("embedder", "static"),
+        preset=fit.choice("preset", ("best", "paper"), "best"),
+        expected_output_tokens=top.integer("expected_output_tokens", DEFAULT_OUTPUT_TOKENS, low=1),
+        ray=ray,
+    )
+
+
+_KEYS = {
+    "run", "bundle", "prompts", "sampling", "models", "rewards", "embedder", "fit", "expected_output_tokens", "ray"
+}  # fmt: skip
+_MODEL_KEYS = {
+    "model",
+    "engine",
+    "api_base",
+    "api_key",
+    "system_prompt",
+    "sampling",
+    "price",
+    "revision",
+    "trust_remote_code",
+    "timeout_s",
+}  # fmt: skip
+
+
+def _model(name: str, section: Section, sampling: Sampling, engine: str) -> PoolModel:
+    api_key = section.optional_text("api_key")
+    if api_key is not None and not api_key.startswith(_REFERENCE):
+        raise SettingsError(f"{section.at('api_key')}: expected a reference such as os.environ/POOL_API_KEY")
+    try:
+        price = Price.from_json(section.section("price", default={}).value, where=section.at("price"))
+    except PricesError as e:
+        raise SettingsError(str(e)) from e
+    own = section.section("sampling", set(Sampling.__dataclass_fields__), default={})
+    return PoolModel(
+        name=name,
+        model=section.text("model"),
+        sampling=_sampling(own, sampling),
+        engine=section.choice("engine", ENGINES, engine),
+        api_base=section.optional_text("api_base"),
+        api_key=api_key,
+        system_prompt=section.optional_text("system_prompt"),
+        price=price,
+        revision=section.optional_text("revision"),
+        trust_remote_code=section.boolean("trust_remote_code", False),
+        timeout_s=section.number("timeout_s", 300.0, low=0.001),
+    )
+
+
+def _ray(section: Section) -> RaySettings:
+    bundles = section.list("bundles") if section.get("bundles") is not None else []
+    if not all(isinstance(b, dict) and all(isinstance(n, int | float) for n in b.values()) for b in bundles):
+        raise section.wrong("bundles", bundles, "a list of resources, such as [{GPU: 1, CPU: 1}]")
+    return RaySettings(
+        address=section.text("address", "auto"),
+        workers=section.integer("workers", 1, low=1),
+        cpus_per_worker=section.integer("cpus_per_worker", 1, low=0),
+        gpus_per_worker=section.number("gpus_per_worker", 0.0, low=0.0),
+        bundles=tuple(dict(b) for b in bundles),
+        engine=dict(section.section("engine", default={}).value),
+    )
+
+
+def _sampling(section: Section, base: Sampling) -> Sampling:
+    return replace(
+        base,
+        k=section.integer("k", base.k, low=1),
+        temperature=section.number("temperature", base.temperature, low=0.0),
+        top_p=section.number("top_p", base.top_p, low=0.0, high=1.0),
+        max_tokens=section.integer("max_tokens", base.max_tokens, low=1),
+        seed=section.integer("seed", base.seed, low=0),
+    )
+
+
+def _rewards(top: Section, base: Path) -> tuple[RewardSpec, ...]:
+    listed = top.list("rewards")
+    if not listed:
+        raise top.wrong("rewards", listed, "at least one reward model")
+    specs = []
+    for i, entry in enumerate(listed):
+        section = Section(entry, f"{top.at('rewards')}[{i}]", SettingsError)
+        kind = section.text("kind")
+        options = {key: value for key, value in section.value.items() if key not in ("kind", "name", "weight")}
+        name = section.text("name", str(options.get("model", kind)))
+        specs.append(RewardSpec(kind, name, section.number("weight", 1.0, low=0.0), options, base))
+    names = [spec.name for spec in specs]
+    if len(set(names)) != len(names):
+        raise SettingsError(f"{top.at('rewards')}: two have the same name; give each a name of its own")
+    return tuple(specs)

@@ -1,0 +1,136 @@
+"""IO. Prices of pool models: what a file states, and what LiteLLM's price map knows about the rest.
+
+A price that is found nowhere stays unknown. It is never zero, because a free model would win every comparison.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
+from litellm_erp.errors import PricesError
+from litellm_erp.yaml_file import read_yaml
+
+# LiteLLM asks these providers' servers over the network, and what they serve has no list price anyway.
+_SELF_HOSTED = frozenset({"huggingface", "ollama", "ollama_chat", "lemonade"})
+
+
+def load_prices(path: str | Path) -> dict[str, Price]:
+    """Read a YAML map from model to ``{input_usd_per_mtok, output_usd_per_mtok}`` or ``{relative_cost}``.
+
+    Returns
+    -------
+    dict from model to `Price`, USD per million tokens
+
+    Raises
+    ------
+    PricesError : not a readable YAML map, an unknown key, a negative or non-numeric price, or both kinds at once;
+        the message names the file and the model
+    """
+    path = Path(path)
+    loaded = read_yaml(path, PricesError)
+    if not isinstance(loaded, dict):
+        raise PricesError(
+            f"{path}: found {_kind(loaded)}; expected a map such as "
+            "`gpt-4o-mini: {input_usd_per_mtok: 0.15, output_usd_per_mtok: 0.6}`"
+        )
+    return {_model(path, name): _price(path, name, entry) for name, entry in loaded.items()}
+
+
+def resolve_prices(
+    models: Sequence[str], stated: Mapping[str, Price], *, warn: Callable[[str], None]
+) -> dict[str, Price]:
+    """Price every pool model: stated prices first, then LiteLLM's price map, which is read without network.
+
+    Parameters
+    ----------
+    models : the pool
+    stated : from `load_prices`; empty where there is no file
+    warn : called with one line about each model whose cost stays unknown, and each price nobody needs
+
+    Returns
+    -------
+    dict from every pool model to its `Price`; `Price.known` is false where no cost can be computed
+
+    Raises
+    ------
+    PricesError : some of the pool's prices are relative and some are in USD
+    """
+    for name in sorted(set(stated) - set(models)):
+        warn(f"a price is stated for {name!r}, which is not a model of the outcomes; it is ignored")
+    mine = {name: stated.get(name, UNKNOWN_PRICE) for name in models}
+    relative = [name for name, price in mine.items() if price.relative_cost is not None]
+    in_usd = [name for name, price in mine.items() if price.relative_cost is None and price != UNKNOWN_PRICE]
+    if relative and in_usd:
+        raise PricesError(
+            f"prices of two kinds in one pool: {relative[0]!r} has a relative_cost and {in_usd[0]!r} is in USD; "
+            "costs of different units cannot be compared. State one kind for all models"
+        )
+    if not relative:
+        mine = {name: price if price.known else _completed(name, price) for name, price in mine.items()}
+    for name, price in mine.items():
+        if not price.known:
+            where = "the price file" if relative else "the price file or LiteLLM's price map"
+            warn(f"no price for {name!r} in {where}; its cost is unknown. State it with --prices FILE")
+    return mine
+
+
+def _model(path: Path, name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise PricesError(f"{path}: found the model name {name!r}; expected text. Put numbers in quotes")
+    return name
+
+
+def _price(path: Path, name: str, entry: Any) -> Price:
+    where = f"{path}: model {name!r}"
+    if not isinstance(entry, dict):
+        raise PricesError(
+            f"{where}: found {_kind(entry)}; expected {{input_usd_per_mtok, output_usd_per_mtok}} or {{relative_cost}}"
+        )
+    odd = [key for key in entry if not isinstance(key, str)]
+    if odd:
+        raise PricesError(f"{where}: unknown key {odd[0]!r}; expected text")
+    price = Price.from_json(entry, where=where)
+    if price == UNKNOWN_PRICE:
+        raise PricesError(f"{where}: no price is stated; leave the model out if its price is unknown")
+    return price
+
+
+def _kind(value: Any) -> str:
+    return "an empty file" if value is None else f"a {type(value).__name__}"
+
+
+def _completed(name: str, price: Price) -> Price:
+    listed = _listed_price(name)
+    return Price(
+        listed.input_usd_per_mtok if price.input_usd_per_mtok is None else price.input_usd_per_mtok,
+        listed.output_usd_per_mtok if price.output_usd_per_mtok is None else price.output_usd_per_mtok,
+    )
+
+
+def _listed_price(name: str) -> Price:
+    # Read at import: without it, importing LiteLLM downloads the price map.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    import litellm
+
+    entry = litellm.model_cost.get(name)
+    if entry is None:
+        litellm.suppress_debug_info = True
+        try:
+            if litellm.get_llm_provider(name)[1] in _SELF_HOSTED:
+                return UNKNOWN_PRICE
+            entry = litellm.model_cost.get(litellm.get_model_info(name)["key"], {})
+        except Exception:  # LiteLLM raises bare Exception for a model it does not know
+            return UNKNOWN_PRICE
+    return Price(_per_mtok(entry.get("input_cost_per_token")), _per_mtok(entry.get("output_cost_per_token")))
+
+
+def _per_mtok(usd_per_token: Any) -> float | None:
+    """USD per million tokens; the map's zero means that nobody entered a price, so it is unknown here."""
+    if not isinstance(usd_per_token, (int, float)) or usd_per_token <= 0:
+        return None
+    # 12 digits: 1.5e-07 times a million should print as 0.15.
+    return float(f"{usd_per_token * 1e6:.12g}")

@@ -1,0 +1,1 @@
+"""Prompt sets: where prompts come from, and which of them say the same."""
