@@ -12,7 +12,7 @@ from demo.live_questions import Question
 from demo.live_serving import Reply
 from erp_trainer.learning.bootstrap import Interval, interval
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 
 _PERCENT = 100
 
@@ -140,12 +140,12 @@ def reading(rows: Sequence[Row]) -> str:
     return "\n".join(said)
 
 
-def _columns(outcomes: Outcomes, members: Sequence[str]) -> np.ndarray:
+def _columns(outcomes: OutcomesTable, members: Sequence[str]) -> np.ndarray:
     columns: np.ndarray = outcomes.rewards_PM[:, [outcomes.models.index(name) for name in members]]
     return columns
 
 
-def _choices(outcomes: Outcomes, members: Sequence[str], replies: Sequence[Reply]) -> np.ndarray:
+def _choices(outcomes: OutcomesTable, members: Sequence[str], replies: Sequence[Reply]) -> np.ndarray:
     by_id = {reply.prompt_id: members.index(reply.model) for reply in replies}
     return np.array([by_id[prompt_id] for prompt_id in outcomes.prompt_ids])
 

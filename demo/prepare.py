@@ -18,7 +18,7 @@ import yaml
 from demo.proxy_process import REPOSITORY
 from demo.stub import count_tokens, draw_completion_tokens
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from litellm_erp.choice.cost import PriceTable
 from litellm_erp.errors import ServingError, SettingsError
 
@@ -42,8 +42,8 @@ class HeldOut:
     n_repeated : test prompts that were left out because their text occurs in train
     """
 
-    outcomes: Outcomes
-    train: Outcomes
+    outcomes: OutcomesTable
+    train: OutcomesTable
     groups_P: np.ndarray
     input_tokens_P: np.ndarray
     output_tokens_PM: np.ndarray

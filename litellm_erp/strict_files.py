@@ -1,4 +1,5 @@
-"""Files that somebody else made: read whole only if regular and no larger than they may be, parsed only if plain.
+"""IO. Files that somebody else made: read whole only if regular and no larger than they may be, parsed only if plain;
+and renames that last.
 
 Invariant: what is read here takes memory in proportion to ``most``, whatever the file is or says of itself.
 """
@@ -101,6 +102,15 @@ def shown_names(names: Iterable[str]) -> str:
     """Some names for a message, the first few of many."""
     found = sorted(names)
     return ", ".join(map(_printable, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "") or "none"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _printable(text: str) -> str:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from erp_trainer.outcomes.from_samples import of_models, outcomes_of, with_model
+from erp_trainer.outcomes.from_samples import outcomes_of
+from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import check_run_target, complete_run, open_run
-from erp_trainer.outcomes.table import read_outcomes, write_outcomes
+from erp_trainer.outcomes.write import write_outcomes
 from erp_trainer.prompts.prompt_set import Prompt
 from litellm_erp.choice.cost import Price
 from litellm_erp.errors import RunError
@@ -94,10 +95,10 @@ def test_outcomes_survive_a_file(assembled, tmp_path):
 def test_a_newcomers_outcomes_stand_beside_those_of_the_others(assembled):
     outcomes, _ = assembled
     newcomer, _ = outcomes_of(PROMPTS, {"k": [record("b", sample())]}, {("b", "k"): np.array([9.0])})
-    merged = with_model(outcomes, newcomer)
+    merged = outcomes.with_model(newcomer)
     assert merged.models == ("k", "l", "m")
     np.testing.assert_array_equal(merged.rewards_PM[:, 0], [np.nan, 9.0])
-    np.testing.assert_array_equal(of_models(merged, ["l", "m"]).rewards_PM, outcomes.rewards_PM)
+    np.testing.assert_array_equal(merged.of_models(["l", "m"]).rewards_PM, outcomes.rewards_PM)
 
 
 def complete(folder, outcomes, source):

@@ -11,8 +11,8 @@ from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.console import plain
 from erp_trainer.evaluation.evaluation import Options, evaluation_of
 from erp_trainer.evaluation.text import WIDTH, render
+from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
-from erp_trainer.outcomes.table import read_outcomes
 from litellm_erp.bundle import load as bundles
 from litellm_erp.bundle.ranking import rank_scores
 from litellm_erp.choice.cost import Price

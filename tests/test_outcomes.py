@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erp_trainer.outcomes.table import Outcomes, assign_split, read_outcomes, write_outcomes
+from erp_trainer.outcomes.read import read_outcomes
+from erp_trainer.outcomes.table import OutcomesTable, assign_split
+from erp_trainer.outcomes.write import write_outcomes
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llmrouter_example" / "outcomes.parquet"
@@ -27,8 +29,8 @@ def parquet(path: Path, **columns: object) -> Path:
     return path
 
 
-def assert_same(found: Outcomes, expected: Outcomes) -> None:
-    for field in dataclasses.fields(Outcomes):
+def assert_same(found: OutcomesTable, expected: OutcomesTable) -> None:
+    for field in dataclasses.fields(OutcomesTable):
         a, b = getattr(found, field.name), getattr(expected, field.name)
         if isinstance(b, np.ndarray):
             assert a.dtype == b.dtype
@@ -141,7 +143,7 @@ def test_the_vendored_example_is_complete():
     assert not np.isnan(outcomes.rewards_PM).any()
 
 
-def unsplit_example() -> Outcomes:
+def unsplit_example() -> OutcomesTable:
     outcomes = read_outcomes(EXAMPLE, wide=True)
     return dataclasses.replace(outcomes, splits=("",) * len(outcomes.prompts))
 
@@ -182,7 +184,7 @@ maybe = st.one_of(st.just(np.nan), st.floats(0, 1e9))
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> Outcomes:
+def tables(draw: st.DrawFn) -> OutcomesTable:
     ids = draw(st.lists(texts, min_size=1, max_size=5, unique=True))
     models = sorted(draw(st.lists(texts, min_size=1, max_size=3, unique=True)))
     shape = (len(ids), len(models))
@@ -195,7 +197,7 @@ def tables(draw: st.DrawFn) -> Outcomes:
     n_samples[0, n_samples.sum(axis=0) == 0] = 1
     missing = n_samples == 0
     extra = {name: np.where(missing, np.nan, cells(maybe)) for name in ("std", "out", "in", "usd")}
-    return Outcomes(
+    return OutcomesTable(
         prompt_ids=tuple(ids),
         prompts=per_prompt(texts),
         models=tuple(models),

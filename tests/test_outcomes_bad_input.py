@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from erp_trainer.outcomes.table import read_outcomes
+from erp_trainer.outcomes.read import read_outcomes
 from litellm_erp.errors import OutcomesError
 
 LONG = "prompt_id,prompt,model,reward"

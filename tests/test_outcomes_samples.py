@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from erp_trainer.outcomes.from_samples import of_models, with_model
-from erp_trainer.outcomes.single_rewards import MAX_KEPT_SAMPLES
-from erp_trainer.outcomes.table import Outcomes, read_outcomes, write_outcomes
+from erp_trainer.outcomes.read import read_outcomes
+from erp_trainer.outcomes.table import MAX_KEPT_SAMPLES, OutcomesTable
+from erp_trainer.outcomes.write import write_outcomes
 from litellm_erp.errors import OutcomesError
 from tests.planted import Row, planted_rows
 from tests.planted import write_outcomes as write_rows
@@ -21,7 +21,7 @@ def rows_of(rewards: dict[str, list[float]], prompt_id: str = "p0") -> list[Row]
     ]
 
 
-def read(folder: Path, rows: list[Row]) -> Outcomes:
+def read(folder: Path, rows: list[Row]) -> OutcomesTable:
     return read_outcomes(write_rows(folder / "outcomes.jsonl", rows))
 
 
@@ -83,7 +83,7 @@ def test_a_list_that_contradicts_its_row_is_an_error(tmp_path: Path, wrong: Row,
 def test_parts_of_a_table_keep_their_single_rewards(tmp_path: Path) -> None:
     outcomes = read(tmp_path, rows_of({"a": [0, 1], "b": [2, 3]}) + rows_of({"a": [4, 5]}, "p1"))
     assert outcomes.samples_PMK is not None
-    np.testing.assert_array_equal(of_models(outcomes, ["b"]).samples_PMK, outcomes.samples_PMK[:, 1:])
+    np.testing.assert_array_equal(outcomes.of_models(["b"]).samples_PMK, outcomes.samples_PMK[:, 1:])
     part = outcomes.subset(np.array([False, True]))
     np.testing.assert_array_equal(part.samples_PMK, outcomes.samples_PMK[1:])
 
@@ -91,6 +91,6 @@ def test_parts_of_a_table_keep_their_single_rewards(tmp_path: Path) -> None:
 def test_an_added_model_brings_its_single_rewards(tmp_path: Path) -> None:
     outcomes = read(tmp_path, rows_of({"a": [0, 1]}) + rows_of({"a": [2, 3]}, "p1"))
     newcomer = read(tmp_path, rows_of({"c": [7, 8, 9]}, "p1"))
-    both = with_model(outcomes, newcomer).samples_PMK
+    both = outcomes.with_model(newcomer).samples_PMK
     expected = [[[0, 1, np.nan], [np.nan] * 3], [[2, 3, np.nan], [7, 8, 9]]]
     np.testing.assert_array_equal(both, np.array(expected))

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from erp_trainer.outcomes.run import create_run, open_run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from litellm_erp.choice.cost import Price
 from litellm_erp.errors import RunError
 
 PRICES = {"a": Price(0.1, 0.2), "b": Price()}
 
 
-def outcomes(prompts: tuple[str, ...] = ("x", "y"), reward: float = 1.0) -> Outcomes:
+def outcomes(prompts: tuple[str, ...] = ("x", "y"), reward: float = 1.0) -> OutcomesTable:
     shape = (len(prompts), 2)
     blank = np.full(shape, np.nan)
-    return Outcomes(
+    return OutcomesTable(
         prompt_ids=tuple(f"p{i}" for i in range(shape[0])),
         prompts=prompts,
         models=("a", "b"),

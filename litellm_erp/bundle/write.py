@@ -34,6 +34,7 @@ from safetensors.numpy import save as render_safetensors
 
 from litellm_erp.bundle.manifest import FileRecord
 from litellm_erp.errors import BundleError
+from litellm_erp.strict_files import sync_folder
 
 MANIFEST = "manifest.json"
 WAIT_S = 60.0
@@ -249,12 +250,3 @@ def _replace(temporary: Path, target: Path) -> None:
 def _sync_folders(root: Path) -> None:
     for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
         sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

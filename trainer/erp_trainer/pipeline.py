@@ -21,9 +21,9 @@ from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.files.records import only_process
 from erp_trainer.learning.embed import Embed, embed_prompts, embed_run
 from erp_trainer.learning.selection import select
-from erp_trainer.outcomes.from_samples import ModelCounts, of_models, outcomes_of, with_model
+from erp_trainer.outcomes.from_samples import ModelCounts, outcomes_of
 from erp_trainer.outcomes.run import Run, complete_run, open_run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.pool.pool import Pool, PoolModel
 from erp_trainer.pool.prices import resolve_prices
 from erp_trainer.prompts.prompt_set import PROMPTS, Prompt, fingerprint, messages_of, read_prompt_set
@@ -188,7 +188,7 @@ def add_sampled_model(
             scored = score_run(pool.run, asked, parts, pool.rewards, progress)
             rewards = _combined_as_before(run, pool, scored)
             newcomer, _ = outcomes_of(asked, parts, rewards)
-            outcomes = with_model(run.outcomes(), newcomer)
+            outcomes = run.outcomes().with_model(newcomer)
             record_audit(pool.run, name, audit)
             prices = run.prices() | _prices(pool, [name], warn)
             run = complete_run(
@@ -212,7 +212,7 @@ def _asked(
     prompts = _recorded_prompts(run, outcomes)
     if n is None:
         return prompts, None
-    old = of_models(outcomes, [model for model in bundle.models if model in outcomes.models])
+    old = outcomes.of_models([model for model in bundle.models if model in outcomes.models])
     train = np.flatnonzero(
         np.array([split == "train" for split in outcomes.splits]) & (old.n_samples_PM > 0).any(axis=1)
     )
@@ -223,7 +223,7 @@ def _asked(
     return [*audit, *chosen], [prompt.prompt_id for prompt in audit]
 
 
-def _recorded_prompts(run: Run, outcomes: Outcomes) -> list[Prompt]:
+def _recorded_prompts(run: Run, outcomes: OutcomesTable) -> list[Prompt]:
     """The prompts of a run's outcomes; with their references where the run has its prompt set."""
     known = {p.prompt_id: p for p in read_prompt_set(run.path)} if (run.path / PROMPTS).exists() else {}
     found = []

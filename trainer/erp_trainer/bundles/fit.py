@@ -18,7 +18,7 @@ from erp_trainer.learning.moments import Moments
 from erp_trainer.learning.ridge import CrossFit, Penalties, assign_folds, cross_fit, mean_squared_error
 from erp_trainer.learning.training_table import Table
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import BETAS, FittedERP, Preset, fit_erp
 from litellm_erp import __version__
 from litellm_erp.bundle import load as bundles
@@ -76,7 +76,7 @@ def fit_bundle(
 
 def fit_embedded(
     run: Run,
-    outcomes: Outcomes,
+    outcomes: OutcomesTable,
     embedded: EmbeddedPrompts,
     embedder: Embedder,
     out: Path,
@@ -123,7 +123,7 @@ def _with_policy(folder: Path, manifest: Manifest, rival: FittedRival) -> Manife
 
 
 def table_of(
-    outcomes: Outcomes, embedded: EmbeddedPrompts, prices: Mapping[str, Price], expected_tokens: float
+    outcomes: OutcomesTable, embedded: EmbeddedPrompts, prices: Mapping[str, Price], expected_tokens: float
 ) -> Table:
     """Outcomes with their vectors and costs.
 
@@ -152,7 +152,7 @@ def table_of(
     )
 
 
-def _tags(outcomes: Outcomes) -> np.ndarray | None:
+def _tags(outcomes: OutcomesTable) -> np.ndarray | None:
     if not any(outcomes.tags):
         return None
     tags_P = np.empty(len(outcomes.tags), dtype=object)
@@ -190,7 +190,7 @@ def with_expected_tokens(
 def _write(
     folder: Path,
     run: Run,
-    outcomes: Outcomes,
+    outcomes: OutcomesTable,
     train: np.ndarray,
     embedder: Embedder,
     table: Table,
@@ -236,7 +236,7 @@ def _write(
     )  # fmt: skip
 
 
-def _reward(run: Run, outcomes: Outcomes) -> dict[str, Any]:
+def _reward(run: Run, outcomes: OutcomesTable) -> dict[str, Any]:
     """What a reward is, as far as the run knows: a run that was scored here recorded it, an import has a name."""
     recorded = run.manifest["options"].get("reward")
     if recorded:
@@ -318,7 +318,7 @@ def _copy_embedder(folder: Path, embedder: Embedder) -> tuple[FileRecord, ...]:
     return tuple(bundles.write_file(folder, f"embedder/{path.name}", path.read_bytes()) for path in files)
 
 
-def prompt_set(outcomes: Outcomes, train: np.ndarray) -> dict[str, Any]:
+def prompt_set(outcomes: OutcomesTable, train: np.ndarray) -> dict[str, Any]:
     """What the manifest says of the prompts; the fingerprint is of those of the train split."""
     digest = hashlib.sha256()
     for index in np.flatnonzero(train):

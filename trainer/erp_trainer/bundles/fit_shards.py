@@ -28,8 +28,9 @@ from erp_trainer.learning.embed import EmbeddedPrompts, embed_prompts
 from erp_trainer.learning.moments import Moments, RidgeSolver
 from erp_trainer.learning.ridge import Block, CrossFit, blocks
 from erp_trainer.learning.task_means import TaskSums, task_numbers, with_task_means
+from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes, read_outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import FittedERP, Preset
 from litellm_erp.bundle.load import Bundle
 from litellm_erp.bundle.manifest import Manifest
@@ -38,7 +39,7 @@ from litellm_erp.embedding import Embedder
 from litellm_erp.errors import FitError
 
 SAMPLE = 50_000
-_ARRAYS = tuple(f.name for f in fields(Outcomes) if f.name.endswith(("_PM", "_PMK")))
+_ARRAYS = tuple(f.name for f in fields(OutcomesTable) if f.name.endswith(("_PM", "_PMK")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ShardSums:
     digests: bytes
     n_prompts: int
     n_test: int
-    outcomes: Outcomes
+    outcomes: OutcomesTable
     embedded: EmbeddedPrompts
 
 
@@ -221,7 +222,7 @@ def _worker(load: Callable[[], Embedder], models: tuple[str, ...], share: float)
     return lambda table: sums_of(outcomes_of_shard(table, models), embedder, share)
 
 
-def sums_of(outcomes: Outcomes, embedder: Embedder, share: float) -> ShardSums:
+def sums_of(outcomes: OutcomesTable, embedder: Embedder, share: float) -> ShardSums:
     """Embed a shard and sum it up.
 
     Parameters
@@ -251,7 +252,7 @@ def sums_of(outcomes: Outcomes, embedder: Embedder, share: float) -> ShardSums:
     )
 
 
-def outcomes_of_shard(table: pa.Table, models: tuple[str, ...]) -> Outcomes:
+def outcomes_of_shard(table: pa.Table, models: tuple[str, ...]) -> OutcomesTable:
     """Outcomes of one row group, with a column for every model of the run."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shard.parquet"
@@ -271,7 +272,7 @@ def outcomes_of_shard(table: pa.Table, models: tuple[str, ...]) -> Outcomes:
     return replace(found, models=models, **arrays)
 
 
-def joined(parts: list[Outcomes]) -> Outcomes:
+def joined(parts: list[OutcomesTable]) -> OutcomesTable:
     """Outcomes of different prompts and the same models as one table."""
     first = parts[0]
     changed: dict[str, Any] = {

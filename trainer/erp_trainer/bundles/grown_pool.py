@@ -37,9 +37,8 @@ from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
 from erp_trainer.learning.task_means import task_codes
 from erp_trainer.learning.training_table import Table
-from erp_trainer.outcomes.from_samples import of_models
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import (
     LEVERAGE_BETA,
     choose_shrinkage,
@@ -136,7 +135,7 @@ def audits(run: Path) -> dict[str, frozenset[str]]:
     return found
 
 
-def train_rows(bundle: Bundle, run: Run, outcomes: Outcomes, models: Sequence[str]) -> np.ndarray:
+def train_rows(bundle: Bundle, run: Run, outcomes: OutcomesTable, models: Sequence[str]) -> np.ndarray:
     """The rows that a bundle was fitted on, shape (P,), bool, if the run is that bundle's.
 
     Raises
@@ -152,7 +151,7 @@ def train_rows(bundle: Bundle, run: Run, outcomes: Outcomes, models: Sequence[st
         )
     if missing := sorted({*models, *bundle.models} - set(outcomes.models)):
         raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; found {', '.join(outcomes.models)}")
-    answered = (of_models(outcomes, bundle.models).n_samples_PM > 0).any(axis=1)
+    answered = (outcomes.of_models(bundle.models).n_samples_PM > 0).any(axis=1)
     train = np.array([split == "train" for split in outcomes.splits]) & answered
     if prompt_set(outcomes, train)["fingerprint"] != manifest.prompt_set.get("fingerprint"):
         raise RunError(
@@ -184,7 +183,7 @@ def pool_of(
     manifest = bundle.manifest
     outcomes = run.outcomes()
     train = train_rows(bundle, run, outcomes, models)
-    narrow = of_models(outcomes, models)
+    narrow = outcomes.of_models(models)
     embedded = embed_run(run, outcomes, embedder)
     table = table_of(narrow, embedded, prices, manifest.expected_output_tokens).rows(train)
     folds = assign_folds(table.groups_P, 0)

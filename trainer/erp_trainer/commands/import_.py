@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import emit, json_option, progress, warn
 
 if TYPE_CHECKING:
-    from erp_trainer.outcomes.table import Outcomes
+    from erp_trainer.outcomes.table import OutcomesTable
     from litellm_erp.choice.cost import Price
 
 
@@ -47,8 +47,9 @@ def command(
     Long form has one row per prompt and model, with columns prompt_id, prompt, model and reward. Prompts
     without a split get a seeded half-and-half one. An existing run is replaced only if the import succeeds.
     """
+    from erp_trainer.outcomes.read import read_outcomes
     from erp_trainer.outcomes.run import check_run_target, create_run
-    from erp_trainer.outcomes.table import assign_split, read_outcomes
+    from erp_trainer.outcomes.table import assign_split
     from erp_trainer.pool.prices import load_prices, resolve_prices
 
     warnings: list[str] = []
@@ -94,7 +95,7 @@ def _names(models: str | None) -> list[str] | None:
     return names
 
 
-def _summary(outcomes: Outcomes, prices: Mapping[str, Price], manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(outcomes: OutcomesTable, prices: Mapping[str, Price], manifest: Mapping[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     has_outcome_PM = outcomes.n_samples_PM > 0
@@ -129,7 +130,7 @@ def _counts(values: tuple[str, ...]) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _duplicates(outcomes: Outcomes) -> dict[str, int]:
+def _duplicates(outcomes: OutcomesTable) -> dict[str, int]:
     """Prompts whose text an earlier prompt has, and test prompts whose text the train split has."""
     groups = outcomes.duplicate_groups().tolist()
     trained = {group for group, split in zip(groups, outcomes.splits, strict=True) if split == "train"}

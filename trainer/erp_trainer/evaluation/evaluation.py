@@ -19,7 +19,7 @@ from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import Penalties
 from erp_trainer.learning.training_table import Table
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.registry import Tuning
 from litellm_erp.bundle.load import Bundle
 from litellm_erp.bundle.ranking import Scores, score, trust
@@ -236,6 +236,6 @@ def _grid(bundle: Bundle, lambdas: Sequence[float], prompts: int) -> tuple[float
     return tuple(sorted({0.0, *lambdas, *bundle.frontier.lambda_L[::step].tolist()}))
 
 
-def _samples(outcomes: Outcomes, rows: np.ndarray) -> int:
+def _samples(outcomes: OutcomesTable, rows: np.ndarray) -> int:
     counts = outcomes.n_samples_PM[rows]
     return int(np.median(counts[counts > 0]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from litellm_erp.bundle.write import sync_folder
+from litellm_erp.strict_files import sync_folder
 
 
 @contextmanager

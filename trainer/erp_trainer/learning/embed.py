@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from erp_trainer.outcomes.run import Run
-from erp_trainer.outcomes.table import Outcomes
+from erp_trainer.outcomes.table import OutcomesTable
 from litellm_erp.choice.prompt import from_value
 from litellm_erp.embedding import Embedder
 
@@ -52,7 +52,7 @@ Embed = Callable[[tuple[str, ...], Embedder, Callable[[int], None]], EmbeddedPro
 
 def embed_run(
     run: Run,
-    outcomes: Outcomes,
+    outcomes: OutcomesTable,
     embedder: Embedder,
     advance: Callable[[int], None] = lambda steps: None,
     embed: Embed = embed_prompts,

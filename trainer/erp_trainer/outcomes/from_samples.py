@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from erp_trainer.outcomes.long_form import JUDGED_COLUMNS
-from erp_trainer.outcomes.single_rewards import MAX_KEPT_SAMPLES
-from erp_trainer.outcomes.table import Outcomes, assign_split
+from erp_trainer.outcomes.table import MAX_KEPT_SAMPLES, OutcomesTable, assign_split, single_rewards
 from erp_trainer.prompts.prompt_set import Prompt
 from litellm_erp.errors import RunError
 
@@ -28,7 +26,6 @@ _PER_CELL = (
     "input_tokens_PM",
     "cost_usd_PM",
 )  # fmt: skip
-_JUDGED = tuple(f"{name}_PM" for name in JUDGED_COLUMNS)
 
 
 @dataclass(slots=True)
@@ -109,7 +106,7 @@ def outcomes_of(
     rewards: Mapping[Key, np.ndarray],
     *,
     reward_model: str = "",
-) -> tuple[Outcomes, dict[str, ModelCounts]]:
+) -> tuple[OutcomesTable, dict[str, ModelCounts]]:
     """Average what was sampled and scored.
 
     Parameters
@@ -131,7 +128,7 @@ def outcomes_of(
     arrays = {name: np.full((len(prompts), len(models)), np.nan) for name in _PER_CELL}
     arrays["n_samples_PM"] = np.zeros((len(prompts), len(models)), dtype=np.int64)
     counts = {}
-    singles: dict[tuple[int, int], np.ndarray] = {}
+    singles: dict[int, np.ndarray] = {}
     for m, model in enumerate(models):
         found = counts[model] = ModelCounts()
         last = {
@@ -144,14 +141,19 @@ def outcomes_of(
             if sampled is not None and found.count(sampled, scored):
                 for name, value in _cell(sampled, scored, f"model {model!r}, prompt {prompt_id!r}").items():
                     arrays[name][p, m] = value
-                singles[p, m] = np.asarray(scored)[:MAX_KEPT_SAMPLES]
+                singles[p * len(models) + m] = np.asarray(scored)[:MAX_KEPT_SAMPLES]
         found.skipped.update({"not sampled": len(rows) - len(last)} if len(last) < len(rows) else {})
         if not found.prompts:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in found.skipped.items()) or "no reward"
             raise RunError(f"model {model!r} has no outcome for any of {len(rows)} prompts: {reasons}")
     has_outcome = np.asarray((arrays["n_samples_PM"] > 0).any(axis=1))
+    samples_PMK = single_rewards(
+        np.repeat(list(singles), [len(rewards) for rewards in singles.values()]),
+        np.concatenate(list(singles.values())),
+        (len(prompts), len(models)),
+    )
     kept = [prompt for prompt, has in zip(prompts, has_outcome.tolist(), strict=True) if has]
-    outcomes = Outcomes(
+    outcomes = OutcomesTable(
         prompt_ids=tuple(prompt.prompt_id for prompt in kept),
         prompts=tuple(prompt.cell for prompt in kept),
         models=models,
@@ -160,73 +162,10 @@ def outcomes_of(
         splits=tuple(prompt.split for prompt in kept),
         reward_model=reward_model,
         prompts_without_outcome=len(prompts) - len(kept),
-        samples_PMK=_singles(singles, arrays["rewards_PM"].shape, has_outcome),
+        samples_PMK=None if samples_PMK is None else samples_PMK[has_outcome],
         **{name: array[has_outcome] for name, array in arrays.items()},
     )
     return assign_split(outcomes), counts
-
-
-def with_model(outcomes: Outcomes, newcomer: Outcomes) -> Outcomes:
-    """The table with another model's outcomes on its prompts; the newcomer's other prompts are left out.
-
-    An outcome the table already has of that model is replaced.
-    """
-    [name] = newcomer.models
-    models = tuple(sorted({*outcomes.models, name}))
-    column, rows = models.index(name), {prompt_id: p for p, prompt_id in enumerate(newcomer.prompt_ids)}
-    source = np.array([rows.get(prompt_id, -1) for prompt_id in outcomes.prompt_ids], dtype=np.int64)
-    changed: dict[str, Any] = {"models": models}
-    for cells in (*_PER_CELL, *_JUDGED):
-        mine: np.ndarray | None = getattr(outcomes, cells)
-        if mine is None:
-            continue
-        theirs: np.ndarray | None = getattr(newcomer, cells)
-        missing = 0 if cells == "n_samples_PM" else np.nan
-        merged = np.full((len(source), len(models)), missing, dtype=mine.dtype)
-        merged[:, [models.index(model) for model in outcomes.models]] = mine
-        merged[:, column] = missing if theirs is None else np.where(source >= 0, theirs[source, 0], missing)
-        changed[cells] = merged
-    changed["samples_PMK"] = _merged_samples(outcomes, newcomer, models, source)
-    return replace(outcomes, **changed)
-
-
-def of_models(outcomes: Outcomes, models: Sequence[str]) -> Outcomes:
-    """The table of some of its models, sorted; every prompt is kept, also where none of them has an outcome."""
-    kept = tuple(sorted(models))
-    columns = [outcomes.models.index(model) for model in kept]
-    recorded = {name: getattr(outcomes, name) for name in (*_PER_CELL, *_JUDGED)}
-    arrays: dict[str, Any] = {name: array if array is None else array[:, columns] for name, array in recorded.items()}
-    arrays["samples_PMK"] = None if outcomes.samples_PMK is None else outcomes.samples_PMK[:, columns]
-    return replace(outcomes, models=kept, **arrays)
-
-
-def _singles(
-    singles: Mapping[tuple[int, int], np.ndarray], shape: tuple[int, ...], has_outcome: np.ndarray
-) -> np.ndarray | None:
-    most = max(map(len, singles.values()), default=0)
-    if most < 2:
-        return None
-    samples = np.full((*shape, most), np.nan, dtype=np.float32)
-    for (p, m), rewards in singles.items():
-        samples[p, m, : len(rewards)] = rewards
-    return samples[has_outcome]
-
-
-def _merged_samples(
-    outcomes: Outcomes, newcomer: Outcomes, models: Sequence[str], source: np.ndarray
-) -> np.ndarray | None:
-    mine, theirs = outcomes.samples_PMK, newcomer.samples_PMK
-    most = max(0 if samples is None else samples.shape[2] for samples in (mine, theirs))
-    if not most:
-        return None
-    merged = np.full((len(source), len(models), most), np.nan, dtype=np.float32)
-    if mine is not None:
-        merged[:, [models.index(model) for model in outcomes.models], : mine.shape[2]] = mine
-    column = merged[:, models.index(newcomer.models[0])]
-    column[:] = np.nan
-    if theirs is not None:
-        column[:, : theirs.shape[2]] = np.where(source[:, None] >= 0, theirs[source, 0], np.nan)
-    return merged
 
 
 def _cell(sampled: _Sampled, rewards: np.ndarray | None, where: str) -> dict[str, float]:

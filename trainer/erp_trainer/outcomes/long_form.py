@@ -1,35 +1,21 @@
-"""The long form of the outcomes table: rows of a file in, tables for a file out.
-
-A long and a wide file become the same three arrays here, so that everything after this module knows one form only.
-"""
+"""The rows of an outcomes file. A long and a wide file become the same arrays here, the one form that is read on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from erp_trainer.files.arrow import Table
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Numbers
+from erp_trainer.outcomes.table import CONTRACT_COLUMNS, JUDGED_COLUMNS
 from litellm_erp.errors import OutcomesError
 
-if TYPE_CHECKING:
-    from erp_trainer.outcomes.table import Outcomes
-
-TEXT_COLUMNS = ("prompt_id", "prompt", "model", "category", "split", "tags", "reward_model")
-NUMBER_COLUMNS = ("n_samples", "reward_std", "input_tokens", "output_tokens", "cost_usd")
-# What some policies judge an answer by after the call; arrays of outcomes only where a file has them.
-JUDGED_COLUMNS = ("log_likelihood", "self_check")
-CONTRACT_COLUMNS = (*TEXT_COLUMNS, "reward", "sample", "sample_rewards", *NUMBER_COLUMNS, *JUDGED_COLUMNS)
 # One number per row cannot be told apart per model, and a wrong cost is worse than none.
 _LONG_ONLY = ("model", "reward", "reward_std", "sample_rewards", "output_tokens", "cost_usd", *JUDGED_COLUMNS)
-
-ROWS_PER_GROUP = 1 << 17
 
 # What pandas calls an index that was written along; as a model it would win with row numbers for rewards.
 _NO_MODEL = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
@@ -152,59 +138,3 @@ def of_reward_model(table: Table, rows: LongRows, wanted: str | None) -> LongRow
             "expected some. Name the models to keep with --models"
         )
     return kept
-
-
-def long_tables(outcomes: Outcomes) -> Iterator[Any]:
-    """Long form in pieces, because Arrow stores a whole dictionary of prompts again in every row group."""
-    recorded = [
-        name
-        for name in ("reward_std", "input_tokens", "output_tokens", "cost_usd")
-        if not np.isnan(getattr(outcomes, f"{name}_PM")[outcomes.n_samples_PM > 0]).all()
-    ]
-    recorded += [name for name in JUDGED_COLUMNS if getattr(outcomes, f"{name}_PM") is not None]
-    stated = [name for name in ("categories", "splits", "tags") if any(getattr(outcomes, name))]
-    step = max(1, ROWS_PER_GROUP // max(1, len(outcomes.models)))
-    for start in range(0, max(1, len(outcomes.prompt_ids)), step):
-        yield _long_table(outcomes, slice(start, start + step), recorded, stated)
-
-
-def _long_table(outcomes: Outcomes, part: slice, recorded: list[str], stated: list[str]) -> Any:
-    prompt_N, model_N = np.nonzero(outcomes.n_samples_PM[part])
-
-    def repeat(values: Sequence[str], codes_N: np.ndarray) -> Any:
-        empty = np.array([value == "" for value in values], dtype=bool)
-        codes = pa.array(codes_N.astype(np.int32), mask=empty[codes_N])
-        return pa.DictionaryArray.from_arrays(codes, pa.array(values, pa.string()))
-
-    def cells(array_PM: np.ndarray) -> Any:
-        return pa.array(array_PM[part][prompt_N, model_N], from_pandas=True)
-
-    table = {
-        "prompt_id": repeat(outcomes.prompt_ids[part], prompt_N),
-        "prompt": repeat(outcomes.prompts[part], prompt_N),
-        "model": repeat(outcomes.models, model_N),
-        "reward": cells(outcomes.rewards_PM),
-        "n_samples": cells(outcomes.n_samples_PM),
-        **{name: cells(getattr(outcomes, f"{name}_PM")) for name in recorded},
-    }
-    if outcomes.samples_PMK is not None:
-        table["sample_rewards"] = _lists(outcomes.samples_PMK[part][prompt_N, model_N])
-    if "categories" in stated:
-        table["category"] = repeat(outcomes.categories[part], prompt_N)
-    if "splits" in stated:
-        table["split"] = repeat(outcomes.splits[part], prompt_N)
-    if "tags" in stated:
-        lists = pa.array([list(tags) or None for tags in outcomes.tags[part]], pa.list_(pa.string()))
-        table["tags"] = lists.take(pa.array(prompt_N))
-    if outcomes.reward_model:
-        table["reward_model"] = repeat([outcomes.reward_model], np.zeros_like(prompt_N))
-    return pa.table(table)
-
-
-def _lists(samples_NK: np.ndarray) -> Any:
-    """The recorded samples of each row as a list; null where there are fewer than two."""
-    recorded = ~np.isnan(samples_NK)
-    recorded &= recorded.sum(axis=1, keepdims=True) > 1
-    sizes = recorded.sum(axis=1)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(samples_NK[recorded]), mask=pa.array(sizes == 0))

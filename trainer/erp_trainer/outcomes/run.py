@@ -28,18 +28,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from erp_trainer.files.atomic import atomic_file
+from erp_trainer.outcomes.read import read_outcomes
+from erp_trainer.outcomes.table import OutcomesTable
+from erp_trainer.outcomes.write import write_outcomes
 from litellm_erp import __version__
-from litellm_erp.bundle.write import sync_folder
 from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS, Price
 from litellm_erp.errors import RunError
-
-if TYPE_CHECKING:
-    from erp_trainer.outcomes.table import Outcomes
+from litellm_erp.strict_files import sync_folder
 
 SCHEMA_VERSION = 1
 _KIND = "erp-run"
@@ -63,15 +63,13 @@ class Run:
     path: Path
     manifest: Mapping[str, Any]
 
-    def outcomes(self) -> Outcomes:
+    def outcomes(self) -> OutcomesTable:
         """Read the outcomes table.
 
         Raises
         ------
         RunError : the file is missing or was changed after the import
         """
-        from erp_trainer.outcomes.table import read_outcomes
-
         return read_outcomes(self.outcomes_file())
 
     def outcomes_file(self) -> Path:
@@ -126,7 +124,7 @@ class Run:
 
 def create_run(
     path: str | Path,
-    outcomes: Outcomes,
+    outcomes: OutcomesTable,
     prices: Mapping[str, Price],
     *,
     source: str | Path,
@@ -166,7 +164,7 @@ def create_run(
 
 def complete_run(
     path: str | Path,
-    outcomes: Outcomes,
+    outcomes: OutcomesTable,
     prices: Mapping[str, Price],
     *,
     source: str | Path,
@@ -243,7 +241,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def _manifest(
-    outcomes: Outcomes,
+    outcomes: OutcomesTable,
     source: Path,
     options: Mapping[str, Any],
     split_seed: int | None,
@@ -272,9 +270,7 @@ def _manifest(
     }
 
 
-def _fill(folder: Path, outcomes: Outcomes, prices: Mapping[str, Price], manifest: dict[str, Any]) -> None:
-    from erp_trainer.outcomes.table import write_outcomes
-
+def _fill(folder: Path, outcomes: OutcomesTable, prices: Mapping[str, Price], manifest: dict[str, Any]) -> None:
     write_outcomes(outcomes, folder / _OUTCOMES)
     _write_json(folder / _PRICES, {name: prices[name].to_json() for name in outcomes.models})
     manifest["files"] = {name: _sha256(folder / name) for name in (_OUTCOMES, _PRICES)}
