@@ -25,9 +25,9 @@ from demo.proxy_process import REPOSITORY
 from demo.vllm_process import CPU_OPTIONS, VLLMProcess, cpu_dtype
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
-from erp_trainer.sampling import sample_pool_model
 from erp_trainer.sampling.base import Engine, derive_seed
 from erp_trainer.sampling.server import ServerEngine
+from erp_trainer.sampling.stage import sample_pool_model
 from erp_trainer.sampling.vllm_engine import VLLMEngine
 
 OFFLINE, UNSEEDED = "vLLM offline batch", "vLLM offline batch, no seeds"

@@ -19,8 +19,9 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 
 from bench.machine import heading
 from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards import Pair, load_reward_model
+from erp_trainer.rewards.base import Pair
 from erp_trainer.rewards.local import LocalModel
+from erp_trainer.rewards.registry import load_reward_model
 
 ROUNDS, PROMPTS, K = 2, 16, 8
 BATCH = 32

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards import Pair
+from erp_trainer.rewards.base import Pair
 
 TEXT = [
     "Explain nuclear fusion like I am five.",

@@ -12,7 +12,7 @@ import yaml
 
 from erp_trainer.pool.pool import Pool, load
 from erp_trainer.prompts.prompt_set import Prompt, write_prompt_set
-from erp_trainer.sampling import sample_parts
+from erp_trainer.sampling.stage import sample_parts
 
 
 def write_pool(folder: Path, models: Mapping[str, Mapping[str, Any]], n_prompts: int, **sampling: Any) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from erp_trainer.pool.pool import load
-from erp_trainer.sampling import sample_parts
+from erp_trainer.sampling.stage import sample_parts
 from tests.planted import planted_rows, write_outcomes
 from tests.sampling_runs import write_pool
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from erp_trainer.pool import pool as pools
-from erp_trainer.rewards import Pair, load_reward_model
-from erp_trainer.rewards.base import RewardModel
+from erp_trainer.rewards.base import Pair, RewardModel
 from erp_trainer.rewards.local import LocalModel
+from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.errors import RewardError, SettingsError
 from tests import reward_models
 from tests.reward_models import PAIRS, TEXT, spec, straight

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from erp_trainer.rewards import Pair, load_reward_model
-from erp_trainer.rewards.base import RewardModel
+from erp_trainer.rewards.base import Pair, RewardModel
+from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.errors import RewardError, SettingsError
 from tests.reward_models import spec
 

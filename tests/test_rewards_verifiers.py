@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from erp_trainer.rewards import KINDS, Pair, load_reward_model
+from erp_trainer.rewards.base import Pair
+from erp_trainer.rewards.registry import KINDS, load_reward_model
 from litellm_erp.errors import RewardError, SettingsError
 from tests.reward_models import spec
 

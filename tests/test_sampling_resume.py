@@ -13,7 +13,7 @@ import pytest
 
 from demo.proxy_process import StubProcess, free_port
 from erp_trainer.pool.pool import load
-from erp_trainer.sampling import sample_parts
+from erp_trainer.sampling.stage import sample_parts
 from tests.sampling_runs import keys, sample, start_sample, write_pool
 
 MODELS = ("small", "big")

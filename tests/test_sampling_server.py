@@ -10,12 +10,12 @@ import pytest
 from demo.proxy_process import StubProcess, free_port
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
-from erp_trainer.sampling import sample_parts, sample_pool_model
 from erp_trainer.sampling.base import derive_seed
 from erp_trainer.sampling.driver import apportion
 from erp_trainer.sampling.litellm_engine import LiteLLMEngine
 from erp_trainer.sampling.pacing import Concurrency, Pace
 from erp_trainer.sampling.server import ServerEngine
+from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from litellm_erp.errors import SamplingError, SettingsError
 
 FAST = Pace(backoff_s=0.01, max_backoff_s=0.05)

@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
-from erp_trainer.sampling import sample_parts, sample_pool_model
 from erp_trainer.sampling.base import SampleRequest
+from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from erp_trainer.sampling.transformers_engine import TransformersEngine, is_out_of_memory, nucleus, shrinking
 from litellm_erp.errors import SamplingError
 

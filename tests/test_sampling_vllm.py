@@ -8,8 +8,8 @@ import pytest
 
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
-from erp_trainer.sampling import sample_parts, sample_pool_model
 from erp_trainer.sampling.base import derive_seed
+from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from erp_trainer.sampling.vllm_engine import VLLMEngine
 from litellm_erp.errors import SamplingError, SettingsError
 

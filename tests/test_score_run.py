@@ -15,7 +15,7 @@ from erp_trainer.files.records import Parts
 from erp_trainer.pool.pool import RewardSpec, load
 from erp_trainer.prompts.prompt_set import Prompt, write_prompt_set
 from erp_trainer.rewards.stage import ScoreSummary, score_run
-from erp_trainer.sampling import sample_parts
+from erp_trainer.sampling.stage import sample_parts
 from litellm_erp.errors import RewardError
 from tests import reward_models
 from tests.reward_models import spec

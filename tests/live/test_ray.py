@@ -18,7 +18,7 @@ import yaml
 from demo.proxy_process import REPOSITORY
 from demo.vllm_process import cpu_dtype
 from erp_trainer.pool.pool import load
-from erp_trainer.sampling import sample_parts
+from erp_trainer.sampling.stage import sample_parts
 from litellm_erp.bundle import load as bundles
 from tests.sampling_runs import keys, write_pool
 

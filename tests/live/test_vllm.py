@@ -12,7 +12,7 @@ import pytest
 from demo.vllm_process import VLLMProcess, cpu_dtype
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
-from erp_trainer.sampling import sample_parts, sample_pool_model
+from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from erp_trainer.sampling.vllm_engine import VLLMEngine
 from litellm_erp.errors import SamplingError
 from tests.sampling_runs import keys, sample, start_sample, write_pool

@@ -29,7 +29,7 @@ from erp_trainer.pool.prices import resolve_prices
 from erp_trainer.prompts.prompt_set import PROMPTS, Prompt, fingerprint, messages_of, read_prompt_set
 from erp_trainer.prompts.sources import prepare
 from erp_trainer.rewards.stage import Normalisation, ScoreSummary, combine, score_run
-from erp_trainer.sampling import sample_parts, sample_pool_model
+from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from litellm_erp.bundle import load as bundles
 from litellm_erp.bundle.load import Bundle
 from litellm_erp.choice.cost import Price

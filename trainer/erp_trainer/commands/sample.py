@@ -33,7 +33,7 @@ def command(
     from erp_trainer.files.records import only_process
     from erp_trainer.pool.pool import load
     from erp_trainer.prompts.prompt_set import read_prompt_set
-    from erp_trainer.sampling import sample_pool_model
+    from erp_trainer.sampling.stage import sample_pool_model
     from litellm_erp.errors import SamplingError, SettingsError
 
     loaded = load(pool).on_ray(ray_address) if engine == "ray" else load(pool)

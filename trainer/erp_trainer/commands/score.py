@@ -13,7 +13,7 @@ from erp_trainer.console import emit, json_option, progress, ray_options
 if TYPE_CHECKING:
     from erp_trainer.pool.pool import RewardSpec
     from erp_trainer.prompts.prompt_set import Prompt
-    from erp_trainer.rewards import RewardModel
+    from erp_trainer.rewards.base import RewardModel
     from erp_trainer.rewards.stage import RewardSummary, ScoreSummary
 
 
@@ -30,9 +30,9 @@ def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bo
     from erp_trainer.files.records import only_process
     from erp_trainer.pool.pool import load
     from erp_trainer.prompts.prompt_set import read_prompt_set
-    from erp_trainer.rewards import load_reward_model
+    from erp_trainer.rewards.registry import load_reward_model
     from erp_trainer.rewards.stage import score_run
-    from erp_trainer.sampling import sample_parts
+    from erp_trainer.sampling.stage import sample_parts
     from litellm_erp.errors import RunError
 
     loaded = load(pool)

@@ -9,8 +9,8 @@ from typing import Any
 
 from erp_trainer.pool.pool import RaySettings, RewardSpec
 from erp_trainer.pool.ray import Workers
-from erp_trainer.rewards import Pair, RewardModel, Scored, load_reward_model
-from erp_trainer.rewards.base import Advance
+from erp_trainer.rewards.base import Advance, Pair, RewardModel, Scored
+from erp_trainer.rewards.registry import load_reward_model
 
 _PAIRS_PER_JOB = 256
 

@@ -13,13 +13,13 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import httpx
+from tenacity import RetryError, Retrying, sleep_using_event
 
 from erp_trainer.rewards.base import Options
+from erp_trainer.sampling.pacing import Broken, Pace, failure_that_passes
 from litellm_erp.errors import RewardError, SettingsError
 
-ATTEMPTS = 6
-_FIRST_WAIT_S = 0.25
-_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_PACE = Pace(backoff_s=0.25)
 _REFERENCE = "os.environ/"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -92,21 +92,29 @@ class Server:
             self._client = None
 
     def _answer(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            if self._stopped.wait(_FIRST_WAIT_S * 2 ** (attempt - 1) if attempt else 0):
-                raise RewardError(f"{self.where}: stopped")
-            try:
-                response = self._http().request(method, self.base + path, json=body)
-            except (httpx.HTTPError, RuntimeError) as e:  # RuntimeError: closed by another thread
-                problem = f"{type(e).__name__}: {e}"
-                continue
-            if response.status_code == 200:
-                return self._object(path, response)
-            problem = f"HTTP {response.status_code}: {' '.join(response.text.split())[:300]}"
-            if response.status_code not in _AGAIN:
-                raise RewardError(f"{self.where}: {self.base}{path} refused ({problem})")
-        raise RewardError(f"{self.where}: {self.base}{path} did not answer in {ATTEMPTS} attempts ({problem})")
+        sleep = sleep_using_event(self._stopped)
+        try:
+            return self._object(path, Retrying(sleep=sleep, **_PACE.again())(self._ask, method, path, body))
+        except RetryError as e:
+            found = e.last_attempt
+            raise RewardError(
+                f"{self.where}: {self.base}{path} did not answer in {found.attempt_number} attempts "
+                f"({found.exception()})"
+            ) from e
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
+        if self._stopped.is_set():
+            raise RewardError(f"{self.where}: stopped")
+        try:
+            response = self._http().request(method, self.base + path, json=body)
+        except (httpx.HTTPError, RuntimeError) as e:  # RuntimeError: closed by another thread
+            raise Broken(f"{type(e).__name__}: {e}") from e
+        if response.status_code == 200:
+            return response
+        problem = f"HTTP {response.status_code}: {' '.join(response.text.split())[:300]}"
+        raise failure_that_passes(response, problem) or RewardError(
+            f"{self.where}: {self.base}{path} refused ({problem})"
+        )
 
     def _object(self, path: str, response: httpx.Response) -> dict[str, Any]:
         try:

@@ -33,8 +33,9 @@ import numpy as np
 from erp_trainer.files.records import Parts, PartWriter
 from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.prompts.prompt_set import Prompt
-from erp_trainer.rewards import Pair, RewardModel, Scored, load_reward_model
+from erp_trainer.rewards.base import Pair, RewardModel, Scored
 from erp_trainer.rewards.combining import Combined, Key, Normalisation, combine
+from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.errors import RunError
 
 __all__ = ["Combined", "Normalisation", "RewardSummary", "ScoreSummary", "combine", "score_run"]

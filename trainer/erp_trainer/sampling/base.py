@@ -71,8 +71,8 @@ class Failure:
     reason: str
 
 
-Outcome = list[Response] | Skip | Failure
-Outcomes = Generator[tuple[SampleRequest, Outcome], None, None]
+Result = list[Response] | Skip | Failure
+Results = Generator[tuple[SampleRequest, Result], None, None]
 
 
 class Engine(Protocol):
@@ -89,7 +89,7 @@ class Engine(Protocol):
     @property
     def version(self) -> str: ...
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Outcomes:
+    def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """Every request with what came of it, in the order in which they are finished; closing it stops the work.
 
         Raises

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -16,8 +15,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
-from erp_trainer.sampling.base import Failure, Outcome, Outcomes, Response, SampleRequest, Skip
-from erp_trainer.sampling.pacing import Concurrency, Pace
+from tenacity import AsyncRetrying, RetryError
+
+from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, Skip
+from erp_trainer.sampling.pacing import Busy, Concurrency, Pace, Unreachable
 from litellm_erp.errors import SamplingError
 
 # With nothing answered yet, so many refused prompts in a row are the request's fault, not the prompts'.
@@ -25,22 +26,6 @@ _REFUSED_FROM_THE_START = 20
 _LONGEST_REASON = 300
 
 _T = TypeVar("_T")
-
-
-class Busy(Exception):
-    """Come back later (429, 503)."""
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class Broken(Exception):
-    """A server error, a connection that broke, or an answer that makes no sense."""
-
-
-class Unreachable(Broken):
-    """Nobody listens."""
 
 
 class Refused(Exception):
@@ -101,7 +86,7 @@ def drive(
     name: str,
     timeout_s: float,
     pace: Pace,
-) -> Outcomes:
+) -> Results:
     """Ask for everything, as fast as the server can take it.
 
     Parameters
@@ -115,7 +100,7 @@ def drive(
     SamplingError : the server is gone, or refuses everything
     """
 
-    async def work(emit: Callable[[tuple[SampleRequest, Outcome]], None]) -> None:
+    async def work(emit: Callable[[tuple[SampleRequest, Result]], None]) -> None:
         client = make_client()
         try:
             await _Conversation(client, name, timeout_s, pace, emit).run(requests)
@@ -174,7 +159,7 @@ class _Conversation:
         name: str,
         timeout_s: float,
         pace: Pace,
-        emit: Callable[[tuple[SampleRequest, Outcome]], None],
+        emit: Callable[[tuple[SampleRequest, Result]], None],
     ) -> None:
         self._client = client
         self._name = name
@@ -184,7 +169,6 @@ class _Conversation:
         self._concurrency = Concurrency(pace, timeout_s)
         self._under_way = 0
         self._room = asyncio.Condition()
-        self._rng = random.Random()  # noqa: S311  jitter must differ between clients; nothing is drawn from it
         self._one_by_one = False
         self._answered = False
         self._failed_in_a_row = 0
@@ -209,20 +193,20 @@ class _Conversation:
         return 1 + self._concurrency.limit // n if self._one_by_one else self._concurrency.limit
 
     async def _one(self, request: SampleRequest) -> None:
-        outcome: Outcome
+        result: Result
         try:
-            outcome = await self._responses(request)
+            result = await self._responses(request)
         except Unanswerable as e:
-            outcome = Skip(f"{e.kind}: {_shortened(e)}")
+            result = Skip(f"{e.kind}: {_shortened(e)}")
         except Refused as e:
-            outcome = self._refusal(e)
+            result = self._refusal(e)
         except _GaveUp as e:
-            outcome = self._failure(e)
+            result = self._failure(e)
         else:
             self._answered = True
-        if not isinstance(outcome, Failure):
+        if not isinstance(result, Failure):
             self._failed_in_a_row = 0
-        self._emit((request, outcome))
+        self._emit((request, result))
 
     def _refusal(self, error: Refused) -> Failure:
         self._refused += 1
@@ -258,37 +242,28 @@ class _Conversation:
         return responses
 
     async def _call(self, request: SampleRequest, n: int, seed: int) -> Answer:
-        attempt = 0
-        while True:
-            error, limit = await self._attempt(request, n, seed)
-            if isinstance(error, Answer):
-                return error
-            attempt += 1
-            if attempt >= limit:
-                raise _GaveUp(f"{error}, {attempt} times") from error
-            wait_s = self._pace.wait_s(attempt - 1, self._rng)
-            if isinstance(error, Busy) and error.retry_after_s is not None:
-                wait_s = max(wait_s, min(error.retry_after_s, 2 * self._pace.max_backoff_s))
-            await asyncio.sleep(wait_s)
+        try:
+            return await AsyncRetrying(**self._pace.again())(self._attempt, request, n, seed)
+        except RetryError as e:
+            error = e.last_attempt.exception()
+            raise _GaveUp(f"{error}, {e.last_attempt.attempt_number} times") from error
 
-    async def _attempt(self, request: SampleRequest, n: int, seed: int) -> tuple[Answer | Exception, int]:
-        """The answer, or what can be tried again, and how often in all."""
+    async def _attempt(self, request: SampleRequest, n: int, seed: int) -> Answer:
         async with self._room:
             await self._room.wait_for(lambda: self._under_way < self._concurrency.limit)
             self._under_way += 1
         began = time.monotonic()
         try:
             answer = await asyncio.wait_for(self._client.ask(request, n, seed), self._timeout_s)
-            self._concurrency.succeeded(began, time.monotonic(), self._under_way)
-            return answer, 1
-        except Busy as e:
+        except Busy:
             self._concurrency.congested(began, time.monotonic())
-            return e, self._pace.busy_attempts
-        except Broken as e:
-            return e, self._pace.attempts
+            raise
         except (asyncio.TimeoutError, TimeoutError):
             self._concurrency.congested(began, time.monotonic())
-            return TimeoutError(f"no answer within {self._timeout_s:g} s"), self._pace.timeout_attempts
+            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from None
+        else:
+            self._concurrency.succeeded(began, time.monotonic(), self._under_way)
+            return answer
         finally:
             self._under_way -= 1
             async with self._room:

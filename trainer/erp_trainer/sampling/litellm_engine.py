@@ -13,9 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 from erp_trainer.pool.pool import PoolModel
-from erp_trainer.sampling.base import Outcomes, SampleRequest
-from erp_trainer.sampling.driver import Answer, Broken, Busy, Choice, Refused, RefusesN, Unanswerable, drive
-from erp_trainer.sampling.pacing import Pace
+from erp_trainer.sampling.base import Results, SampleRequest
+from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
+from erp_trainer.sampling.pacing import Broken, Busy, Pace
 from erp_trainer.sampling.server import mentions_n, wrong_key
 from litellm_erp.errors import SamplingError
 
@@ -62,7 +62,7 @@ class LiteLLMEngine:
         supported = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or []
         self._takes_n, self._takes_seed = "n" in supported, "seed" in supported
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Outcomes:
+    def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """See `Engine.sample`."""
         return drive(
             lambda: _LiteLLMClient(self._model, self._options, self._takes_n, self._takes_seed),

@@ -1,9 +1,45 @@
-"""PURE. How many requests are under way at once, and how long a failed one waits."""
+"""How a server is asked: how many requests at once, which failures pass, and how long a failed request waits.
+
+One policy for whoever asks a server, of samples or of rewards: `Pace.again` is given to tenacity.
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from tenacity import RetryCallState, retry_if_exception_type
+
+# Jitter must differ between clients; nothing is drawn from it.
+_RNG = random.Random()  # noqa: S311
+
+
+class Busy(Exception):
+    """Come back later (429, 503)."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Broken(Exception):
+    """A server error, a connection that broke, or an answer that makes no sense."""
+
+
+class Unreachable(Broken):
+    """Nobody listens."""
+
+
+def failure_that_passes(response: httpx.Response, message: str) -> Busy | Broken | None:
+    """What an answer without a result says that may be otherwise next time; None where it is a refusal."""
+    if response.status_code in (429, 503, 529):
+        try:
+            return Busy(message, max(0.0, float(response.headers["retry-after"])))
+        except (LookupError, ValueError):
+            return Busy(message)
+    return Broken(message) if response.status_code >= 500 or response.status_code in (408, 409, 425) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +69,29 @@ class Pace:
         """How long to wait after attempt number ``attempt`` (from 0) failed: between half and all of the backoff."""
         longest = min(self.max_backoff_s, self.backoff_s * 2.0**attempt)
         return longest * rng.uniform(0.5, 1.0)
+
+    def again(self) -> dict[str, Any]:
+        """Arguments of tenacity's ``Retrying`` and ``AsyncRetrying``: what is tried again, how often, and when."""
+        return {
+            "retry": retry_if_exception_type((Busy, Broken, TimeoutError)),
+            "stop": self._is_spent,
+            "wait": self._wait_s,
+        }
+
+    def _is_spent(self, state: RetryCallState) -> bool:
+        error = _error(state)
+        most = self.busy_attempts if isinstance(error, Busy) else self.attempts
+        return state.attempt_number >= (self.timeout_attempts if isinstance(error, TimeoutError) else most)
+
+    def _wait_s(self, state: RetryCallState) -> float:
+        error, wait_s = _error(state), self.wait_s(state.attempt_number - 1, _RNG)
+        if isinstance(error, Busy) and error.retry_after_s is not None:
+            return max(wait_s, min(error.retry_after_s, 2 * self.max_backoff_s))
+        return wait_s
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()
 
 
 class Concurrency:

@@ -14,7 +14,7 @@ from typing import Any
 
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.pool.ray import connect
-from erp_trainer.sampling.base import Failure, Outcomes, Response, SampleRequest, plain_messages, too_long
+from erp_trainer.sampling.base import Failure, Response, Results, SampleRequest, plain_messages, too_long
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError, SettingsError
 
@@ -50,7 +50,7 @@ class RayEngine:
         self._context = _context(model)
         self._config = vLLMEngineProcessorConfig(**_processor(model))
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Outcomes:
+    def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """See `Engine.sample`."""
         asked = list(requests)
         arriving = _Arriving(asked, self._context)
@@ -197,7 +197,7 @@ class _Arriving:
         self._waiting = set(range(len(asked)))
         self._responses: dict[int, dict[int, Response]] = {}
 
-    def take(self, row: dict[str, Any]) -> Outcomes:
+    def take(self, row: dict[str, Any]) -> Results:
         number = int(row["number"])
         if number not in self._waiting:
             return
@@ -217,7 +217,7 @@ class _Arriving:
                 del self._responses[number]
                 yield request, [found[sample] for sample in range(request.n)]
 
-    def left(self) -> Outcomes:
+    def left(self) -> Results:
         """What never came."""
         for number in sorted(self._waiting):
             yield self._asked[number], Failure("Ray returned fewer rows than it was given")

@@ -20,19 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from erp_trainer.pool.pool import PoolModel
-from erp_trainer.sampling.base import Outcomes, SampleRequest
-from erp_trainer.sampling.driver import (
-    Answer,
-    Broken,
-    Busy,
-    Choice,
-    Refused,
-    RefusesN,
-    Unanswerable,
-    Unreachable,
-    drive,
-)
-from erp_trainer.sampling.pacing import Pace
+from erp_trainer.sampling.base import Results, SampleRequest
+from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
+from erp_trainer.sampling.pacing import Broken, Pace, Unreachable, failure_that_passes
 from litellm_erp.errors import SamplingError, SettingsError
 
 _PROBE_TIMEOUT_S = 20.0
@@ -75,7 +65,7 @@ class ServerEngine:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._is_vllm, self.version = self._probe()
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Outcomes:
+    def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """See `Engine.sample`."""
         return drive(self._client, requests, name=self._where, timeout_s=self._model.timeout_s, pace=self._pace)
 
@@ -102,7 +92,7 @@ class ServerEngine:
                 f"models.{name}.api_base"
             ) from e
         if answer.status_code in (401, 403):
-            raise self._wrong_key(answer.status_code)
+            raise wrong_key(self._where, self._model, answer.status_code)
         if answer.status_code >= 500:
             raise SamplingError(f"{self._where} answers {answer.status_code} to /models; look at the server's log")
         ids = [str(entry.get("id")) for entry in served]
@@ -116,9 +106,6 @@ class ServerEngine:
         if is_vllm:
             return True, f"vllm {version}"
         return False, str(served[0].get("owned_by") or "unknown") if served else "unknown"
-
-    def _wrong_key(self, status: int) -> SamplingError:
-        return wrong_key(self._where, self._model, status)
 
 
 def wrong_key(where: str, model: PoolModel, status: int) -> SamplingError:
@@ -190,10 +177,8 @@ class _ServerClient:
             return SamplingError(
                 f"{self._where} answers 404: {message}. Correct models.{self._model.name}.model or .api_base"
             )
-        if status in (429, 503, 529):
-            return Busy(f"{status}: {message}", _retry_after_s(response))
-        if status >= 500 or status in (408, 409, 425):
-            return Broken(f"{status}: {message}")
+        if passing := failure_that_passes(response, f"{status}: {message}"):
+            return passing
         if _TOO_LONG.search(message):
             return Unanswerable("context", message)
         if n > 1 and (param == "n" or mentions_n(message)):
@@ -248,10 +233,3 @@ def _message(response: httpx.Response) -> tuple[str, str | None]:
     if not isinstance(error, dict):
         return str(error), None
     return str(error.get("message") or error.get("detail") or error), error.get("param")
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    try:
-        return max(0.0, float(response.headers["retry-after"]))
-    except (LookupError, ValueError):
-        return None

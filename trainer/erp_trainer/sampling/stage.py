@@ -13,6 +13,7 @@ Invariants: a recorded prompt is never asked again; a prompt that failed is not 
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,12 +26,20 @@ from erp_trainer.files.records import Parts
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling.base import Engine, Failure, Response, SampleRequest, Skip
-from litellm_erp.errors import RunError, SamplingError, SettingsError
+from litellm_erp.errors import RunError, SamplingError
 
 _KEPT_FAILURES = 5
+# By the names of `pool.ENGINES`; an engine is imported when a pool model names it.
+_ENGINES = {
+    "server": "erp_trainer.sampling.server:ServerEngine",
+    "litellm": "erp_trainer.sampling.litellm_engine:LiteLLMEngine",
+    "vllm": "erp_trainer.sampling.vllm_engine:VLLMEngine",
+    "transformers": "erp_trainer.sampling.transformers_engine:TransformersEngine",
+    "ray": "erp_trainer.sampling.ray_engine:RayEngine",
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SampleSummary:
     """What a call left behind.
 
@@ -48,19 +57,33 @@ class SampleSummary:
 
     model: str
     prompts: int
-    sampled: int
-    skipped: Mapping[str, int]
-    empty: int
-    resumed: int
-    failed: int
-    failures: tuple[str, ...]
-    input_tokens: int
-    output_tokens: int
-    seconds: float
+    sampled: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    resumed: int = 0
+    failed: int = 0
+    failures: tuple[str, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """As the command line prints it."""
-        return asdict(self)
+        return {**asdict(self), "skipped": dict(sorted(self.skipped.items()))}
+
+    def count(self, record: Mapping[str, Any]) -> None:
+        """Count a record."""
+        if "skipped" in record:
+            self.skipped[record["skipped"].partition(":")[0]] += 1
+        else:
+            self.sampled += 1
+            self.empty += sum(not sample["text"].strip() for sample in record["samples"])
+
+    def count_failure(self, request: SampleRequest, failure: Failure) -> None:
+        """Count a prompt that is not on record."""
+        self.failed += 1
+        if len(self.failures) < _KEPT_FAILURES:
+            self.failures += (f"{request.prompt_id}: {failure.reason}",)
 
 
 def sample_parts(run_dir: Path, model: PoolModel) -> Parts:
@@ -94,26 +117,32 @@ def sample_pool_model(
     RunError : the run folder cannot be read or written
     """
     parts = sample_parts(run_dir, model)
-    tally = _Tally(model.name, prompts)
+    summary = SampleSummary(model.name, len(prompts))
+    wanted = {prompt.prompt_id: prompt for prompt in prompts}
+    recorded = set()
     for record in parts:
-        tally.on_record(record)
-    tally.resumed = len(tally.recorded)
-    advance(tally.resumed)
-    missing = [prompt for prompt in prompts if prompt.prompt_id not in tally.recorded]
+        prompt = wanted.get(record["prompt_id"])
+        if prompt is not None and prompt.is_asked_in(record):
+            recorded.add(prompt.prompt_id)
+            summary.count(record)
+    summary.resumed = len(recorded)
+    advance(summary.resumed)
+    missing = [prompt for prompt in prompts if prompt.prompt_id not in recorded]
     began = time.monotonic()
     if missing:
         opened = engine or open_engine(model)
         try:
-            _sample(parts, model, missing, opened, tally, advance)
+            _sample(parts, model, missing, opened, summary, advance)
         except SamplingError as e:
+            done = summary.sampled + sum(summary.skipped.values())
             raise SamplingError(
-                f"{e}. {len(tally.recorded)} of {len(prompts)} prompts are recorded; run the same command again to "
-                "continue"
+                f"{e}. {done} of {len(prompts)} prompts are recorded; run the same command again to continue"
             ) from e
         finally:
             if engine is None:
                 opened.close()
-    return tally.summary(time.monotonic() - began)
+    summary.seconds = time.monotonic() - began
+    return summary
 
 
 def open_engine(model: PoolModel) -> Engine:
@@ -121,33 +150,12 @@ def open_engine(model: PoolModel) -> Engine:
 
     Raises
     ------
-    SettingsError : it lacks a setting, or there is no such engine
+    SettingsError : it lacks a setting
     SamplingError : the model cannot be sampled
     """
-    model = model.served()
-    if model.engine == "server":
-        from erp_trainer.sampling.server import ServerEngine
-
-        return ServerEngine(model)
-    if model.engine == "litellm":
-        from erp_trainer.sampling.litellm_engine import LiteLLMEngine
-
-        return LiteLLMEngine(model)
-    if model.engine == "vllm":
-        from erp_trainer.sampling.vllm_engine import VLLMEngine
-
-        return VLLMEngine(model)
-    if model.engine == "transformers":
-        from erp_trainer.sampling.transformers_engine import TransformersEngine
-
-        return TransformersEngine(model)
-    if model.engine == "ray":
-        from erp_trainer.sampling.ray_engine import RayEngine
-
-        return RayEngine(model)
-    raise SettingsError(
-        f"models.{model.name}.engine: {model.engine!r} is not built in; use server, litellm, vllm, transformers or ray"
-    )
+    module, _, name = _ENGINES[model.engine].partition(":")
+    opened: Engine = getattr(importlib.import_module(module), name)(model.served())
+    return opened
 
 
 def messages_for(prompt: Prompt, model: PoolModel) -> list[dict[str, Any]]:
@@ -170,22 +178,24 @@ def _sample(
     model: PoolModel,
     prompts: Sequence[Prompt],
     engine: Engine,
-    tally: _Tally,
+    summary: SampleSummary,
     advance: Callable[[int], None],
 ) -> None:
     try:
         writer = parts.writer()
     except OSError as e:
         raise RunError(f"{parts.folder}: cannot be written ({e.strerror}). Make room and run again") from e
-    with writer, closing(engine.sample(_requests(prompts, model))) as outcomes:
-        for request, outcome in outcomes:
-            if isinstance(outcome, Failure):
-                tally.failure(request, outcome)
+    with writer, closing(engine.sample(_requests(prompts, model))) as results:
+        for request, result in results:
+            if isinstance(result, Failure):
+                summary.count_failure(request, result)
             else:
-                record = _record(request, outcome, model, engine)
+                record = _record(request, result, model, engine)
                 writer.append(record)
-                tally.on_record(record)
-                tally.paid_for(outcome)
+                summary.count(record)
+            if isinstance(result, list):
+                summary.input_tokens += result[0].input_tokens or 0
+                summary.output_tokens += sum(response.output_tokens or 0 for response in result)
             advance(1)
 
 
@@ -196,11 +206,11 @@ def _requests(prompts: Sequence[Prompt], model: PoolModel) -> Iterator[SampleReq
         yield SampleRequest(prompt.prompt_id, messages_for(prompt, model), n, model.sampling, prompt.digest)
 
 
-def _record(request: SampleRequest, outcome: list[Response] | Skip, model: PoolModel, engine: Engine) -> dict[str, Any]:
+def _record(request: SampleRequest, result: list[Response] | Skip, model: PoolModel, engine: Engine) -> dict[str, Any]:
     key = {"prompt_id": request.prompt_id, "prompt": request.digest, "model": model.name}
-    if isinstance(outcome, Skip):
-        return {**key, "skipped": outcome.reason}
-    samples = [asdict(response) for response in outcome]
+    if isinstance(result, Skip):
+        return {**key, "skipped": result.reason}
+    samples = [asdict(response) for response in result]
     return {
         **key,
         "samples": samples * (request.sampling.k // len(samples)),
@@ -208,57 +218,3 @@ def _record(request: SampleRequest, outcome: list[Response] | Skip, model: PoolM
         "engine_version": engine.version,
         "sampling": request.sampling.to_json(),
     }
-
-
-@dataclass
-class _Tally:
-    model: str
-    prompts: Sequence[Prompt]
-    recorded: set[str] = field(default_factory=set)
-    resumed: int = 0
-    sampled: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    empty: int = 0
-    failed: int = 0
-    failures: list[str] = field(default_factory=list)
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        self._wanted = {prompt.prompt_id: prompt for prompt in self.prompts}
-
-    def on_record(self, record: Mapping[str, Any]) -> None:
-        prompt = self._wanted.get(record["prompt_id"])
-        if prompt is None or not prompt.is_asked_in(record):
-            return
-        self.recorded.add(record["prompt_id"])
-        if "skipped" in record:
-            self.skipped[record["skipped"].partition(":")[0]] += 1
-        else:
-            self.sampled += 1
-            self.empty += sum(not sample["text"].strip() for sample in record["samples"])
-
-    def paid_for(self, outcome: list[Response] | Skip) -> None:
-        if isinstance(outcome, list):
-            self.input_tokens += outcome[0].input_tokens or 0
-            self.output_tokens += sum(response.output_tokens or 0 for response in outcome)
-
-    def failure(self, request: SampleRequest, failure: Failure) -> None:
-        self.failed += 1
-        if len(self.failures) < _KEPT_FAILURES:
-            self.failures.append(f"{request.prompt_id}: {failure.reason}")
-
-    def summary(self, seconds: float) -> SampleSummary:
-        return SampleSummary(
-            model=self.model,
-            prompts=len(self.prompts),
-            sampled=self.sampled,
-            skipped=dict(sorted(self.skipped.items())),
-            empty=self.empty,
-            resumed=self.resumed,
-            failed=self.failed,
-            failures=tuple(self.failures),
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            seconds=seconds,
-        )

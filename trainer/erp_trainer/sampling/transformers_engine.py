@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from erp_trainer.pool.pool import PoolModel, Sampling
-from erp_trainer.sampling.base import Outcomes, Response, SampleRequest, plain_messages, too_long
+from erp_trainer.sampling.base import Response, Results, SampleRequest, plain_messages, too_long
 from litellm_erp.errors import SamplingError
 
 # Prompts that are read ahead, to batch those of the same length.
@@ -69,7 +69,7 @@ class TransformersEngine:
         self._lm.generation_config = transformers.GenerationConfig()
         self._batch_tokens = _GPU_TOKENS if self._device == "cuda" else _CPU_TOKENS
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Outcomes:
+    def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """See `Engine.sample`."""
         remaining = iter(requests)
         while bucket := list(itertools.islice(remaining, _BUCKET)):
@@ -89,7 +89,7 @@ class TransformersEngine:
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
 
-    def _batches(self, encoded: Sequence[_Encoded]) -> Outcomes:
+    def _batches(self, encoded: Sequence[_Encoded]) -> Results:
         """From the longest to the shortest, so that a batch size that fits once goes on fitting."""
         done = 0
         while done < len(encoded):
@@ -97,8 +97,8 @@ class TransformersEngine:
             rows = self._batch_tokens // (len(first.tokens) + self._room(first))
             fits = self._room(first) == first.request.sampling.max_tokens
             batch = encoded[done : done + (max(1, rows // first.request.n) if fits else 1)]
-            for outcomes in shrinking(batch, self._generate, self._out_of_memory):
-                yield from outcomes
+            for results in shrinking(batch, self._generate, self._out_of_memory):
+                yield from results
             done += len(batch)
 
     def _room(self, item: _Encoded) -> int:

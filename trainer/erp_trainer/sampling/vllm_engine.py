@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from erp_trainer.pool.pool import PoolModel
-from erp_trainer.sampling.base import Failure, Outcome, Outcomes, Response, SampleRequest, plain_messages, too_long
+from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, plain_messages, too_long
 from litellm_erp.errors import SamplingError, SettingsError
 
 _WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -85,7 +85,7 @@ class VLLMEngine:
             raise
         self.version = f"vllm {answer['version']}"
 
-    def sample(self, requests: Iterable[SampleRequest]) -> Outcomes:
+    def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """See `Engine.sample`."""
         numbered = enumerate(requests)
         for number, request in numbered:
@@ -97,7 +97,7 @@ class VLLMEngine:
             request = self._under_way.pop(answer["id"])
             for number, following in itertools.islice(numbered, 1):
                 self._ask(number, following)
-            yield request, _outcome(request, answer)
+            yield request, _result(request, answer)
 
     def close(self) -> None:
         """End the child; what it was asked and has not answered is dropped."""
@@ -177,7 +177,7 @@ def _options() -> dict[str, Any]:
     return options
 
 
-def _outcome(request: SampleRequest, answer: dict[str, Any]) -> Outcome:
+def _result(request: SampleRequest, answer: dict[str, Any]) -> Result:
     if "too_long" in answer:
         return too_long(*answer["too_long"])
     if "refused" in answer:

@@ -114,7 +114,7 @@ def prompt_tokens(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
 
 
 def finished(output: Any) -> dict[str, Any]:
-    """A request's outcome as a message."""
+    """A request's result as a message."""
     choices = [
         {"text": choice.text, "finish_reason": str(choice.finish_reason), "output_tokens": len(choice.token_ids)}
         for choice in output.outputs
