@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from erp_trainer.cli import cli
 from erp_trainer.prompts.duplicates import near_duplicate_groups, split_in_half
+from erp_trainer.prompts.perfectblend import CATEGORIES, category_of
 from erp_trainer.prompts.prompt_set import read_prompt_set
-from erp_trainer.prompts.sources import CATEGORIES, SourceSpec, category_of, gather
+from erp_trainer.prompts.sources import gather, source_spec
 from litellm_erp.errors import ErpError, PromptError
 
 datasets = pytest.importorskip("datasets")
@@ -22,7 +23,7 @@ LOGIC = "Answer the following multiple-choice question.\n"
 
 
 def from_section(base, **section):
-    return gather(SourceSpec.from_mapping(section, base))
+    return gather(source_spec(section, base))
 
 
 def sentence(seed, words=12):

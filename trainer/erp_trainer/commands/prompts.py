@@ -56,14 +56,14 @@ def _of_pool(pool: Path, force: bool) -> dict[str, Any]:
 
 def _to_file(section: Mapping[str, Any], out: Path, force: bool) -> dict[str, Any]:
     from erp_trainer.prompts.prompt_set import write_prompt_set
-    from erp_trainer.prompts.sources import SourceSpec, gather
+    from erp_trainer.prompts.sources import gather, source_spec
     from litellm_erp.errors import PromptError
 
     if out.suffix != ".jsonl":
         raise click.BadParameter(f"{out}; expected a .jsonl file", param_hint="--out")
     if out.exists() and not force:
         raise PromptError(f"{out}: exists already; name another file, or replace it with --force")
-    gathered = gather(SourceSpec.from_mapping(section, Path()))
+    gathered = gather(source_spec(section, Path()))
     return _payload(write_prompt_set(gathered.prompts, out), gathered)
 
 

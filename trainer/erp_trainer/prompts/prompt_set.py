@@ -118,6 +118,12 @@ def messages_of(value: object) -> list[dict[str, Any]] | None:
     return None
 
 
+def prompt_id_of(prompt: str | list[dict[str, Any]]) -> str:
+    """An id from the prompt's own text: the same text always has the same one."""
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    return "p-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def read_prompt_set(path: Path | str) -> list[Prompt]:
     """Read a prompt set; ``path`` is the file, or the run folder that holds it.
 
