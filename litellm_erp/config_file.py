@@ -1,4 +1,4 @@
-"""IO. A LiteLLM proxy's config.yaml as LiteLLM reads it, with the files it includes: one reader for proxy and trainer.
+"""IO. A LiteLLM proxy's config.yaml as LiteLLM reads it, with its includes, and what it leaves to the environment.
 
 An included file's lists are appended; of any other key the included value counts, and of several the last one. Paths
 start from the folder of the file that names them, or from that of the first config.
@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from litellm_erp import litellm_releases as releases
+from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 from litellm_erp.strict_files import shown
 from litellm_erp.yaml_file import read_document
 
 MAX_FILES = 100
+# What stands before the name of an environment variable whose value is meant.
+REFERENCE = "os.environ/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,39 @@ class _File:
     content: Mapping[Any, Any]
     includes: tuple[Path, ...]
     repeated: tuple[str, ...]
+
+
+def is_reference(value: object) -> bool:
+    """Whether a value stands in the environment."""
+    return isinstance(value, str) and value.startswith(REFERENCE) and "\0" not in value
+
+
+def secret_reference(entry: Section, key: str, example: str) -> str | None:
+    """The reference under a key that may be absent; secrets stand in the environment, as everywhere in such a config.
+
+    Raises
+    ------
+    the section's error : the secret itself, or anything else that is no reference
+    """
+    found = entry.optional_text(key)
+    if found is not None and not is_reference(found):
+        # What was found may be the secret.
+        what = key.rsplit("_", 1)[-1]
+        raise entry.error(f"{entry.at(key)}: expected a reference such as {REFERENCE}{example}, not the {what} itself")
+    return found
+
+
+def from_environment(reference: str, where: str) -> str:
+    """What a reference stands for.
+
+    Raises
+    ------
+    SettingsError : there is no such variable; names it and ``where``
+    """
+    name = reference.removeprefix(REFERENCE)
+    if name not in os.environ:
+        raise SettingsError(f"{where}: environment variable {name} is not set")
+    return os.environ[name]
 
 
 def read_config(path: Path, *, once: bool | None = None) -> ConfigFile:

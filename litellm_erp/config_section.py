@@ -1,4 +1,4 @@
-"""PURE. Maps that people write, in files and in metadata: typed access, with errors that name the key."""
+"""Maps that people write, in files and in metadata: typed access, with errors that name the key."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ def command(config: Path, out: Path, group: str | None, force: bool, as_json: bo
     from erp_trainer.files.atomic import atomic_file
     from erp_trainer.pool import pool as pools
     from erp_trainer.pool.draft import draft
+    from litellm_erp.config_file import REFERENCE
     from litellm_erp.errors import SettingsError
 
     if out.exists() and not force:
@@ -38,7 +39,7 @@ def command(config: Path, out: Path, group: str | None, force: bool, as_json: bo
         "models": list(drafted.models),
         "left_out": dict(drafted.left_out),
         "unknown_prices": [name for name, model in loaded.models.items() if not model.price.known],
-        "environment": sorted({m.api_key.removeprefix("os.environ/") for m in loaded.models.values() if m.api_key}),
+        "environment": sorted({m.api_key.removeprefix(REFERENCE) for m in loaded.models.values() if m.api_key}),
     }
     emit(payload, as_json, _render)
 

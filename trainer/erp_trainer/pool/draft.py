@@ -21,10 +21,9 @@ from erp_trainer.pool.pool import Sampling
 from erp_trainer.pool.prices import resolve_prices
 from erp_trainer.pool.proxy_config import read_parts
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
-from litellm_erp.config_file import read_config
+from litellm_erp.config_file import REFERENCE, is_reference, read_config
 from litellm_erp.errors import SettingsError
 
-_REFERENCE = "os.environ/"
 # LiteLLM's prefixes for servers that speak OpenAI's protocol; behind them stands the name the server knows.
 _SERVER_PREFIXES = ("openai/", "hosted_vllm/", "vllm/", "custom_openai/", "text-completion-openai/")
 _CHAT_MODES = ("chat", "completion", "responses")
@@ -172,10 +171,10 @@ def _drafted(name: str, entries: list[Mapping[str, Any]]) -> Drafted:
 def _key(found: object, variable: str, notes: list[str]) -> str | None:
     if found is None:
         return None
-    if isinstance(found, str) and found.startswith(_REFERENCE):
-        return found
+    if is_reference(found):
+        return str(found)
     notes.append(f"the config holds the key itself; it was not copied: export {variable}")
-    return _REFERENCE + variable
+    return REFERENCE + variable
 
 
 def _base(found: object, variable: str, notes: list[str]) -> str | None:
@@ -185,7 +184,7 @@ def _base(found: object, variable: str, notes: list[str]) -> str | None:
     parts = urlsplit(text)
     if parts.username or parts.password or parts.query:
         notes.append(f"the config's api_base holds a secret; it was not copied: export {variable}")
-        return _REFERENCE + variable
+        return REFERENCE + variable
     return text
 
 

@@ -27,19 +27,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS, UNKNOWN_PRICE, Price
+from litellm_erp.config_file import REFERENCE, from_environment, is_reference, secret_reference
 from litellm_erp.config_section import Section
 from litellm_erp.errors import PricesError, SettingsError
 from litellm_erp.yaml_file import read_yaml
 
 ENGINES = ("server", "litellm", "vllm", "transformers", "ray")
-_REFERENCE = "os.environ/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +124,16 @@ class PoolModel:
         ------
         SettingsError : the variable is not set
         """
-        if self.api_base is None or not self.api_base.startswith(_REFERENCE):
+        if self.api_base is None or not is_reference(self.api_base):
             return self
         return replace(self, api_base=self._from_environment("api_base", self.api_base))
 
     def _from_environment(self, key: str, reference: str) -> str:
-        name = reference.removeprefix(_REFERENCE)
-        if not os.environ.get(name):
-            raise SettingsError(f"models.{self.name}.{key}: environment variable {name} is not set")
-        return os.environ[name]
+        where = f"models.{self.name}.{key}"
+        found = from_environment(reference, where)
+        if not found:
+            raise SettingsError(f"{where}: environment variable {reference.removeprefix(REFERENCE)} is empty")
+        return found
 
     def identity(self) -> dict[str, Any]:
         """What decides the text of its responses; where it is served does not."""
@@ -235,9 +235,6 @@ _MODEL_KEYS = {
 
 
 def _model(name: str, section: Section, sampling: Sampling, engine: str) -> PoolModel:
-    api_key = section.optional_text("api_key")
-    if api_key is not None and not api_key.startswith(_REFERENCE):
-        raise SettingsError(f"{section.at('api_key')}: expected a reference such as os.environ/POOL_API_KEY")
     try:
         price = Price.from_json(section.section("price", default={}).value, where=section.at("price"))
     except PricesError as e:
@@ -249,7 +246,7 @@ def _model(name: str, section: Section, sampling: Sampling, engine: str) -> Pool
         sampling=_sampling(own, sampling),
         engine=section.choice("engine", ENGINES, engine),
         api_base=section.optional_text("api_base"),
-        api_key=api_key,
+        api_key=secret_reference(section, "api_key", "POOL_API_KEY"),
         system_prompt=section.optional_text("system_prompt"),
         price=price,
         revision=section.optional_text("revision"),

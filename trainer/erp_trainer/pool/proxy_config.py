@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from litellm_erp import litellm_releases as releases
+from litellm_erp.config_file import REFERENCE
 from litellm_erp.serving.checks import FALLBACKS, Finding, near_miss
 from litellm_erp.serving.deployments import Deployment
 
 CALLBACK = "litellm_erp.proxy.erp_router"
-REFERENCE = "os.environ/"
 # LiteLLM reads these of litellm_settings where router_settings lacks them.
 _EITHER = (*FALLBACKS, "default_fallbacks", "num_retries")
 _SECTIONS = ("litellm_settings", "general_settings", "router_settings", "environment_variables")

@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from erp_trainer.pool.proxy_config import REFERENCE, Parts
+from erp_trainer.pool.proxy_config import Parts
+from litellm_erp.config_file import REFERENCE, is_reference
 from litellm_erp.serving.checks import Finding, near_miss
 from litellm_erp.serving.deployments import Deployment, MemberTable
 
@@ -122,7 +123,7 @@ def _resolved(value: Any) -> Any:
         return {key: _resolved(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_resolved(entry) for entry in value]
-    if isinstance(value, str) and value.startswith(REFERENCE) and "\0" not in value:
+    if is_reference(value):
         return os.environ.get(value.removeprefix(REFERENCE))
     return value
 

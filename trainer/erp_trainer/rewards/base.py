@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from erp_trainer.pool.pool import RewardSpec
+from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 
 Message = dict[str, Any]
@@ -64,55 +65,29 @@ class RewardModel(Protocol):
         ...
 
 
-class Options:
-    """The options of one entry of ``rewards:``, read once each; what is left over is a mistake."""
+class Options(Section):
+    """The options of one entry of ``rewards:``, read by its kind; what no kind reads is a mistake."""
 
     def __init__(self, spec: RewardSpec) -> None:
-        self._left = dict(spec.options)
-        self._known: list[str] = []
-        self.where = f"rewards.{spec.name} ({spec.kind})"
+        super().__init__(spec.options, f"rewards.{spec.name} ({spec.kind})", SettingsError)
+        self._read: set[str] = set()
 
-    def done(self) -> None:
-        """Raise `SettingsError` unless every option was read."""
-        if self._left:
-            unknown = min(map(str, self._left))
-            raise SettingsError(f"{self.where}: unknown key {unknown!r}; expected {', '.join(sorted(self._known))}")
+    def get(self, key: str, default: object = None) -> Any:
+        """As of any section; and remember the key."""
+        self._read.add(key)
+        return super().get(key, default)
 
-    def optional_text(self, key: str) -> str | None:
-        """Text, or None where the key is missing."""
-        found = self._take(key)
-        if found is not None and (not isinstance(found, str) or not found):
-            raise SettingsError(f"{self.where}: {key}: found {found!r}; expected text")
-        return found
-
-    def text(self, key: str) -> str:
+    def text(self, key: str, default: str | None = None) -> str:
         """Text that must be there."""
-        found = self.optional_text(key)
-        if found is None:
-            raise SettingsError(f"{self.where}: {key}: missing; expected text")
-        return found
-
-    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
-        """One of some words."""
-        found = self.optional_text(key) or default
-        if found not in choices:
-            raise SettingsError(f"{self.where}: {key}: found {found!r}; expected one of {', '.join(choices)}")
-        return found
-
-    def boolean(self, key: str, default: bool = False) -> bool:
-        """True or false."""
-        found = self._take(key)
-        if found is not None and not isinstance(found, bool):
-            raise SettingsError(f"{self.where}: {key}: found {found!r}; expected true or false")
-        return default if found is None else found
+        if self.get(key, default) is None:
+            raise self.error(f"{self.at(key)}: missing; expected text")
+        return super().text(key, default)
 
     def optional_integer(self, key: str, low: int = 1) -> int | None:
         """A whole number of at least ``low``, or None where the key is missing."""
-        found = self._take(key)
-        if found is not None and (isinstance(found, bool) or not isinstance(found, int) or found < low):
-            raise SettingsError(f"{self.where}: {key}: found {found!r}; expected a whole number from {low}")
-        return found
+        return None if self.get(key) is None else self.integer(key, low=low)
 
-    def _take(self, key: str) -> Any:
-        self._known.append(key)
-        return self._left.pop(key, None)
+    def done(self) -> None:
+        """Raise `SettingsError` unless every option was read."""
+        if unknown := sorted(self.value.keys() - self._read):
+            raise SettingsError(f"{self.where}: unknown key {unknown[0]!r}; expected {', '.join(sorted(self._read))}")

@@ -93,7 +93,7 @@ class LocalModel:
         folder = spec.base / self.model_id
         self.source = str(folder) if folder.is_dir() else self.model_id
         self.revision = options.optional_text("revision")
-        self.trust_remote_code = options.boolean("trust_remote_code")
+        self.trust_remote_code = options.boolean("trust_remote_code", False)
         self.check_options()
         self.max_tokens = options.optional_integer("max_tokens")
         self.max_tokens_per_batch = options.optional_integer("max_tokens_per_batch")

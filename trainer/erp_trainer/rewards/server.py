@@ -6,7 +6,6 @@ which a one-label classifier's come through a sigmoid.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -17,10 +16,10 @@ from tenacity import RetryError, Retrying, sleep_using_event
 
 from erp_trainer.rewards.base import Options
 from erp_trainer.sampling.pacing import Broken, Pace, failure_that_passes
-from litellm_erp.errors import RewardError, SettingsError
+from litellm_erp.config_file import from_environment, secret_reference
+from litellm_erp.errors import RewardError
 
 _PACE = Pace(backoff_s=0.25)
-_REFERENCE = "os.environ/"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -32,11 +31,9 @@ class Server:
         self.where = options.where
         self.model = options.text("model")
         self.base = options.text("api_base").rstrip("/").removesuffix("/v1")
-        self._key = options.optional_text("api_key")
-        if self._key is not None and not self._key.startswith(_REFERENCE):
-            raise SettingsError(f"{self.where}: api_key: expected a reference such as os.environ/REWARD_API_KEY")
-        self._timeout_s = options.optional_integer("timeout_s") or 300
-        self._concurrency = options.optional_integer("concurrency") or 32
+        self._key = secret_reference(options, "api_key", "REWARD_API_KEY")
+        self._timeout_s = options.integer("timeout_s", 300, low=1)
+        self._concurrency = options.integer("concurrency", 32, low=1)
         self._client: httpx.Client | None = None
         self._stopped = threading.Event()
 
@@ -129,10 +126,7 @@ class Server:
         if self._client is None:
             headers = {}
             if self._key is not None:
-                name = self._key.removeprefix(_REFERENCE)
-                if name not in os.environ:
-                    raise SettingsError(f"{self.where}: api_key: environment variable {name} is not set")
-                headers["Authorization"] = f"Bearer {os.environ[name]}"
+                headers["Authorization"] = f"Bearer {from_environment(self._key, f'{self.where}.api_key')}"
             limits = httpx.Limits(max_connections=self._concurrency)
             self._client = httpx.Client(timeout=self._timeout_s, headers=headers, limits=limits)
         return self._client

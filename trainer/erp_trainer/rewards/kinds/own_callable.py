@@ -29,7 +29,7 @@ class OwnCallable:
         options = Options(spec)
         self._named = options.text("callable")
         self._version = options.optional_text("version")
-        self.needs_reference = options.boolean("needs_reference")
+        self.needs_reference = options.boolean("needs_reference", False)
         options.done()
         self._where = options.where
         self._function = _imported(self._named, options.where)

@@ -24,7 +24,7 @@ class PoolingServer(ServedModel):
     def read(self, options: Options) -> None:
         """The kind's own options."""
         self._pair = options.choice("form", ("chat", "pair"), "chat") == "pair"
-        self._again = options.boolean("add_special_tokens")
+        self._again = options.boolean("add_special_tokens", False)
 
     def form(self) -> dict[str, Any]:
         """The kind's own part of the identity."""
