@@ -64,27 +64,37 @@ class Frontier:
 
     @cached_property
     def envelope(self) -> np.ndarray:
-        """Points of the upper concave envelope, from the cheapest to the one with the highest reward.
+        """The curve's upper concave hull, shape (V,), see `upper_hull`; empty where no cost is known."""
+        # Of equal points the one with the highest λ.
+        return len(self.cost_L) - 1 - upper_hull(self.cost_L[::-1], self.reward_L[::-1])
 
-        Returns
-        -------
-        shape (V,), int, indices into the curve; cost and reward both rise along it. Empty where no cost is known.
 
-        Source: the monotone chain (Andrew, 1979).
-        """
-        known = np.flatnonzero(np.isfinite(self.cost_L))
-        hull: list[int] = []
-        # By cost; of equal costs the highest reward first, and of equal points the highest λ.
-        for point in known[np.lexsort((-self.lambda_L[known], -self.reward_L[known], self.cost_L[known]))].tolist():
-            if hull and self.reward_L[point] <= self.reward_L[hull[-1]]:
-                continue
-            while len(hull) >= 2 and self._slope(hull[-2], hull[-1]) <= self._slope(hull[-2], point):
-                hull.pop()
-            hull.append(point)
-        return np.array(hull, dtype=np.intp)
+def upper_hull(cost_N: np.ndarray, reward_N: np.ndarray) -> np.ndarray:
+    """Points of the upper concave hull of reward over cost, from the cheapest to the one with the highest reward.
 
-    def _slope(self, a: int, b: int) -> float:
-        return float((self.reward_L[b] - self.reward_L[a]) / (self.cost_L[b] - self.cost_L[a]))
+    Parameters
+    ----------
+    cost_N, reward_N : shape (N,), in any order; points without a finite cost and reward are left out
+
+    Returns
+    -------
+    shape (V,), int, indices; cost and reward both rise along it, and of equal points it has the first
+
+    Source: the monotone chain (Andrew, 1979).
+    """
+
+    def slope(a: int, b: int) -> float:
+        return float((reward_N[b] - reward_N[a]) / (cost_N[b] - cost_N[a]))
+
+    known = np.flatnonzero(np.isfinite(cost_N) & np.isfinite(reward_N))
+    hull: list[int] = []
+    for point in known[np.lexsort((-reward_N[known], cost_N[known]))].tolist():
+        if hull and reward_N[point] <= reward_N[hull[-1]]:
+            continue
+        while len(hull) >= 2 and slope(hull[-2], hull[-1]) <= slope(hull[-2], point):
+            hull.pop()
+        hull.append(point)
+    return np.array(hull, dtype=np.intp)
 
 
 def parse_frontier(document: Any, models: Sequence[str], where: str) -> Frontier:
