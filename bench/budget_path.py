@@ -21,7 +21,7 @@ from bench.prompts import prompts
 from bench.synthetic import write_bundle
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.goals import settings
 from litellm_erp.goals.goal import Goal, Window
@@ -66,7 +66,7 @@ def _cell(seconds: Sequence[float]) -> str:
 def _by_itself(path: Path, rounds: int, apart_s: float) -> tuple[list[float], list[float]]:
     """Seconds before routing, and after the answer, of requests that come ``apart_s`` after each other."""
     now = NOW_S
-    book, frontier = SpendBook(Counters("one"), clock=lambda: now), bundles.load(path).frontier
+    book, frontier = SpendBook(Counters("one"), clock=lambda: now), load_bundle(path).frontier
     claim = Claim("team:a", Goal("budget_usd", 50.0, Window("day")))
     grant = Grant(claim)
     for hour in range(28 * 24, 0, -1):

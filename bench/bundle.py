@@ -19,7 +19,7 @@ POOLS = (5, 50, 500)
 
 _CHILD = """
 import gc, json, sys, time, tracemalloc
-from litellm_erp import bundle
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.embedding.static import StaticEmbedder
 
 def resident_mb():
@@ -32,11 +32,11 @@ embedder = StaticEmbedder()
 embedder_s = time.perf_counter() - started
 before = resident_mb()
 started = time.perf_counter()
-loaded = bundle.load(sys.argv[1])
+loaded = load_bundle(sys.argv[1])
 bundle_s = time.perf_counter() - started
 grown = resident_mb() - before
 tracemalloc.start()
-again = bundle.load(sys.argv[1])
+again = load_bundle(sys.argv[1])
 peak = tracemalloc.get_traced_memory()[1] / 2**20
 print(json.dumps([embedder_s * 1e3, bundle_s * 1e3, grown, peak]))
 """

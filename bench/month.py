@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from demo.prepare import HeldOut
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import rank_scores, score
 from litellm_erp.choice.prompt import from_messages
 from litellm_erp.embedding.static import StaticEmbedder

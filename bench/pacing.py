@@ -29,8 +29,8 @@ from demo.proxy_process import REPOSITORY
 from erp_trainer.outcomes.run import open_run
 from litellm_erp.budgets.book import SpendBook, Ticket
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.bundle import load as bundles
 from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Claim, Grant
@@ -177,7 +177,7 @@ def load_world() -> tuple[World, Frontier]:
         source, prices = prepare.EXAMPLE / "outcomes.parquet", prepare.EXAMPLE / "prices.yaml"
         prepare.erp_train("import", source, "--wide", "--prices", prices, "--out", run)
         prepare.erp_train("fit", run, "--out", path)
-        bundle = bundles.load(path)
+        bundle = load_bundle(path)
         data = prepare.held_out(open_run(run), None)
     frontier = bundle.frontier
     return build(bundle, data, [float(frontier.lambda_L[i]) for i in frontier.envelope]), frontier

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import probe_file, write_json, write_tensors, writing
-from litellm_erp.bundle.manifest import FileRecord, Manifest, ModelRecord
+from erp_trainer.bundles.write import probe_file, save_bundle, write_json, write_tensors
+from litellm_erp.bundle.manifest import MANIFEST, FileRecord, Manifest, ModelRecord
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.static import StaticEmbedder
 
@@ -31,7 +30,7 @@ def write_bundle(
     """
     rng = np.random.default_rng(seed)
     spec = (embedder or StaticEmbedder()).spec
-    with writing(path) as folder:
+    with save_bundle(path) as folder:
         records = tuple(_model(folder, m, spec.dimension, rng, output_heads) for m in range(n_models))
         manifest = Manifest(
             policy="erp",
@@ -48,7 +47,7 @@ def write_bundle(
             frontier=_frontier(folder, records),
             models=records,
         )
-        write_json(folder, bundles.MANIFEST, manifest.to_json())
+        write_json(folder, MANIFEST, manifest.to_json())
     return path
 
 

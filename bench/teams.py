@@ -33,8 +33,8 @@ from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.learning.bootstrap import Interval, interval
 from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.outcomes.run import open_run
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import Scores, rank_scores, score
 from litellm_erp.errors import ServingError
 from litellm_erp.goals.goal import Goal
@@ -122,7 +122,7 @@ def measure(out: Path, n_requests: int, split: int | None = None) -> list[dict[s
         table = _split_anew(table, out / "outcomes.parquet", split)
     prepare.erp_train("import", table, "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run)
     prepare.erp_train("fit", run, "--out", path)
-    data, bundle = prepare.held_out(open_run(run), None), bundles.load(path)
+    data, bundle = prepare.held_out(open_run(run), None), load_bundle(path)
     prepare.write_tokens(data, out / "tokens.jsonl")
     offline = Offline.of(bundle, data)
     hull = bundle.frontier.envelope

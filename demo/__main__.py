@@ -20,7 +20,7 @@ from demo.proxy_process import REPOSITORY, ProxyProcess, StubProcess
 from demo.sending import Served, ask_all, join, write_served
 from erp_trainer.console import progress
 from erp_trainer.outcomes.run import open_run
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings
 from litellm_erp.goals.solve import solve
@@ -87,7 +87,7 @@ class Demo:
             f"erp-train fit: one probe per model on {len(data.train.prompt_ids):,} train prompts → {_short(bundle)}"
         )
         prepare.erp_train("fit", run, "--out", bundle)
-        verdict = bundles.load(bundle).frontier.document["verdict"]["text"]
+        verdict = load_bundle(bundle).frontier.document["verdict"]["text"]
         lines = textwrap.wrap(f"Its verdict on train: {verdict}", table.WIDTH - 2 - len(_INDENT))
         self.console.print("\n".join(_INDENT + line for line in lines))
         prepare.write_tokens(data, self.out / "tokens.jsonl")
@@ -110,7 +110,7 @@ class Demo:
     def _serve_once(self, data: HeldOut, stub_url: str, *, safety: bool) -> list[Served]:
         bundle = self.out / "bundle"
         (group,) = _settings().groups.values()
-        frontier = bundles.load(bundle).frontier
+        frontier = load_bundle(bundle).frontier
         lambdas = {team: solve(entry.goal, frontier).lambda_ for team, entry in group.teams.items()}
         env = prepare.stub_environment(data.outcomes.models, stub_url)
         # As it stands wherever it can: the config names the default folder's bundle, with safety on.

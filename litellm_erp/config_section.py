@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from litellm_erp.errors import ErpError
-from litellm_erp.strict_files import shown
+from litellm_erp.strict_files import is_finite_number, shown
 
 _LISTED = 40
 
@@ -151,13 +151,3 @@ def _some(words: Collection[str]) -> str:
     """Words for a message; a pool may have thousands of models."""
     more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
     return ", ".join(list(words)[:_LISTED]) + more
-
-
-def is_finite_number(value: object) -> bool:
-    """Whether it is a number that a float holds; true and false are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return False

@@ -1,5 +1,4 @@
-"""IO. Files that somebody else made: read whole only if regular and no larger than they may be, parsed only if plain;
-and renames that last.
+"""IO. Files that somebody else made: read whole only if regular and no larger than they may be, parsed only if plain.
 
 Invariant: what is read here takes memory in proportion to ``most``, whatever the file is or says of itself.
 """
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import sys
@@ -89,6 +89,16 @@ def parse_tensors(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"{type(e).__name__}: {shown(e)}") from e
 
 
+def is_finite_number(value: object) -> bool:
+    """Whether it is a number that a float holds; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+
+
 def shown(value: object) -> str:
     """A value that may be of any size, for a message: short and printable."""
     try:
@@ -102,15 +112,6 @@ def shown_names(names: Iterable[str]) -> str:
     """Some names for a message, the first few of many."""
     found = sorted(names)
     return ", ".join(map(_printable, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "") or "none"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _printable(text: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.manifest import Manifest, ModelRecord
+from erp_trainer.bundles.write import probe_file, save_bundle, write_json, write_tensors
+from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.base import EmbedderSpec
 
@@ -39,11 +39,9 @@ def write_bundle(
     """A valid bundle; ``changes`` replace fields of its manifest as JSON."""
     m, d = len(models), spec.dimension
     weights = np.arange(d * m, dtype=np.float32).reshape(d, m) if weights_DM is None else weights_DM
-    with bundles.writing(path) as folder:
+    with save_bundle(path) as folder:
         probes = [
-            bundles.write_tensors(
-                folder, bundles.probe_file(name), {"weights": weights[:, i], "intercept": np.zeros(1, np.float32)}
-            )
+            write_tensors(folder, probe_file(name), {"weights": weights[:, i], "intercept": np.zeros(1, np.float32)})
             for i, name in enumerate(models)
         ]
         uncertainty = {
@@ -68,28 +66,28 @@ def write_bundle(
             expected_output_tokens=256.0,
             prompt_set={"train": 10},
             created={},
-            uncertainty=bundles.write_tensors(folder, "uncertainty.safetensors", uncertainty),
-            frontier=bundles.write_json(
+            uncertainty=write_tensors(folder, "uncertainty.safetensors", uncertainty),
+            frontier=write_json(
                 folder, "frontier.json", {"points": [point], "single_models": singles, "verdict": verdict}
             ),
             models=tuple(
                 ModelRecord(name, probes[i], 10, 1.0, float(i), 0.1, {}, price) for i, name in enumerate(models)
             ),
         )
-        bundles.write_json(folder, bundles.MANIFEST, {**manifest.to_json(), **changes})
+        write_json(folder, MANIFEST, {**manifest.to_json(), **changes})
     return path
 
 
 def edit_manifest(bundle: Path, **changes: object) -> None:
     """Change top-level fields of a manifest, as somebody with an editor would."""
-    file = bundle / bundles.MANIFEST
+    file = bundle / MANIFEST
     document = json.loads(file.read_text())
     file.write_text(json.dumps({**document, **changes}))
 
 
 def replace_tensors(bundle: Path, model: int, **tensors: np.ndarray) -> None:
     """Put other tensors into a probe file and make the manifest's hash agree with them."""
-    document = json.loads((bundle / bundles.MANIFEST).read_text())
-    record = bundles.write_tensors(bundle, document["models"][model]["probe"]["file"], tensors)
+    document = json.loads((bundle / MANIFEST).read_text())
+    record = write_tensors(bundle, document["models"][model]["probe"]["file"], tensors)
     document["models"][model]["probe"] = {"file": record.file, "sha256": record.sha256, "bytes": record.bytes}
-    (bundle / bundles.MANIFEST).write_text(json.dumps(document))
+    (bundle / MANIFEST).write_text(json.dumps(document))

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.manifest import MANIFEST
 from litellm_erp.bundle.ranking import Candidates, rank_scores, score
 from litellm_erp.goals.goal import GOAL_FORMS, Goal, Window
 from litellm_erp.goals.solve import solve
@@ -22,7 +22,7 @@ LAMBDAS = (0.0, 0.5, 1e12)
 
 def edit(bundle: Path, change: Callable[[Any], Any]) -> None:
     """Change the manifest's document; what ``change`` returns replaces it, None keeps what it changed in place."""
-    file = bundle / bundles.MANIFEST
+    file = bundle / MANIFEST
     document = json.loads(file.read_text())
     changed = change(document)
     file.write_text(json.dumps(document if changed is None else changed))
@@ -30,7 +30,7 @@ def edit(bundle: Path, change: Callable[[Any], Any]) -> None:
 
 def put_file(bundle: Path, content: bytes, *where: str | int, name: str | None = None) -> Path:
     """Put other bytes into a file of the bundle; the manifest's record at ``where`` agrees with them."""
-    manifest = json.loads((bundle / bundles.MANIFEST).read_text())
+    manifest = json.loads((bundle / MANIFEST).read_text())
     found = manifest
     for key in where:
         found = found[key]
@@ -42,7 +42,7 @@ def put_file(bundle: Path, content: bytes, *where: str | int, name: str | None =
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
     }
-    (bundle / bundles.MANIFEST).write_text(json.dumps(manifest))
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
     return file
 
 

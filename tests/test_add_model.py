@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from erp_trainer.bundles.grown_pool import record_audit
 from erp_trainer.cli import cli
 from erp_trainer.learning.selection import MIN_AUDIT, d_optimal, select
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from tests.planted import planted_rows, write_outcomes
 
 PRICES = {name: {"input_usd_per_mtok": p, "output_usd_per_mtok": p}
@@ -56,7 +56,7 @@ def contents(bundle):
 
 def test_a_newcomer_has_the_penalties_of_the_pool(made, bundle):
     run("add-model", bundle, "--run", made / "three", "--model", "mid")
-    penalties = {(model.beta, model.task_beta) for model in bundles.load(bundle).manifest.models}
+    penalties = {(model.beta, model.task_beta) for model in load_bundle(bundle).manifest.models}
     assert len(penalties) == 1
     assert next(iter(penalties))[1] is not None
 
@@ -76,9 +76,9 @@ def test_a_newcomer_is_what_fitting_the_whole_pool_at_the_same_penalty_gives(mad
     bundle = tmp_path / "bundle"
     run("fit", made / "two", "--out", bundle, "--beta", 3)
     run("add-model", bundle, "--run", made / "three", "--model", "mid")
-    added = bundles.load(bundle)
+    added = load_bundle(bundle)
     run("fit", made / "three", "--out", tmp_path / "whole", "--beta", 3)
-    whole = bundles.load(tmp_path / "whole")
+    whole = load_bundle(tmp_path / "whole")
     assert added.models == whole.models
     np.testing.assert_allclose(added.probes.weights_DM, whole.probes.weights_DM, atol=1e-5)
     np.testing.assert_allclose(added.mean_reward_M, whole.mean_reward_M)
@@ -135,11 +135,11 @@ def test_chosen_prompts_do_not_bias_what_is_said_of_a_newcomer(made, bundle, tra
     report = json.loads(run("add-model", bundle, "--run", some, "--model", "mid", "--json").stdout)
     assert report["audit"] == 24
     assert report["rows"] == len({*audit, *chosen})
-    whole = bundles.load(made / "three-bundle")
+    whole = load_bundle(made / "three-bundle")
     truth = whole.mean_reward_M[whole.models.index("mid")]
     assert abs(report["mean_reward"] - truth) < 0.08
     assert report["place"] == 2
-    point, full = (bundles.load(b).frontier for b in (bundle, made / "three-bundle"))
+    point, full = (load_bundle(b).frontier for b in (bundle, made / "three-bundle"))
     assert abs(point.reward_L[0] - full.reward_L[0]) < 0.1
 
 
@@ -149,7 +149,7 @@ def test_a_partly_asked_newcomer_leaves_the_other_probes_alone(bundle, train_ids
     run("add-model", bundle, "--run", partial(tmp_path, "some", set(audit), audit), "--model", "mid")
     after = contents(bundle)
     assert all(after[name] == before[name] for name in before if name.startswith(("probes/", "stats/", "embedder/")))
-    assert bundles.load(bundle).frontier.document["audited"] == {"models": ["mid"], "prompts": len(audit)}
+    assert load_bundle(bundle).frontier.document["audited"] == {"models": ["mid"], "prompts": len(audit)}
 
 
 def test_too_small_an_audit_is_an_error_and_leaves_the_bundle(bundle, train_ids, tmp_path):

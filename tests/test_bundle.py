@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from litellm_erp.bundle import load as bundles
+from erp_trainer.bundles.write import probe_file, save_bundle, write_file, write_json
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.choice.cost import Price
 from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered
 from tests.bundles import DIMENSION, edit_manifest, replace_tensors, write_bundle
@@ -22,7 +23,7 @@ def only_file(bundle, pattern):
 
 
 def test_what_is_saved_is_what_is_loaded(bundle):
-    loaded = bundles.load(bundle)
+    loaded = load_bundle(bundle)
     assert loaded.models == ("small", "org/mid", "big")
     expected = np.arange(DIMENSION * 3, dtype=np.float32).reshape(DIMENSION, 3)
     np.testing.assert_array_equal(loaded.probes.weights_DM, expected)
@@ -37,16 +38,16 @@ def test_the_same_probe_always_has_the_same_bytes(bundle, tmp_path):
 
 def test_probe_files_are_safe_names_that_do_not_collide():
     names = ["a/b", "a-b", "a b", "../../etc/passwd", "ü" * 300, ""]
-    files = [bundles.probe_file(name) for name in names]
+    files = [probe_file(name) for name in names]
     assert len(set(files)) == len(names)
     assert all(file.startswith("probes/") and ".." not in file and len(file) < 100 for file in files)
 
 
 def test_a_missing_bundle_says_how_to_make_one(tmp_path):
     with pytest.raises(BundleNotFound, match=r"does not exist.*erp-train fit"):
-        bundles.load(tmp_path / "nowhere")
+        load_bundle(tmp_path / "nowhere")
     with pytest.raises(BundleNotFound, match=r"no manifest\.json"):
-        bundles.load(tmp_path)
+        load_bundle(tmp_path)
 
 
 @pytest.mark.parametrize("pattern", ["probes/small-*", "uncertainty.safetensors", "frontier.json"])
@@ -54,7 +55,7 @@ def test_a_truncated_file_is_called_truncated(bundle, pattern):
     file = only_file(bundle, pattern)
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(BundleTampered, match=f"{file.name}.*truncated"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("pattern", ["probes/big-*", "uncertainty.safetensors", "frontier.json"])
@@ -64,36 +65,36 @@ def test_a_file_with_other_bytes_is_not_the_recorded_one(bundle, pattern):
     content[-2] ^= 1
     file.write_bytes(content)
     with pytest.raises(BundleTampered, match=f"{file.name}.*sha256 differs"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_a_missing_probe_is_named(bundle):
     file = only_file(bundle, "probes/small-*")
     file.unlink()
     with pytest.raises(BundleTampered, match=f"{file.name}.*cannot be read"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_nan_in_a_probe_is_refused_even_with_a_matching_hash(bundle):
     weights = np.full(DIMENSION, np.nan, np.float32)
     replace_tensors(bundle, 0, weights=weights, intercept=np.zeros(1, np.float32))
     with pytest.raises(BundleError, match=r"small-.*weights contains NaN or inf"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_a_probe_of_another_dimension_is_refused(bundle):
     replace_tensors(bundle, 1, weights=np.zeros(9, np.float32), intercept=np.zeros(1, np.float32))
     with pytest.raises(BundleError, match=rf"mid-.*shape \(9,\); expected \({DIMENSION},\)"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_a_probe_of_integers_and_a_probe_without_weights_are_refused(bundle):
     replace_tensors(bundle, 0, weights=np.zeros(DIMENSION, np.int32), intercept=np.zeros(1, np.float32))
     with pytest.raises(BundleError, match="dtype int32"):
-        bundles.load(bundle)
+        load_bundle(bundle)
     replace_tensors(bundle, 0, intercept=np.zeros(1, np.float32))
     with pytest.raises(BundleError, match="no tensor 'weights'; found intercept"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize(
@@ -114,37 +115,37 @@ def test_a_probe_of_integers_and_a_probe_without_weights_are_refused(bundle):
 def test_a_manifest_that_is_not_right_names_the_key(bundle, changes, message):
     edit_manifest(bundle, **changes)
     with pytest.raises(BundleError, match=message):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"null"])
 def test_a_manifest_that_is_no_json_object_is_refused(bundle, content):
     (bundle / "manifest.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"manifest\.json"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_a_frontier_whose_lambdas_do_not_ascend_is_refused(bundle):
     document = json.loads((bundle / "frontier.json").read_text())
     document["points"][0]["lambda"] = 3.0
-    record = bundles.write_json(bundle, "frontier.json", document)
+    record = write_json(bundle, "frontier.json", document)
     edit_manifest(bundle, frontier={"file": record.file, "sha256": record.sha256, "bytes": record.bytes})
     with pytest.raises(BundleError, match="ascend from 0"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_a_failed_write_leaves_the_old_bundle_and_no_litter(bundle):
-    before = bundles.load(bundle).id
-    with pytest.raises(FileNotFoundError), bundles.writing(bundle) as folder:
-        bundles.write_file(folder, "half", (folder / "nothing").read_bytes())
-    assert bundles.load(bundle).id == before
+    before = load_bundle(bundle).id
+    with pytest.raises(FileNotFoundError), save_bundle(bundle) as folder:
+        write_file(folder, "half", (folder / "nothing").read_bytes())
+    assert load_bundle(bundle).id == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
 
 def test_a_new_bundle_replaces_the_old_one_as_a_whole(bundle):
-    before = bundles.load(bundle).id
+    before = load_bundle(bundle).id
     write_bundle(bundle, models=("only",))
-    after = bundles.load(bundle)
+    after = load_bundle(bundle)
     assert after.models == ("only",)
     assert after.id != before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
@@ -159,5 +160,5 @@ def test_nothing_but_a_bundle_is_ever_overwritten(tmp_path):
 
 
 def test_a_deployments_own_price_replaces_the_bundles(bundle):
-    table = bundles.load(bundle).prices({"big": Price(10.0, 10.0)})
+    table = load_bundle(bundle).prices({"big": Price(10.0, 10.0)})
     np.testing.assert_allclose(table.input_M, [1e-6, 1e-6, 1e-5])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MAX_DIMENSION, MAX_MODELS, MAX_NAME
 from litellm_erp.embedding.static import MODEL_DIR, StaticEmbedder
 from litellm_erp.errors import BundleError, EmbedderMismatch, EmbedderUnavailable
@@ -31,7 +31,7 @@ def bundle(tmp_path):
 def refused(bundle, said=None):
     """It is not loaded, and the error is one short line that names a file and can be printed anywhere."""
     with pytest.raises(BundleError, match=said) as caught:
-        bundles.load(bundle)
+        load_bundle(bundle)
     message = str(caught.value)
     assert str(bundle) in message
     assert message.isprintable()
@@ -52,7 +52,7 @@ def set_embedder(key, value):
 
 
 def test_the_bundle_that_is_broken_here_serves_when_it_is_not(bundle):
-    serve(bundles.load(bundle))
+    serve(load_bundle(bundle))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_name_that_cannot_stand_in_a_header_or_a_log_line_is_refused(bundle, n
 
 @pytest.mark.parametrize("name", ["模型-big", "🙂", "a b", "naïve/café", "m" * MAX_NAME, "🏳️‍🌈"])
 def test_any_other_name_is_a_name(tmp_path, name):
-    serve(bundles.load(write_bundle(tmp_path / "bundle", ("small", name))))
+    serve(load_bundle(write_bundle(tmp_path / "bundle", ("small", name))))
 
 
 @pytest.mark.parametrize("escape", ['"\\ud800"', '"\\udfff tail"', '"a\\udc80"'])
@@ -245,7 +245,7 @@ def test_links_out_of_the_folder_are_refused_and_links_within_it_are_files(bundl
     (tmp_path / "elsewhere").write_bytes(probe.read_bytes())
     probe.rename(bundle / "kept")
     probe.symlink_to("../kept")
-    serve(bundles.load(bundle))
+    serve(load_bundle(bundle))
     probe.unlink()
     probe.symlink_to(tmp_path / "elsewhere")
     refused(bundle, "leads out of")
@@ -306,11 +306,11 @@ def in_little_memory(bundle):
     """Load it with half a gigabyte more than an interpreter that has imported everything, and ten seconds."""
     script = (
         "import resource, sys\n"
-        "from litellm_erp import bundle\n"
+        "from litellm_erp.bundle.load import load_bundle\n"
         "from litellm_erp.errors import BundleError\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)\n"
-        "try:\n    bundle.load(sys.argv[1]); print('loaded')\n"
+        "try:\n    load_bundle(sys.argv[1]); print('loaded')\n"
         "except BundleError as e:\n    print(e, file=sys.stderr)\n"
         # Not getrusage, whose peak a process inherits from the one that made it.
         "status = open('/proc/self/status').read()\n"
@@ -326,7 +326,7 @@ def in_little_memory(bundle):
 def test_a_path_that_cannot_be_one_is_a_bundle_error(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BundleError):
-        bundles.load(path)
+        load_bundle(path)
 
 
 @pytest.mark.parametrize("name", ["embedder.json", "vectors.safetensors", "vocab.txt"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.policy_files import policy_file
 from litellm_erp.embedding.static import StaticEmbedder, StaticSettings, file_hash, quantise
 from litellm_erp.errors import BundleError, EmbedderUnavailable
@@ -71,14 +71,14 @@ def wholes(tmp_path_factory):
         edit(path, lambda document, policy=policy: document.update(policy=policy, policy_files=[{}]))
         put_file(path, save(stored), "policy_files", 0, name=policy_file(policy))
     for path in found.values():
-        serve(bundles.load(path))
+        serve(load_bundle(path))
     return found
 
 
 def whole_or_refused(bundle):
     refusal = ""
     try:
-        serve(bundles.load(bundle))
+        serve(load_bundle(bundle))
     except BundleError as e:
         refusal = str(e)
     assert not refusal or str(bundle) in refusal

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from litellm_erp.bundle import load as bundles
+from erp_trainer.bundles.write import lock_bundle, save_bundle
+from litellm_erp.bundle.load import load_bundle, verify_bundle
 from litellm_erp.errors import BundleError
 from tests.bundles import write_bundle
 from tests.planted import planted_rows, write_outcomes
@@ -22,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 # Holds a bundle's lock, half of a new one beside it, until it is killed or told to go on.
 WRITER = """
 import sys
-from litellm_erp import bundle
-with bundle.locked(sys.argv[1]) as target, bundle.replacing(target) as folder:
-    bundle.write_file(folder, "half", b"x")
+from erp_trainer.bundles.write import lock_bundle, replace_bundle, write_file
+with lock_bundle(sys.argv[1]) as target, replace_bundle(target) as folder:
+    write_file(folder, "half", b"x")
     print("writing", flush=True)
     sys.stdin.readline()
 """
@@ -32,11 +33,12 @@ with bundle.locked(sys.argv[1]) as target, bundle.replacing(target) as folder:
 COUNTER = """
 import shutil, sys, time
 from tests.crafted import edit
-from litellm_erp import bundle
-with bundle.locked(sys.argv[1]) as target:
-    seen = dict(bundle.load(target).manifest.created)
+from erp_trainer.bundles.write import lock_bundle, replace_bundle
+from litellm_erp.bundle.load import load_bundle
+with lock_bundle(sys.argv[1]) as target:
+    seen = dict(load_bundle(target).manifest.created)
     time.sleep(0.05)
-    with bundle.replacing(target) as folder:
+    with replace_bundle(target) as folder:
         shutil.copytree(target, folder, dirs_exist_ok=True)
         edit(folder, lambda document: document.update(created={**seen, sys.argv[2]: "was here"}))
 """
@@ -76,9 +78,9 @@ def writer(bundle):
 
 
 def test_another_writer_is_refused_after_its_wait_and_told_who_is_at_work(bundle, writer):
-    with pytest.raises(BundleError, match=f"process {writer.pid} has been changing it"), bundles.locked(bundle, 0.3):
+    with pytest.raises(BundleError, match=f"process {writer.pid} has been changing it"), lock_bundle(bundle, 0.3):
         pytest.fail("two writers at once")
-    assert bundles.load(bundle).models == ("small", "org/mid", "big")
+    assert load_bundle(bundle).models == ("small", "org/mid", "big")
 
 
 def test_another_writer_waits_for_the_first_to_end(bundle, writer):
@@ -87,17 +89,17 @@ def test_another_writer_waits_for_the_first_to_end(bundle, writer):
     writer.communicate("go on\n", timeout=30)
     assert writer.returncode == 1  # half a bundle is none
     assert ended(second)[0] == 0
-    assert "second" in bundles.load(bundle).manifest.created
+    assert "second" in load_bundle(bundle).manifest.created
     assert beside(bundle) == ["bundle"]
 
 
 def test_a_killed_writer_leaves_the_old_bundle_and_the_next_one_cleans_up(bundle, writer):
-    before = bundles.load(bundle).id
+    before = load_bundle(bundle).id
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert len(beside(bundle)) == 3  # the bundle, half of a new one, and a lock that nobody holds
-    assert bundles.load(bundle).id == before
-    with bundles.locked(bundle, 0.0):
+    assert load_bundle(bundle).id == before
+    with lock_bundle(bundle, 0.0):
         pass
     assert beside(bundle) == ["bundle"]
 
@@ -121,31 +123,31 @@ def test_folders_that_only_look_like_leftovers_are_left_alone(bundle):
 def test_no_change_of_many_writers_at_once_is_lost(bundle):
     writers = [start(COUNTER, bundle, number) for number in range(6)]
     assert [ended(writer)[0] for writer in writers] == [0] * 6
-    assert set(bundles.load(bundle).manifest.created) == set(map(str, range(6)))
+    assert set(load_bundle(bundle).manifest.created) == set(map(str, range(6)))
     assert beside(bundle) == ["bundle"]
 
 
 def test_a_swap_that_a_kill_cut_in_the_middle_is_undone(bundle):
     # As a file system leaves it that cannot exchange two folders: the old one moved away, the new one not yet there.
-    before = bundles.load(bundle).id
+    before = load_bundle(bundle).id
     bundle.rename(bundle.with_name(".bundle.0123456789abcdef.old"))
     bundle.with_name(".bundle.fedcba9876543210.new").mkdir()
-    with bundles.locked(bundle) as target:
-        assert bundles.load(target).id == before
+    with lock_bundle(bundle) as target:
+        assert load_bundle(target).id == before
     assert beside(bundle) == ["bundle"]
 
 
 def test_a_folder_that_is_no_whole_bundle_never_takes_a_bundles_place(bundle):
-    before = bundles.load(bundle).id
+    before = load_bundle(bundle).id
 
     def write_without_a_probe():
-        with bundles.writing(bundle) as folder:
+        with save_bundle(bundle) as folder:
             shutil.copytree(bundle, folder, dirs_exist_ok=True)
             next(folder.glob("probes/big-*")).unlink()
 
     with pytest.raises(BundleError, match="left as it was"):
         write_without_a_probe()
-    assert bundles.load(bundle).id == before
+    assert load_bundle(bundle).id == before
     assert beside(bundle) == ["bundle"]
 
 
@@ -153,18 +155,18 @@ def test_a_link_to_a_bundle_stays_a_link_and_has_the_bundles_lock(bundle, tmp_pa
     link = tmp_path / "elsewhere" / "current"
     link.parent.mkdir()
     link.symlink_to(bundle)
-    with bundles.locked(link), pytest.raises(BundleError, match="has been changing it"), bundles.locked(bundle, 0.0):
+    with lock_bundle(link), pytest.raises(BundleError, match="has been changing it"), lock_bundle(bundle, 0.0):
         pytest.fail("two writers at once")
     write_bundle(link, models=("only",))
     assert link.is_symlink()
-    assert bundles.load(bundle).models == ("only",)
+    assert load_bundle(bundle).models == ("only",)
     assert beside(link) == ["current"]
 
 
 @pytest.mark.parametrize("name", ["b" * 255, "模" * 85, "with space", "new\nline", "[*]"])
 def test_a_bundle_may_be_called_what_a_folder_may(tmp_path, name):
     write_bundle(tmp_path / name)
-    assert bundles.load(write_bundle(tmp_path / name, models=("only",))).models == ("only",)
+    assert load_bundle(write_bundle(tmp_path / name, models=("only",))).models == ("only",)
     assert beside(tmp_path / name) == [name]
 
 
@@ -180,7 +182,7 @@ def test_without_locks_a_writer_goes_on_and_says_so(bundle, monkeypatch, caplog)
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     write_bundle(bundle, models=("only",))
-    assert bundles.load(bundle).models == ("only",)
+    assert load_bundle(bundle).models == ("only",)
     assert "no locks on this file system" in caplog.text
     assert beside(bundle) == ["bundle"]
 
@@ -199,7 +201,7 @@ def test_who_reads_while_a_bundle_is_replaced_gets_the_old_one_or_the_new_one(bu
     try:
         while len(found) < 300 or not set(pools) <= set(found):
             assert time.monotonic() < until_s
-            found.append(bundles.load(bundle).models)
+            found.append(load_bundle(bundle).models)
     finally:
         stop.set()
         writer.join()
@@ -228,7 +230,7 @@ def test_two_removals_at_once_both_happen(grown):
     for removal in removals:
         code, _, said = ended(removal)
         assert code == 0, said
-    assert bundles.verify(bundle).models == ("big", "small")
+    assert verify_bundle(bundle).models == ("big", "small")
     assert beside(bundle) == ["bundle"]
 
 
@@ -238,7 +240,7 @@ def test_the_same_removal_twice_at_once_is_one_removal_and_one_clear_error(grown
     removals = [ended(removal) for removal in both]
     assert sorted(code for code, _, _ in removals) == [0, 2]
     assert sum("no probe of 'twin'" in said for _, _, said in removals) == 1
-    assert bundles.verify(bundle).models == ("big", "mid", "small")
+    assert verify_bundle(bundle).models == ("big", "mid", "small")
 
 
 def test_adding_removing_and_fitting_at_once_leave_what_some_order_of_them_leaves(grown):
@@ -253,22 +255,22 @@ def test_adding_removing_and_fitting_at_once_leave_what_some_order_of_them_leave
         code, _, said = ended(writer)
         assert code in (0, 2), said
         assert "Traceback" not in said
-    assert {"big", "small"} <= set(bundles.verify(bundle).models)
+    assert {"big", "small"} <= set(verify_bundle(bundle).models)
     assert beside(bundle) == ["bundle"]
 
 
 @pytest.mark.parametrize("sign", [".lock", ".new"])
 def test_a_removal_killed_at_work_leaves_a_whole_bundle_and_can_be_run_again(grown, sign):
     run, bundle = grown
-    before = bundles.load(bundle).id
+    before = load_bundle(bundle).id
     process = erp_train("remove-model", bundle, "--run", run, "--model", "mid")
     while process.poll() is None and not any(name.endswith(sign) for name in beside(bundle)):
         time.sleep(1e-3)
     process.kill()
     process.communicate()
-    assert bundles.verify(bundle).id == before
+    assert verify_bundle(bundle).id == before
     assert beside(bundle) != ["bundle"]
     code, _, said = ended(erp_train("remove-model", bundle, "--run", run, "--model", "mid"))
     assert code == 0, said
-    assert "mid" not in bundles.verify(bundle).models
+    assert "mid" not in verify_bundle(bundle).models
     assert beside(bundle) == ["bundle"]

@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from erp_trainer.cli import cli
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 
 
 def run(*arguments):
@@ -25,7 +25,7 @@ def calibrated(bundle, *options, code=0):
 
 
 def test_a_budget_within_the_curve_is_met_exactly(planted_bundle):
-    curve = bundles.load(planted_bundle).frontier
+    curve = load_bundle(planted_bundle).frontier
     target = 1000 * (curve.cost_L.min() + curve.cost_L.max()) / 2
     found = calibrated(planted_bundle, "--budget", target)
     assert found["expected"]["usd_per_1k_requests"] == pytest.approx(target)
@@ -36,7 +36,7 @@ def test_a_budget_within_the_curve_is_met_exactly(planted_bundle):
 
 
 def test_the_cheapest_models_cost_is_a_budget_that_can_be_kept(planted_bundle):
-    curve = bundles.load(planted_bundle).frontier
+    curve = load_bundle(planted_bundle).frontier
     found = calibrated(planted_bundle, "--budget", 1000 * np.nanmin(curve.single_cost_M))
     assert found["expected"]["reached"]
 

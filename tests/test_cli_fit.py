@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from erp_trainer.cli import cli
 from litellm_erp import litellm_releases as releases
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from tests.planted import planted_rows, write_outcomes
 
 REPOSITORY = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ def fitted(tmp_path_factory):
 
 
 def test_a_fitted_bundle_loads_and_names_every_model(fitted):
-    assert set(bundles.load(fitted / "bundle").models) == {"small", "mid", "big"}
+    assert set(load_bundle(fitted / "bundle").models) == {"small", "mid", "big"}
 
 
 def test_a_second_fit_writes_the_same_probes_byte_for_byte(fitted):
@@ -68,7 +68,7 @@ def test_a_high_lambda_predicts_the_cheapest_model_everywhere(fitted):
 
 
 def test_evaluation_prints_every_baseline_and_leaves_the_bundle_alone(fitted):
-    before = bundles.load(fitted / "bundle").id
+    before = load_bundle(fitted / "bundle").id
     result = run("evaluate", fitted / "run", "--bundle", fitted / "bundle", "--json")
     policies = json.loads(result.stdout)["policies"]
     baselines = {"best single model", "random", "oracle λ=0", "single: big", "per-category best λ=0"}
@@ -76,7 +76,7 @@ def test_evaluation_prints_every_baseline_and_leaves_the_bundle_alone(fitted):
     assert set(policies["erp λ=0"]) >= {"lambda", "reward", "reward_ci", "cost_usd", "regret", "share"}
     assert policies["oracle λ=0"]["regret"] == 0
     assert policies["erp λ=0"]["reward"] > policies["best single model"]["reward"]
-    assert bundles.load(fitted / "bundle").id == before
+    assert load_bundle(fitted / "bundle").id == before
 
 
 def test_inspect_shows_the_verdict_and_refuses_a_damaged_bundle(fitted):
@@ -90,7 +90,7 @@ def test_inspect_shows_the_verdict_and_refuses_a_damaged_bundle(fitted):
 
 def test_the_paper_preset_has_no_safety(fitted):
     run("fit", fitted / "run", "--out", fitted / "paper", "--preset", "paper")
-    manifest = bundles.load(fitted / "paper").manifest
+    manifest = load_bundle(fitted / "paper").manifest
     assert (manifest.safety, {model.beta for model in manifest.models}) == (False, {1.0})
 
 

@@ -14,7 +14,7 @@ from erp_trainer.cli import cli
 from erp_trainer.console import columns, padded, printable
 from erp_trainer.pool.proxy_config import check_config, read_parts
 from litellm_erp import litellm_releases as releases
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.errors import ServingError
 from litellm_erp.goals.settings import parse
 from litellm_erp.goals.tenant import Tenant
@@ -283,7 +283,7 @@ def test_lambda_and_expectation_of_a_team_are_those_of_the_proxys_teams(tmp_path
     settings_of(config)["auto"] |= {"teams": teams, "policy": {"lambda": 3}, "allow_override": [0, 1]}
     said = findings(tmp_path, config)[0]["groups"]["auto"]
     group = parse(config["erp_settings"], tmp_path).groups["auto"]
-    loaded = bundles.load(bundle)
+    loaded = load_bundle(bundle)
     for team in teams:
         view = team_view(group, loaded.frontier, Tenant(team_id=team), cost_scale=loaded.cost_scale)
         assert (said["teams"][team], said["expected_of_teams"][team]) == (view["lambda"], view["expected"])

@@ -13,7 +13,7 @@ from erp_trainer.evaluation.evaluation import Options, evaluation_of
 from erp_trainer.evaluation.text import WIDTH, render
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import rank_scores
 from litellm_erp.choice.cost import Price
 from tests.planted import Row, planted_rows, write_outcomes
@@ -36,7 +36,7 @@ def edge(folder: Path, change: Change, *, prices: dict[str, Price] | None = None
 
 def measured(run: Run, bundle: Path, **options: Any) -> dict[str, Any]:
     """The payload as JSON has it, after the terminal has shown it."""
-    loaded = bundles.load(bundle)
+    loaded = load_bundle(bundle)
     embedder = bundle_embedder(loaded)
     try:
         payload = evaluation_of(run, loaded, embedder, Options(rivals=False, **options)).payload()
@@ -187,7 +187,7 @@ def test_the_seed_moves_intervals_and_not_figures(tmp_path: Path, planted_bundle
 
 
 def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
-    bundle = bundles.load(planted_bundle)
+    bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
     found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options(rivals=False))
     embedder.close()

@@ -11,14 +11,14 @@ from erp_trainer.cli import cli
 from erp_trainer.evaluation.evaluation import Options, evaluation_of
 from erp_trainer.evaluation.text import render
 from erp_trainer.outcomes.run import open_run
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 
 LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
 
 
 @pytest.fixture(scope="module")
 def payload(planted_bundle: Path) -> dict[str, Any]:
-    bundle = bundles.load(planted_bundle)
+    bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
     found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options()).payload()
     embedder.close()
@@ -65,7 +65,7 @@ def test_a_bundle_of_another_policy_is_measured_as_what_it_is(planted_bundle: Pa
     run = planted_bundle.parent / "run"
     result = CliRunner().invoke(cli, ["fit", str(run), "--out", str(tmp_path / "zooter"), "--policy", "zooter"])
     assert result.exit_code == 0, result.output
-    bundle = bundles.load(tmp_path / "zooter")
+    bundle = load_bundle(tmp_path / "zooter")
     embedder = bundle_embedder(bundle)
     found = evaluation_of(open_run(run), bundle, embedder, Options(rivals=False, price_of_adding=True)).payload()
     embedder.close()

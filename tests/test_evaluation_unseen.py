@@ -12,12 +12,12 @@ from erp_trainer.evaluation.studies.new_tasks import task_score_rows
 from erp_trainer.evaluation.text import WIDTH, render
 from erp_trainer.outcomes.run import open_run
 from erp_trainer.policies.benchmark import TaskScores
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 
 
 @pytest.fixture(scope="module")
 def payload(planted_bundle: Path) -> dict[str, Any]:
-    bundle = bundles.load(planted_bundle)
+    bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
     options = Options(rivals=False, leave_one_task_out=True, price_of_adding=True)
     found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, options).payload()

@@ -19,7 +19,7 @@ import yaml
 
 from demo.proxy_process import StubProcess
 from erp_trainer.cli import cli
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from tests.planted import BEST, planted_rows, prompt_of, write_outcomes
 
 KILLS = 10
@@ -152,7 +152,7 @@ def records(folder: Path, stage: str) -> list[tuple[str, str, str]]:
 
 def probes(folder: Path) -> dict[str, bytes]:
     """The bundle's probes; it must load."""
-    assert bundles.load(folder / "bundle").models
+    assert load_bundle(folder / "bundle").models
     return {path.name: path.read_bytes() for path in (folder / "bundle" / "probes").iterdir()}
 
 

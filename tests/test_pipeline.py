@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from erp_trainer.cli import cli
 from erp_trainer.outcomes.run import open_run
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from tests.planted import BEST, prompt_of
 from tests.pools import wait_until
 
@@ -79,7 +79,7 @@ def test_a_pool_file_becomes_a_bundle_that_routes(pool, stub, tmp_path):
     }  # fmt: skip
     assert payload["models"]["big"]["output_tokens"] > 0
     assert payload["verdict"]["helps"]
-    loaded = bundles.load(tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
     assert loaded.models == ("big", "small")
     assert loaded.manifest.reward["samples_per_prompt"] == 2
     assert loaded.manifest.reward["unit"] == "raw reward"
@@ -91,11 +91,11 @@ def test_a_pool_file_becomes_a_bundle_that_routes(pool, stub, tmp_path):
 
 def test_running_again_asks_for_nothing_and_gives_the_same_probes(pool, stub, tmp_path):
     run("run", pool)
-    asked, before = len(stub.requests()), bundles.load(tmp_path / "bundle")
+    asked, before = len(stub.requests()), load_bundle(tmp_path / "bundle")
     again = run("run", pool, "--json")
     assert len(stub.requests()) == asked
     assert sum(reward["reused"] for reward in json.loads(again.stdout)["rewards"].values()) == 180
-    np.testing.assert_array_equal(bundles.load(tmp_path / "bundle").probes.weights_DM, before.probes.weights_DM)
+    np.testing.assert_array_equal(load_bundle(tmp_path / "bundle").probes.weights_DM, before.probes.weights_DM)
 
 
 def test_a_prompt_that_got_another_text_is_sampled_and_scored_anew(pool, stub, tmp_path):
@@ -169,7 +169,7 @@ def test_two_reward_models_are_combined_and_the_manifest_says_how(tmp_path, stub
         {"kind": "regex", "name": "short", "pattern": "big", "weight": 1},
     ]
     assert run("run", write_pool(tmp_path, stub, prompts=45, rewards=rewards)).exit_code == 0
-    reward = bundles.load(tmp_path / "bundle").manifest.reward
+    reward = load_bundle(tmp_path / "bundle").manifest.reward
     assert reward["unit"].startswith("standard deviations")
     assert reward["normalisation"]["short"]["weight"] == 0.25
 
@@ -230,7 +230,7 @@ def test_a_newcomer_scored_by_other_reward_models_is_refused(pool, stub, tmp_pat
     other = write_pool(tmp_path, stub, MODELS, rewards=[{"kind": "regex", "pattern": "mid"}])
     result = run("add-model", tmp_path / "bundle", "--pool", other, "--model", "mid")
     assert (result.exit_code, "would not compare" in result.stderr) == (2, True)
-    assert bundles.load(tmp_path / "bundle").models == ("big", "small")
+    assert load_bundle(tmp_path / "bundle").models == ("big", "small")
 
 
 def test_a_model_that_the_pool_file_lacks_or_the_bundle_has_is_refused_before_sampling(pool, stub, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
-from litellm_erp.bundle.load import load
+from litellm_erp.bundle.load import load_bundle
 from tests.harness import GROUP, ask, proxy_config, served, write_keys
 from tests.pools import CHEAPEST, add_group, ask_all, erp_settings, group_settings, prompts
 
@@ -101,14 +101,14 @@ def test_a_decision_is_explained_by_lambda_reward_cost_and_bundle(proxy, stub, p
     # Above small's mean, below its reward on arithmetic: predictions lean towards the mean.
     assert 0.5 < float(answer.erp["expected-reward"]) < 1
     assert 0 < float(answer.erp["expected-cost-usd"]) < 0.001
-    assert answer.erp["bundle"] == load(planted_bundle).id
+    assert answer.erp["bundle"] == load_bundle(planted_bundle).id
 
 
 def test_shuffled_rewards_send_everything_to_the_best_single_model(proxy, stub, shuffled_bundle):
     _, answers = answers_for(proxy, "erp-shuffled")
     assert Counter(served(answers)) == {"big": 30}
     assert {answer.erp["reason"] for answer in answers} == {"safe-default"}
-    assert load(shuffled_bundle).frontier.document["verdict"]["helps"] is False
+    assert load_bundle(shuffled_bundle).frontier.document["verdict"]["helps"] is False
 
 
 def test_a_high_lambda_sends_everything_to_the_cheapest(proxy: ProxyProcess, stub: StubProcess):

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
+from erp_trainer.bundles.write import save_bundle, write_file
 from erp_trainer.cli import cli
 from erp_trainer.commands.fit import command as fit_command
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import POLICIES
 from litellm_erp.bundle.policy_files import policy_file, tensors_of
 from litellm_erp.bundle.predictors import NeighbourPredictor, Trust
@@ -28,10 +29,10 @@ def erp_train(*arguments):
 
 
 def copied(bundle, to):
-    with bundles.writing(to) as folder:
+    with save_bundle(to) as folder:
         for path in bundle.rglob("*"):
             if path.is_file():
-                bundles.write_file(folder, str(path.relative_to(bundle)), path.read_bytes())
+                write_file(folder, str(path.relative_to(bundle)), path.read_bytes())
     return to
 
 
@@ -39,7 +40,7 @@ def altered(bundle, policy, **tensors):
     """Other tensors in the policy's file, with a manifest that agrees."""
     path, manifest = bundle / policy_file(policy), bundle / "manifest.json"
     save_file({**load_file(path), **tensors}, path)
-    record = bundles.write_file(bundle, policy_file(policy), path.read_bytes())
+    record = write_file(bundle, policy_file(policy), path.read_bytes())
     document = json.loads(manifest.read_text())
     document["policy_files"] = [{"file": record.file, "sha256": record.sha256, "bytes": record.bytes}]
     manifest.write_text(json.dumps(document))
@@ -53,7 +54,7 @@ def test_the_command_line_offers_every_policy_a_manifest_may_name():
 
 @by_policy
 def test_a_bundle_names_its_policy_and_options_and_has_no_safety(rival_bundles, policy):
-    manifest = bundles.load(rival_bundles[policy]).manifest
+    manifest = load_bundle(rival_bundles[policy]).manifest
     assert (manifest.policy, manifest.safety) == (policy, False)
     assert {"zooter": "tau", "benchmark": "neighbours", "pairwise": "scale"}[policy] in manifest.policy_options
     assert [record.file for record in manifest.policy_files] == ([policy_file(policy)] if policy in STORED else [])
@@ -61,7 +62,7 @@ def test_a_bundle_names_its_policy_and_options_and_has_no_safety(rival_bundles, 
 
 @by_policy
 def test_budgets_and_floors_are_solved_on_a_frontier_of_its_own(rival_bundles, policy):
-    frontier = bundles.load(rival_bundles[policy]).frontier
+    frontier = load_bundle(rival_bundles[policy]).frontier
     assert len(frontier.lambda_L) > 5
     assert frontier.cost_L[-1] < frontier.cost_L[0]
     assert solve(Goal("budget_usd_per_1k_requests", 0.3), frontier).reached
@@ -113,14 +114,14 @@ def test_a_damaged_missing_or_unnamed_policy_file_is_refused(rival_bundles, tmp_
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(BundleTampered, match="truncated"):
-        bundles.load(bundle)
+        load_bundle(bundle)
     file.write_bytes(whole[:-1] + b"\x07")
     with pytest.raises(BundleTampered, match="sha256"):
-        bundles.load(bundle)
+        load_bundle(bundle)
     document = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").write_text(json.dumps({**document, "policy_files": []}))
     with pytest.raises(BundleError, match="in the manifest"):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize(
@@ -139,18 +140,18 @@ def test_a_damaged_missing_or_unnamed_policy_file_is_refused(rival_bundles, tmp_
 def test_tensors_that_are_not_as_they_must_be_are_refused_by_name(rival_bundles, tmp_path, policy, tensors, named):
     bundle = altered(copied(rival_bundles[policy], tmp_path / "b"), policy, **tensors)
     with pytest.raises(BundleError, match=named):
-        bundles.load(bundle)
+        load_bundle(bundle)
 
 
 def test_neighbours_are_stored_in_a_quarter_of_the_space_and_predict_the_same(rival_bundles, tmp_path):
-    loaded = bundles.load(rival_bundles["benchmark"])
+    loaded = load_bundle(rival_bundles["benchmark"])
     kept = loaded.predictor
     assert isinstance(kept, NeighbourPredictor)
     trust = Trust(np.array([0.1, 0.3], np.float32), np.full((2, 3), 0.7, np.float32), 0.1)
     rows = kept.rows_ND + np.random.default_rng(0).normal(0, 1e-4, kept.rows_ND.shape).astype(np.float32)
     predictor = replace(kept, rows_ND=rows, trust=trust)
     bundle = altered(copied(rival_bundles["benchmark"], tmp_path / "b"), "benchmark", **tensors_of(predictor))
-    again = bundles.load(bundle).predictor
+    again = load_bundle(bundle).predictor
     assert isinstance(again, NeighbourPredictor)
     assert np.abs(again.rows_ND - rows).max() < 0.5 / 127
     np.testing.assert_array_equal(again.correct_NM, kept.correct_NM)

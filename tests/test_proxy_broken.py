@@ -16,7 +16,7 @@ import yaml
 
 from bench.synthetic import write_bundle
 from demo.proxy_process import ProxyProcess, StubProcess
-from litellm_erp.bundle.load import load
+from litellm_erp.bundle.load import load_bundle
 from tests.harness import ERP_CALLBACK, GROUP, SPARE, proxy_config, served
 from tests.planted import BEST
 from tests.pools import add_group, ask_all, erp_settings, failures, fit_bundle, group_settings, prompts, wait_until
@@ -173,7 +173,7 @@ def test_a_bundle_that_vanishes_keeps_serving(well, planted_bundle):
     wait_until(lambda: "keeping bundle" in well.proxy.log_text())
     answers += well.ask(GROUP, 10)
     assert failures(answers) == []
-    assert {answer.erp["bundle"] for answer in answers} == {load(planted_bundle).id}
+    assert {answer.erp["bundle"] for answer in answers} == {load_bundle(planted_bundle).id}
     assert "does not exist" in well.proxy.log_text()
 
 
@@ -186,7 +186,7 @@ def test_a_corrupt_bundle_is_reported_and_the_old_one_keeps_serving(well, plante
     wait_until(lambda: f"{probe}: truncated" in (well.ask(GROUP, 1) and well.proxy.log_text()))
     answers += well.ask(GROUP, 10)
     assert failures(answers) == []
-    assert {answer.erp["bundle"] for answer in answers} == {load(planted_bundle).id}
+    assert {answer.erp["bundle"] for answer in answers} == {load_bundle(planted_bundle).id}
 
 
 def test_a_copy_that_was_seen_half_done_is_used_once_it_is_whole(well, shuffled_bundle):
@@ -197,7 +197,7 @@ def test_a_copy_that_was_seen_half_done_is_used_once_it_is_whole(well, shuffled_
     probe.write_bytes(whole[:100])
     wait_until(lambda: f"{probe}: truncated: 100 bytes" in (well.ask(GROUP, 1) and well.proxy.log_text()))
     probe.write_bytes(whole)
-    wait_until(lambda: well.ask(GROUP, 1)[0].erp["bundle"] == load(shuffled_bundle).id)
+    wait_until(lambda: well.ask(GROUP, 1)[0].erp["bundle"] == load_bundle(shuffled_bundle).id)
 
 
 def test_a_bundle_of_another_pool_is_reported_and_the_old_one_keeps_serving(well):
@@ -213,5 +213,5 @@ def test_a_good_new_bundle_is_picked_up_without_a_restart(well, tmp_path):
     before = well.ask(GROUP, 1)[0].erp["bundle"]
     shutil.rmtree(well.bundle, ignore_errors=True)
     shutil.copytree(new, well.bundle)
-    wait_until(lambda: well.ask(GROUP, 1)[0].erp["bundle"] == load(new).id != before)
+    wait_until(lambda: well.ask(GROUP, 1)[0].erp["bundle"] == load_bundle(new).id != before)
     assert failures(well.ask(GROUP, 10)) == []

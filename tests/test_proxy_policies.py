@@ -6,7 +6,7 @@ import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
 from erp_trainer.bundles.predict import bundle_embedder, predict_rows
-from litellm_erp.bundle.load import load
+from litellm_erp.bundle.load import load_bundle
 from tests.harness import ask, proxy_config, served, write_keys
 from tests.pools import CHEAPEST, RIVALS, add_group, ask_all, erp_settings, group_settings, prompts
 
@@ -38,7 +38,7 @@ def test_each_kind_goes_to_the_model_that_is_best_at_it(proxy: ProxyProcess, stu
 @by_policy
 def test_what_is_served_is_what_predict_ranks_first_and_what_the_upstream_saw(proxy, stub, rival_bundles, policy):
     texts = [text for _, text in prompts(12, first=100)]
-    bundle = load(rival_bundles[policy])
+    bundle = load_bundle(rival_bundles[policy])
     rows = predict_rows(bundle, bundle_embedder(bundle), [str(i) for i in range(12)], texts, 0.0)
     first = [model for model, rank in zip(rows["model"], rows["rank"], strict=True) if rank == 1]
     requests = [{"prompt": text, "model": f"erp-{policy}", "user": f"u{i}"} for i, text in enumerate(texts)]
@@ -49,7 +49,7 @@ def test_what_is_served_is_what_predict_ranks_first_and_what_the_upstream_saw(pr
 @by_policy
 def test_a_decision_names_its_bundle_its_reward_and_its_cost(proxy, stub, rival_bundles, policy):
     answer = ask(proxy, prompts(1)[0][1], model=f"erp-{policy}")
-    assert answer.erp["bundle"] == load(rival_bundles[policy]).id
+    assert answer.erp["bundle"] == load_bundle(rival_bundles[policy]).id
     assert 0.3 < float(answer.erp["expected-reward"]) < 1.5
     assert 0 < float(answer.erp["expected-cost-usd"]) < 0.001
 

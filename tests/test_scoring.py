@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.synthetic import write_bundle as write_synthetic
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import FEW, Candidates, rank_among, score
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.embedding.static import StaticEmbedder
@@ -20,7 +20,7 @@ TEXTS = ["Prove that 17 is prime.", "def f(x):\n    return x", "Write me a poem 
 
 @pytest.fixture(scope="module", params=[5, FEW + 8], ids=["few", "many"])
 def bundle(request, tmp_path_factory):
-    return bundles.load(write_synthetic(tmp_path_factory.mktemp("b") / "b", request.param, embedder=EMBEDDER))
+    return load_bundle(write_synthetic(tmp_path_factory.mktemp("b") / "b", request.param, embedder=EMBEDDER))
 
 
 @given(data=st.data())
@@ -55,14 +55,14 @@ def test_candidates_are_ranked_as_offline(bundle, data):
 @pytest.mark.parametrize("n_models", [3, FEW + 1])
 @pytest.mark.parametrize("distrust", [0.0, 0.5])
 def test_without_text_the_models_mean_rewards_count(tmp_path, n_models, distrust):
-    bundle = bundles.load(write_synthetic(tmp_path / "b", n_models, embedder=EMBEDDER, distrust=distrust))
+    bundle = load_bundle(write_synthetic(tmp_path / "b", n_models, embedder=EMBEDDER, distrust=distrust))
     ranked = Candidates(bundle, range(n_models), 0, bundle.prices()).rank(None, 0.0, 0.0)
     assert ranked.order[0] == int(bundle.mean_reward_M.argmax())
     np.testing.assert_allclose(ranked.expected_reward, bundle.mean_reward_M)
 
 
 def test_the_best_single_model_has_its_cost_told_where_it_is_not_offered(tmp_path):
-    bundle = bundles.load(write_bundle(tmp_path / "b"))
+    bundle = load_bundle(write_bundle(tmp_path / "b"))
     embedding = np.full(6, 6**-0.5, np.float32)
     ranked = Candidates(bundle, [0, 1], 0, bundle.prices()).rank(embedding, 1e6, 0.0)
     assert sorted(ranked.order) == [0, 1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.goals.solve import quality_floor
 from tests.harness import PRICES, proxy_config, served, write_keys
 from tests.planted import BEST_REWARD, OTHER_REWARD
@@ -53,6 +53,6 @@ def test_a_team_with_a_budget_spends_about_that(outcome):
 
 def test_a_team_with_a_quality_floor_keeps_to_it_at_a_lower_cost(outcome, planted_bundle):
     reward, cost = outcome["quality"]
-    floor = quality_floor(bundles.load(planted_bundle).frontier, FLOOR)
+    floor = quality_floor(load_bundle(planted_bundle).frontier, FLOOR)
     assert reward == pytest.approx(floor, rel=0.1)
     assert cost < outcome["best"][1] / 2

@@ -1,10 +1,9 @@
-"""Load, validate and save bundles: folders of probes that a proxy serves from.
+"""Load and validate bundles: folders of probes that a proxy serves from.
 
 Invariants
 ----------
 * A bundle that loads is whole and can decide: hashes, shapes, dtypes, ranges and every field that serving reads were
   checked. Whatever its files are, loading ends in a `BundleError`, in bounded memory.
-* Writers: see `bundle_writing`.
 * No pickle, no code, no network.
 """
 
@@ -12,105 +11,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from litellm_erp.bundle import write as bundle_writing
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.files import checked, read_file, read_json, read_tensors
-from litellm_erp.bundle.frontier import Frontier, parse_frontier
-from litellm_erp.bundle.manifest import Manifest
+from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.bundle.manifest import LARGEST, MANIFEST, MAX_POINTS, Manifest, entries, readable
 from litellm_erp.bundle.policy_files import load_predictor
-from litellm_erp.bundle.predictors import Predictor
 from litellm_erp.bundle.probe import Probes, Uncertainty
-from litellm_erp.bundle.write import MANIFEST, locked, write_file, write_json, write_tensors
-from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.choice.decision import name_order
+from litellm_erp.config_section import Section
 from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered
 from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
 
 # 1/n is the least there is, n the number of training prompts.
 _LEAST_LEVERAGE = 1e-12
 _RETRIES = 20
-
-__all__ = [
-    "MANIFEST",
-    "Bundle",
-    "load",
-    "locked",
-    "probe_file",
-    "replacing",
-    "verify",
-    "verify_embedder_files",
-    "write_file",
-    "write_json",
-    "write_tensors",
-    "writing",
-]
+_REMEDY = ". Fit the bundle again"
+_MAX_VERDICT = 10_000
+# Shares are means of counts; their last digit may stand above one.
+_MAX_SHARE = 1.0 + 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A loaded bundle, read only.
-
-    Attributes
-    ----------
-    path : the folder it was loaded from
-    id : the first 12 hex digits of the manifest's sha256
-    probes : one linear score per model; constants where the policy predicts with something else
-    predictor : what predicts: the probes, or what the policy's own files hold
-    output_tokens : a second head per model; its intercept is the stand-in where none was fitted
-    mean_reward_M, tie_order_M : shape (M,), what ``decision.rank`` needs beside predictions
-    """
-
-    path: Path
-    id: str
-    manifest: Manifest
-    probes: Probes
-    predictor: Predictor
-    output_tokens: Probes
-    uncertainty: Uncertainty
-    frontier: Frontier
-    mean_reward_M: np.ndarray
-    tie_order_M: np.ndarray
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the M pool models."""
-        return tuple(model.name for model in self.manifest.models)
-
-    @property
-    def cost_scale(self) -> float:
-        """Costs per unit of λ: 1000 for USD per request, 1 for relative cost."""
-        return 1000.0 if self.manifest.cost_kind == "usd" else 1.0
-
-    def prices(self, overrides: Mapping[str, Price] | None = None) -> PriceTable:
-        """Prices of the M pool models; an override replaces the recorded price of its model."""
-        overrides = overrides or {}
-        table = PriceTable.from_prices([overrides.get(m.name, m.price) for m in self.manifest.models])
-        constant = [
-            np.nan if model.constant_cost_usd is None else model.constant_cost_usd for model in self.manifest.models
-        ]
-        return PriceTable(
-            table.input_M, table.output_M, np.where(np.isnan(constant), table.fixed_M, np.array(constant))
-        )
-
-    def embedder_directory(self) -> Path | None:
-        """The folder of the bundle's own embedder, where it carries one."""
-        return self.path / "embedder" if self.manifest.embedder_files else None
-
-
-def probe_file(model: str) -> str:
-    """File name of a model's probe: readable, safe on any file system, and unique by hash."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[:60] or "model"
-    return f"probes/{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.safetensors"
-
-
-def load(path: Path | str) -> Bundle:
+def load_bundle(path: Path | str) -> Bundle:
     """Load and validate a bundle.
 
     Raises
@@ -176,41 +103,19 @@ def verify_embedder_files(bundle: Bundle) -> None:
         read_file(bundle.path, record)
 
 
-def verify(path: Path | str) -> Bundle:
+def verify_bundle(path: Path | str) -> Bundle:
     """Load a bundle and check what loading leaves out: its embedder's files and its statistics, where it has them.
 
     Raises
     ------
-    BundleError : see `load`
+    BundleError : see `load_bundle`
     """
-    bundle = load(path)
+    bundle = load_bundle(path)
     verify_embedder_files(bundle)
     for record in {record for model in bundle.manifest.models for record in model.stats}:
         if os.path.lexists(bundle.path / record.file):
             read_file(bundle.path, record)
     return bundle
-
-
-def replacing(target: Path) -> AbstractContextManager[Path]:
-    """A temporary folder that becomes ``target`` if it is a whole bundle when the block ends; under the lock.
-
-    Raises
-    ------
-    BundleError : see `bundle_writing.replacing`
-    """
-    return bundle_writing.replacing(target, verify)
-
-
-@contextmanager
-def writing(path: Path | str) -> Iterator[Path]:
-    """`locked` and `replacing` in one, for who does not need the bundle that is there.
-
-    Raises
-    ------
-    BundleError : ``path`` exists and is no bundle, another writer is at work, or what was written is no bundle
-    """
-    with locked(path) as target, replacing(target) as folder:
-        yield folder
 
 
 def _load_probes(root: Path, manifest: Manifest) -> tuple[Probes, Probes]:
@@ -251,3 +156,60 @@ def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
         slope_M=slope,
         **scalars,
     )
+
+
+def parse_frontier(document: Any, models: Sequence[str], where: str) -> Frontier:
+    """Check and read a frontier.
+
+    Parameters
+    ----------
+    document : the JSON value
+    models : the pool, in the manifest's order; shares, single models and the verdict may name no others
+
+    Raises
+    ------
+    BundleError : a field is missing, of another type or out of range; names it
+    """
+    top = Section(document, f"{where}:", BundleError, remedy=_REMEDY)
+    points, pool = entries(top, "points", MAX_POINTS), frozenset(models)
+    for point in points:
+        _check_share(point, pool)
+    _check_verdict(top.section("verdict"), pool)
+    lambda_L = np.array([point.number("lambda", low=0.0, high=LARGEST) for point in points])
+    if not len(lambda_L) or lambda_L[0] != 0 or (np.diff(lambda_L) <= 0).any():
+        raise BundleError(f"{where}: the λ of its points must ascend from 0{_REMEDY}")
+    single = top.section("single_models", pool)
+    singles = [single.section(name) for name in models]
+    return Frontier(
+        lambda_L=lambda_L,
+        reward_L=np.array([_mean_reward(point) for point in points]),
+        cost_L=np.array([_mean_cost(point) for point in points]),
+        shrinkage_L=np.array([point.number("shrinkage", low=0.0, high=1.0) for point in points]),
+        single_reward_M=np.array([_mean_reward(entry) for entry in singles]),
+        single_cost_M=np.array([_mean_cost(entry) for entry in singles]),
+        document=document,
+    )
+
+
+def _mean_reward(entry: Section) -> float:
+    return entry.number("reward", low=-LARGEST, high=LARGEST)
+
+
+def _mean_cost(entry: Section) -> float:
+    found = entry.optional_number("cost_usd", low=0.0, high=LARGEST)
+    return np.nan if found is None else found
+
+
+def _check_share(point: Section, pool: Collection[str]) -> None:
+    share = point.section("share", pool)
+    for name in share:
+        share.number(name, low=0.0, high=_MAX_SHARE)
+    for key in ("reward_se", "cost_se"):
+        point.optional_number(key, low=0.0, high=LARGEST)
+
+
+def _check_verdict(verdict: Section, pool: Collection[str]) -> None:
+    verdict.boolean("helps")
+    if verdict.get("best_single") is not None:  # bundles of before it was recorded
+        verdict.choice("best_single", pool)
+    readable(verdict, "text", _MAX_VERDICT)

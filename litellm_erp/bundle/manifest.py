@@ -1,4 +1,4 @@
-"""PURE. manifest.json: what a bundle says about itself, and the checks on what it says."""
+"""manifest.json: what a bundle says about itself, and the checks on what it says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from litellm_erp.embedding.base import EmbedderSpec
 from litellm_erp.errors import BundleError, EmbedderMismatch, PricesError
 from litellm_erp.strict_files import shown
 
+MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 POLICIES = ("erp", "zooter", "benchmark", "pairwise")
 # What a bundle may claim. All of it is far beyond any real one, and small enough that a claim alone costs no memory.

@@ -1,4 +1,4 @@
-"""PURE. From an embedding to a ranking by one bundle: the steps that proxy and command line share."""
+"""From an embedding to a ranking by one bundle: the steps that proxy and command line share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import PriceTable
 from litellm_erp.choice.decision import Ranking, UnknownPlace, rank, rank_one

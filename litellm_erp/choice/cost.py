@@ -1,4 +1,4 @@
-"""PURE. What a request is expected to cost: token counts times prices.
+"""What a request is expected to cost: token counts times prices.
 
 Costs are USD per request, float64, NaN where a price is unknown (never zero). A pool whose prices are
 ``relative_cost`` (the paper's cost proportional to parameters) has that number as its cost instead.
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from litellm_erp.config_section import is_finite_number
 from litellm_erp.errors import PricesError
-from litellm_erp.strict_files import shown
+from litellm_erp.strict_files import is_finite_number, shown
 
 DEFAULT_OUTPUT_TOKENS = 256
 # Far above any price, and far below where its products with token counts and λ overflow.

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from litellm_erp import litellm_releases as releases
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.goals.goal import MONEY, Goal
 from litellm_erp.goals.settings import GroupSettings, Settings

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from litellm_erp.budgets.holds import Ticket
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import Candidates
 from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.choice.prompt import PromptText
@@ -395,7 +395,7 @@ class RoutedGroup:
     def _load(self, current: State | None) -> State:
         path = self.settings.bundle
         signature = _signature(path)
-        bundle = bundles.load(path)
+        bundle = load_bundle(path)
         embedder = self._given_embedder or self._embedder(bundle, current)
         return State(bundle, embedder, {name: m for m, name in enumerate(bundle.models)}, signature)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from demo.proxy_process import REPOSITORY
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 
 pytestmark = pytest.mark.vllm
 
@@ -43,7 +43,7 @@ def test_the_proxy_picked_the_new_bundle_up_and_no_request_failed(out: Path, sum
     assert not [reply for when in replies.values() for reply in when if reply["error"]]
     assert {reply["bundle"] for reply in replies["after"]} == {summary["added"]["id"]}
     assert summary["added"]["id"] not in {reply["bundle"] for reply in replies["before"]}
-    assert bundles.load(out / "bundle").models == ("examples", "plain", "terse")
+    assert load_bundle(out / "bundle").models == ("examples", "plain", "terse")
 
 
 def test_what_the_headers_say_is_what_the_table_counts(out: Path, summary: dict[str, Any]) -> None:

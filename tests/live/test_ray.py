@@ -19,7 +19,7 @@ from demo.proxy_process import REPOSITORY
 from demo.vllm_process import cpu_dtype
 from erp_trainer.pool.pool import load
 from erp_trainer.sampling.stage import sample_parts
-from litellm_erp.bundle import load as bundles
+from litellm_erp.bundle.load import load_bundle
 from tests.sampling_runs import keys, write_pool
 
 pytestmark = pytest.mark.ray
@@ -136,7 +136,7 @@ def test_a_fit_on_ray_is_the_local_fit(erp_train, cluster, tmp_path):
     assert result(erp_train("embed", tmp_path / "run"))["embedded"] == 0
     result(erp_train("fit", tmp_path / "run", "--out", tmp_path / "on-ray", *on_ray))
     result(erp_train("fit", tmp_path / "run", "--out", tmp_path / "local"))
-    found, local = bundles.load(tmp_path / "on-ray"), bundles.load(tmp_path / "local")
+    found, local = load_bundle(tmp_path / "on-ray"), load_bundle(tmp_path / "local")
     np.testing.assert_allclose(found.probes.weights_DM, local.probes.weights_DM, atol=1e-6)
     np.testing.assert_allclose(found.probes.intercept_M, local.probes.intercept_M, atol=1e-6)
     assert found.manifest.models[0].task_beta == local.manifest.models[0].task_beta is not None

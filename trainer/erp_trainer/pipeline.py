@@ -30,8 +30,8 @@ from erp_trainer.prompts.prompt_set import PROMPTS, Prompt, fingerprint, message
 from erp_trainer.prompts.sources import prepare
 from erp_trainer.rewards.stage import Normalisation, ScoreSummary, combine, score_run
 from erp_trainer.sampling.stage import sample_parts, sample_pool_model
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding import Embedder, load_embedder
 from litellm_erp.errors import ErpError, RunError, SamplingError, SettingsError
@@ -176,7 +176,7 @@ def add_sampled_model(
     """
     if name not in pool.models:
         raise SettingsError(f"{pool.source}: models: no {name!r}; found {', '.join(pool.models)}")
-    model, loaded = pool.models[name], bundles.load(bundle)
+    model, loaded = pool.models[name], load_bundle(bundle)
     check_newcomer(loaded, name)
     embedder = bundle_embedder(loaded)
     try:

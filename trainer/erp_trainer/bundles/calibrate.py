@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.frontier import Frontier
-from litellm_erp.bundle.load import Bundle
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import MONEY, Goal
 from litellm_erp.goals.solve import quality_floor, solve

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.bundles.policy_records import FittedRival, fit_rival
+from erp_trainer.bundles.write import lock_bundle, probe_file, replace_bundle, write_file, write_json, write_tensors
 from erp_trainer.learning.embed import EmbeddedPrompts, embed_run
 from erp_trainer.learning.moments import Moments
 from erp_trainer.learning.ridge import CrossFit, Penalties, assign_folds, cross_fit, mean_squared_error
@@ -21,9 +22,9 @@ from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import BETAS, FittedERP, Preset, fit_erp
 from litellm_erp import __version__
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
-from litellm_erp.bundle.manifest import FileRecord, Manifest, ModelRecord
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.load import load_bundle
+from litellm_erp.bundle.manifest import MANIFEST, FileRecord, Manifest, ModelRecord
 from litellm_erp.bundle.policy_files import policy_file, tensors_of
 from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price, PriceTable
@@ -106,19 +107,19 @@ def fit_embedded(
     rival = None if policy == "erp" else fit_rival(tables, policy, seed)
     fitted = fit_erp(tables, preset=preset, beta=beta, seed=seed) if rival is None else rival.pool
     fitted = refit(fitted)
-    with bundles.locked(out) as target:
-        with bundles.replacing(target) as folder:
+    with lock_bundle(out) as target:
+        with replace_bundle(target) as folder:
             manifest = _write(folder, run, outcomes, train, embedder, tables, fitted, head, preset)
             if rival is not None:
                 manifest = _with_policy(folder, manifest, rival)
-            bundles.write_json(folder, bundles.MANIFEST, restate(manifest).to_json())
-        return bundles.load(out)
+            write_json(folder, MANIFEST, restate(manifest).to_json())
+        return load_bundle(out)
 
 
 def _with_policy(folder: Path, manifest: Manifest, rival: FittedRival) -> Manifest:
     """The manifest of a bundle of another policy, whose parameters are written into the folder."""
     tensors = tensors_of(rival.predictor)
-    files = (bundles.write_tensors(folder, policy_file(rival.policy), tensors),) if tensors else ()
+    files = (write_tensors(folder, policy_file(rival.policy), tensors),) if tensors else ()
     return replace(manifest, policy=rival.policy, safety=False, policy_files=files, policy_options=rival.options)
 
 
@@ -231,7 +232,7 @@ def _write(
         prompt_set=prompt_set(outcomes, train),
         created=created(),
         uncertainty=write_uncertainty(folder, fitted.uncertainty),
-        frontier=bundles.write_json(folder, "frontier.json", fitted.frontier),
+        frontier=write_json(folder, "frontier.json", fitted.frontier),
         models=tuple(records),
     )  # fmt: skip
 
@@ -256,12 +257,12 @@ def write_probe(folder: Path, name: str, probes: Probes, head: TokenHead | None,
     if head is not None:
         tensors["output_tokens_weights"] = head.weights_DM[:, column]
         tensors["output_tokens_intercept"] = head.intercept_M[column : column + 1]
-    return bundles.write_tensors(folder, bundles.probe_file(name), tensors)
+    return write_tensors(folder, probe_file(name), tensors)
 
 
 def write_uncertainty(folder: Path, found: Uncertainty) -> FileRecord:
     """Write what standard errors need."""
-    return bundles.write_tensors(
+    return write_tensors(
         folder,
         "uncertainty.safetensors",
         {
@@ -307,7 +308,7 @@ def _write_addressed(folder: Path, tensors: dict[str, np.ndarray]) -> FileRecord
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).data)
-    return bundles.write_tensors(folder, f"stats/{digest.hexdigest()}.safetensors", tensors)
+    return write_tensors(folder, f"stats/{digest.hexdigest()}.safetensors", tensors)
 
 
 def _copy_embedder(folder: Path, embedder: Embedder) -> tuple[FileRecord, ...]:
@@ -315,7 +316,7 @@ def _copy_embedder(folder: Path, embedder: Embedder) -> tuple[FileRecord, ...]:
     if not isinstance(embedder, StaticEmbedder):
         return ()
     files = sorted(path for path in embedder.directory.iterdir() if path.is_file())
-    return tuple(bundles.write_file(folder, f"embedder/{path.name}", path.read_bytes()) for path in files)
+    return tuple(write_file(folder, f"embedder/{path.name}", path.read_bytes()) for path in files)
 
 
 def prompt_set(outcomes: OutcomesTable, train: np.ndarray) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import FittedERP, Preset
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.manifest import Manifest
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.embedding import Embedder

@@ -32,6 +32,7 @@ from erp_trainer.bundles.fit import (
     table_of,
     with_expected_tokens,
 )
+from erp_trainer.bundles.write import probe_file
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
@@ -46,8 +47,7 @@ from erp_trainer.policies.erp import (
     trust_where_evident,
     verdict,
 )
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import BundleError, FitError, RunError
@@ -115,7 +115,7 @@ class GrownPool:
 
 def record_audit(run: Path, name: str, audit: Sequence[str] | None) -> None:
     """Note which of a model's prompts were random; None where it was asked all of them."""
-    path = run / ADDED / (Path(bundles.probe_file(name)).stem + ".json")
+    path = run / ADDED / (Path(probe_file(name)).stem + ".json")
     if audit is None:
         path.unlink(missing_ok=True)
         return

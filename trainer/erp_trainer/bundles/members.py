@@ -18,20 +18,21 @@ import numpy as np
 
 from erp_trainer.bundles.fit import created, number_or_none, penalties_of, write_probe, write_stats, write_uncertainty
 from erp_trainer.bundles.grown_pool import GrownPool, audited_frontier, pool_of, rated_rows, train_rows
+from erp_trainer.bundles.write import lock_bundle, replace_bundle, write_json
 from erp_trainer.evaluation.evaluation import default_lambdas
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, r_squared, variance_line
 from erp_trainer.outcomes.run import Run
 from erp_trainer.policies.erp import frontier
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
-from litellm_erp.bundle.manifest import Manifest, ModelRecord
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.load import load_bundle
+from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import BundleError, PricesError
 
-_REWRITTEN = (bundles.MANIFEST, "frontier.json", "uncertainty.safetensors")
+_REWRITTEN = (MANIFEST, "frontier.json", "uncertainty.safetensors")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def add_model(
     RunError : another run's prompts, or no outcomes of a model
     FitError : too few outcomes
     """
-    found = bundles.load(path)
+    found = load_bundle(path)
     check_newcomer(found, name)
     with _changing(found, run, (name,), embedder, advance) as (target, bundle):
         check_newcomer(bundle, name)
@@ -85,7 +86,7 @@ def _add(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedder) 
     found = bundle.uncertainty
     noise_by_name = {**dict(zip(bundle.models, found.noise_M, strict=True)), name: noise[0]}
     slope_by_name = {**dict(zip(bundle.models, found.slope_M, strict=True)), name: slope[0]}
-    with bundles.replacing(target) as folder:
+    with replace_bundle(target) as folder:
         _copy(bundle, folder, leave=set())
         record = _record(folder, pool, m, prices[name], bundle.manifest)
         uncertainty = replace(
@@ -95,7 +96,7 @@ def _add(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedder) 
         )
         records = sorted((*bundle.manifest.models, record), key=lambda r: models.index(r.name))
         _finish(folder, bundle.manifest, records, pool, write_uncertainty(folder, uncertainty))
-    added = bundles.load(bundle.path)
+    added = load_bundle(bundle.path)
     return Added(added, _report(pool, m, record, bundle, added))
 
 
@@ -117,7 +118,7 @@ def remove_model(
     BundleError : the bundle has no such model, or no other, or another writer holds it
     RunError : as `add_model`
     """
-    found = bundles.load(path)
+    found = load_bundle(path)
     _check_leaver(found, name)
     with _changing(found, run, (), embedder, advance) as (target, bundle):
         _check_leaver(bundle, name)
@@ -132,11 +133,11 @@ def _remove(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedde
     kept = {record.file for r in records for record in (r.probe, *r.stats)}
     gone = bundle.manifest.models[m]
     found = bundle.uncertainty
-    with bundles.replacing(target) as folder:
+    with replace_bundle(target) as folder:
         _copy(bundle, folder, leave={record.file for record in (gone.probe, *gone.stats)} - kept)
         uncertainty = replace(found, noise_M=np.delete(found.noise_M, m), slope_M=np.delete(found.slope_M, m))
         _finish(folder, bundle.manifest, records, pool, write_uncertainty(folder, uncertainty))
-    return bundles.load(bundle.path)
+    return load_bundle(bundle.path)
 
 
 def _check_leaver(bundle: Bundle, name: str) -> None:
@@ -157,8 +158,8 @@ def _changing(
     outcomes = run.outcomes()
     train_rows(found, run, outcomes, newcomers)
     embed_run(run, outcomes, embedder, advance)
-    with bundles.locked(found.path) as target:
-        bundle = bundles.load(found.path)
+    with lock_bundle(found.path) as target:
+        bundle = load_bundle(found.path)
         if bundle.manifest.embedder != found.manifest.embedder:
             raise BundleError(f"{found.path}: was just fitted with another embedder; run the same command again")
         yield target, bundle
@@ -207,10 +208,10 @@ def _finish(
         manifest,
         models=tuple(records),
         uncertainty=uncertainty,
-        frontier=bundles.write_json(folder, "frontier.json", document),
+        frontier=write_json(folder, "frontier.json", document),
         created=created(),
     )
-    bundles.write_json(folder, bundles.MANIFEST, changed.to_json())
+    write_json(folder, MANIFEST, changed.to_json())
 
 
 def _report(pool: GrownPool, m: int, record: ModelRecord, old: Bundle, new: Bundle) -> dict[str, Any]:

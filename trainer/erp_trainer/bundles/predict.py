@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from erp_trainer.files.arrow import check_suffix, read_table
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_prompts
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import rank_scores, score
 from litellm_erp.embedding import Embedder, embedder_from_spec
 from litellm_erp.errors import PromptError

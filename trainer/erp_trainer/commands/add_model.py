@@ -42,10 +42,10 @@ def command(
         from erp_trainer.bundles.members import add_model
         from erp_trainer.bundles.predict import bundle_embedder
         from erp_trainer.outcomes.run import open_run
-        from litellm_erp.bundle.load import load
+        from litellm_erp.bundle.load import load_bundle
 
         opened = open_run(Path(str(run)))
-        embedder = bundle_embedder(load(bundle))
+        embedder = bundle_embedder(load_bundle(bundle))
         try:
             with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
                 added = add_model(bundle, opened, name, embedder, advance)

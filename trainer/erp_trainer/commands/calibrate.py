@@ -33,14 +33,14 @@ def command(
     what can.
     """
     from erp_trainer.bundles.calibrate import calibrate, render
-    from litellm_erp.bundle.load import load
+    from litellm_erp.bundle.load import load_bundle
     from litellm_erp.goals.goal import Goal
 
     options = {"budget_usd_per_1k_requests": budget, "min_quality": min_quality, "lambda": lambda_}
     stated = {goal: value for goal, value in options.items() if value is not None}
     if len(stated) != 1:
         raise click.UsageError("state exactly one of --budget, --min-quality and --lambda")
-    payload = calibrate(load(bundle), Goal.from_mapping(stated, where="calibrate"))
+    payload = calibrate(load_bundle(bundle), Goal.from_mapping(stated, where="calibrate"))
     emit(payload, as_json, render)
     if payload["remedy"] is not None:
         ctx.exit(1)

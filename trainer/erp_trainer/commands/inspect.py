@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import emit, json_option, padded
 
 if TYPE_CHECKING:
-    from litellm_erp.bundle.load import Bundle
+    from litellm_erp.bundle.bundle import Bundle
 
 
 @click.command("inspect", short_help="Show what is in a bundle, or what each team would get.")
@@ -27,9 +27,9 @@ def command(bundle: Path | None, teams: Path | None, as_json: bool) -> None:
     if teams is not None:
         emit(teams_payload(teams), as_json, render_teams)
         return
-    from litellm_erp.bundle.load import load, verify_embedder_files
+    from litellm_erp.bundle.load import load_bundle, verify_embedder_files
 
-    loaded = load(Path(str(bundle)))
+    loaded = load_bundle(Path(str(bundle)))
     verify_embedder_files(loaded)
     emit(bundle_payload(loaded), as_json, render_bundle)
 
@@ -43,7 +43,7 @@ def teams_payload(config: Path) -> dict[str, Any]:
     """
     from litellm_erp.budgets.book import SpendBook
     from litellm_erp.budgets.counters import Counters
-    from litellm_erp.bundle.load import load
+    from litellm_erp.bundle.load import load_bundle
     from litellm_erp.errors import SettingsError
     from litellm_erp.goals.settings import load as load_settings
     from litellm_erp.goals.tenant import Tenant
@@ -55,7 +55,7 @@ def teams_payload(config: Path) -> dict[str, Any]:
     groups = {}
     pacer = SpendBook(Counters("inspect"))
     for name, group in settings.groups.items():
-        loaded = load(group.bundle)
+        loaded = load_bundle(group.bundle)
         tenants = [Tenant(team_id=team) for team in group.teams] + [Tenant()]
         views = [
             team_view(group, loaded.frontier, tenant, cost_scale=loaded.cost_scale, pacer=pacer) for tenant in tenants

@@ -45,9 +45,9 @@ def measured(
     from erp_trainer.bundles.predict import bundle_embedder
     from erp_trainer.evaluation.evaluation import Options, evaluation_of
     from erp_trainer.outcomes.run import open_run
-    from litellm_erp.bundle.load import load
+    from litellm_erp.bundle.load import load_bundle
 
-    opened, loaded = open_run(run), load(bundle)
+    opened, loaded = open_run(run), load_bundle(bundle)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
     try:
         with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:

@@ -37,9 +37,9 @@ def command(
     --prompts may be an outcomes table: its other columns are ignored.
     """
     from erp_trainer.bundles.predict import bundle_embedder, predict_rows, read_prompts, write_rows
-    from litellm_erp.bundle.load import load
+    from litellm_erp.bundle.load import load_bundle
 
-    loaded = load(bundle)
+    loaded = load_bundle(bundle)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
     ids, texts = read_prompts(prompts)
     try:

@@ -25,10 +25,10 @@ def command(bundle: Path, name: str, run: Path, as_json: bool) -> None:
     from erp_trainer.bundles.members import remove_model
     from erp_trainer.bundles.predict import bundle_embedder
     from erp_trainer.outcomes.run import open_run
-    from litellm_erp.bundle.load import load
+    from litellm_erp.bundle.load import load_bundle
 
     opened = open_run(run)
-    embedder = bundle_embedder(load(bundle))
+    embedder = bundle_embedder(load_bundle(bundle))
     try:
         with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
             changed = remove_model(bundle, opened, name, embedder, advance)

@@ -21,7 +21,7 @@ from erp_trainer.learning.training_table import Table
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.registry import Tuning
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import Scores, score, trust
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import RunError

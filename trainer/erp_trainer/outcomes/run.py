@@ -32,14 +32,13 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.files.atomic import atomic_file
+from erp_trainer.files.atomic import atomic_file, sync_folder
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.outcomes.write import write_outcomes
 from litellm_erp import __version__
 from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS, Price
 from litellm_erp.errors import RunError
-from litellm_erp.strict_files import sync_folder
 
 SCHEMA_VERSION = 1
 _KIND = "erp-run"

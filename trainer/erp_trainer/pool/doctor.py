@@ -13,8 +13,8 @@ from erp_trainer.pool.proxy_config import check_config, read_parts
 from erp_trainer.pool.router_trial import try_picks, try_router
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.bundle import load as bundles
-from litellm_erp.bundle.load import Bundle
+from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.load import load_bundle
 from litellm_erp.config_file import ConfigFile, read_config
 from litellm_erp.embedding import embedder_from_spec
 from litellm_erp.errors import ErpError, SettingsError
@@ -67,7 +67,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     loaded: dict[str, Bundle] = {}
     for name, group in settings.groups.items():
         try:
-            loaded[name] = bundles.load(group.bundle)
+            loaded[name] = load_bundle(group.bundle)
             _check_embedder(loaded[name], group.embedder)
         except ErpError as e:
             findings.append(Finding("error", f"group {name!r}: {e}"))

@@ -24,7 +24,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as render_safetensors
 
-from litellm_erp.bundle.manifest import FileRecord
+from erp_trainer.files.atomic import sync_folder
+from litellm_erp.bundle.load import verify_bundle
+from litellm_erp.bundle.manifest import MANIFEST, FileRecord
 from litellm_erp.errors import BundleError
-from litellm_erp.strict_files import sync_folder
 
-MANIFEST = "manifest.json"
 WAIT_S = 60.0
 _LOOK_S = 0.1
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -53,7 +53,7 @@ class _NoLocksError(Exception):
 
 
 @contextmanager
-def locked(path: Path | str, wait_s: float = WAIT_S) -> Iterator[Path]:
+def lock_bundle(path: Path | str, wait_s: float = WAIT_S) -> Iterator[Path]:
     """Hold a bundle, or the place of one, for this writer.
 
     Parameters
@@ -85,17 +85,16 @@ def locked(path: Path | str, wait_s: float = WAIT_S) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(target: Path, check: Callable[[Path], object]) -> Iterator[Path]:
+def replace_bundle(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` when the block ends, and vanishes when it raises; under the lock.
 
     Parameters
     ----------
-    target : from `locked`; an existing bundle there is replaced as a whole, and anything else is refused
-    check : of the new folder; what it raises leaves the old one
+    target : from `lock_bundle`; an existing bundle there is replaced as a whole, and anything else is refused
 
     Raises
     ------
-    BundleError : there is something that is no bundle, or the new folder is none
+    BundleError : there is something that is no bundle, or the new folder is none, which leaves the old one
     """
     with _writable(target):
         if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
@@ -105,7 +104,7 @@ def replacing(target: Path, check: Callable[[Path], object]) -> Iterator[Path]:
     try:
         yield temporary
         try:
-            check(temporary)
+            verify_bundle(temporary)
         except BundleError as e:
             raise BundleError(f"{target}: left as it was, because what was to replace it is no bundle: {e}") from e
         _sync_folders(temporary)
@@ -113,6 +112,18 @@ def replacing(target: Path, check: Callable[[Path], object]) -> Iterator[Path]:
         _replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def save_bundle(path: Path | str) -> Iterator[Path]:
+    """`lock_bundle` and `replace_bundle` in one, for who does not need the bundle that is there.
+
+    Raises
+    ------
+    BundleError : ``path`` exists and is no bundle, another writer is at work, or what was written is no bundle
+    """
+    with lock_bundle(path) as target, replace_bundle(target) as folder:
+        yield folder
 
 
 def write_file(root: Path, name: str, content: bytes) -> FileRecord:
@@ -135,6 +146,12 @@ def write_json(root: Path, name: str, document: Mapping[str, Any]) -> FileRecord
     """Write a JSON document; NaN and infinity are refused."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     return write_file(root, name, (text + "\n").encode())
+
+
+def probe_file(model: str) -> str:
+    """File name of a model's probe: readable, safe on any file system, and unique by hash."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[:60] or "model"
+    return f"probes/{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.safetensors"
 
 
 @contextmanager

@@ -1,0 +1,66 @@
+"""A loaded bundle, as everything that ranks, solves or reports takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.bundle.manifest import Manifest
+from litellm_erp.bundle.predictors import Predictor
+from litellm_erp.bundle.probe import Probes, Uncertainty
+from litellm_erp.choice.cost import Price, PriceTable
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded bundle, read only.
+
+    Attributes
+    ----------
+    path : the folder it was loaded from
+    id : the first 12 hex digits of the manifest's sha256
+    probes : one linear score per model; constants where the policy predicts with something else
+    predictor : what predicts: the probes, or what the policy's own files hold
+    output_tokens : a second head per model; its intercept is the stand-in where none was fitted
+    mean_reward_M, tie_order_M : shape (M,), what ``decision.rank`` needs beside predictions
+    """
+
+    path: Path
+    id: str
+    manifest: Manifest
+    probes: Probes
+    predictor: Predictor
+    output_tokens: Probes
+    uncertainty: Uncertainty
+    frontier: Frontier
+    mean_reward_M: np.ndarray
+    tie_order_M: np.ndarray
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the M pool models."""
+        return tuple(model.name for model in self.manifest.models)
+
+    @property
+    def cost_scale(self) -> float:
+        """Costs per unit of λ: 1000 for USD per request, 1 for relative cost."""
+        return 1000.0 if self.manifest.cost_kind == "usd" else 1.0
+
+    def prices(self, overrides: Mapping[str, Price] | None = None) -> PriceTable:
+        """Prices of the M pool models; an override replaces the recorded price of its model."""
+        overrides = overrides or {}
+        table = PriceTable.from_prices([overrides.get(m.name, m.price) for m in self.manifest.models])
+        constant = [
+            np.nan if model.constant_cost_usd is None else model.constant_cost_usd for model in self.manifest.models
+        ]
+        return PriceTable(
+            table.input_M, table.output_M, np.where(np.isnan(constant), table.fixed_M, np.array(constant))
+        )
+
+    def embedder_directory(self) -> Path | None:
+        """The folder of the bundle's own embedder, where it carries one."""
+        return self.path / "embedder" if self.manifest.embedder_files else None
