@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from erp_trainer.policies.erp import FRONTIER_SCALES, MOST_BEYOND, frontier
+from erp_trainer.policies.frontier import FRONTIER_SCALES, MOST_BEYOND, frontier
 from tests.policy_tables import table_of
 
 

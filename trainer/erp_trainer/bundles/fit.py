@@ -21,6 +21,7 @@ from erp_trainer.learning.training_table import Table
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import BETAS, FittedERP, Preset, fit_erp
+from erp_trainer.policies.frontier import number_or_none
 from litellm_erp import __version__
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
@@ -348,8 +349,3 @@ def created() -> dict[str, str]:
 
 def _relative(prices: Mapping[str, Price]) -> bool:
     return any(price.relative_cost is not None for price in prices.values())
-
-
-def number_or_none(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return None if np.isnan(value) else float(value)

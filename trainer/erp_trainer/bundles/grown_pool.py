@@ -26,7 +26,6 @@ import numpy as np
 from erp_trainer.bundles.fit import (
     TokenHead,
     fit_token_head,
-    number_or_none,
     penalties_of,
     prompt_set,
     table_of,
@@ -37,14 +36,16 @@ from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
 from erp_trainer.learning.task_means import task_codes
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import SingleMeans, Table
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import (
-    LEVERAGE_BETA,
+from erp_trainer.policies.erp import LEVERAGE_BETA, trust_where_evident
+from erp_trainer.policies.frontier import (
+    MeanEstimate,
     choose_shrinkage,
+    frontier_document,
+    frontier_point,
     swept,
-    trust_where_evident,
     verdict,
 )
 from litellm_erp.bundle.bundle import Bundle
@@ -54,22 +55,6 @@ from litellm_erp.errors import BundleError, FitError, RunError
 from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
 
 ADDED = "added"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AuditedTable(Table):
-    """A table in which some models' rows were chosen, so that their means are stated instead of taken."""
-
-    stated_reward_M: np.ndarray
-    stated_cost_M: np.ndarray
-
-    @property
-    def mean_reward_M(self) -> np.ndarray:
-        return self.stated_reward_M
-
-    @property
-    def mean_cost_M(self) -> np.ndarray:
-        return self.stated_cost_M
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +90,14 @@ class GrownPool:
     def without(self, out_M: np.ndarray) -> Table:
         """The table in which some models are never available; they keep their columns and their means."""
         table = self.table
-        available = replace(table, rewards_PM=np.where(out_M, np.nan, table.rewards_PM))
-        return _stated(available, table.mean_reward_M, table.mean_cost_M)
+        means = SingleMeans(table.mean_reward_M, table.mean_cost_M)
+        return replace(table, rewards_PM=np.where(out_M, np.nan, table.rewards_PM), stated_means=means)
 
-    def estimate(self, before_P: np.ndarray, after_P: np.ndarray) -> float:
+    def estimate(self, before_P: np.ndarray, after_P: np.ndarray) -> MeanEstimate:
         """Mean of ``after_P``, known on audit rows, with ``before_P``, known on all, as its prediction."""
-        return float(before_P.mean() + (after_P - before_P)[self.audit_P].mean())
+        difference = (after_P - before_P)[self.audit_P]
+        error = np.sqrt(before_P.var() / len(before_P) + difference.var() / len(difference))
+        return MeanEstimate(float(before_P.mean() + difference.mean()), float(error))
 
 
 def record_audit(run: Path, name: str, audit: Sequence[str] | None) -> None:
@@ -226,12 +213,7 @@ def _audited(table: Table, predicted: np.ndarray, partial: Mapping[int, np.ndarr
         return table, shared
     if not shared.any():
         raise FitError("the models added with --prompts share no random prompt; add them with the same --seed")
-    return _stated(table, reward, cost), shared
-
-
-def _stated(table: Table, reward_M: np.ndarray, cost_M: np.ndarray) -> Table:
-    fields = {name: getattr(table, name) for name in Table.__dataclass_fields__}
-    return _AuditedTable(**fields, stated_reward_M=reward_M, stated_cost_M=cost_M)
+    return replace(table, stated_means=SingleMeans(reward, cost)), shared
 
 
 def rated_rows(pool: GrownPool, m: int) -> np.ndarray:
@@ -249,42 +231,16 @@ def audited_frontier(pool: GrownPool) -> dict[str, Any]:
         _, before = pool.choose(base, lambda_, shrinkage)
         if lambda_ == 0.0:
             zero = after
-        points.append(_point(pool, lambda_, shrinkage, before, after))
+        shares = [pool.estimate((before == m) * 1.0, (after == m) * 1.0).mean for m in range(len(table.models))]
+        reward = pool.estimate(base.reward_of(before), table.reward_of(after))
+        cost = pool.estimate(base.cost_of(before), table.cost_of(after))
+        share_M = np.clip(shares, 0.0, None) / np.clip(shares, 0.0, None).sum()
+        points.append(frontier_point(table.models, lambda_, shrinkage, reward, cost, share_M))
     best_is_partial = pool.partial_M[int(np.argmax(table.mean_reward_M))]
     rows = pool.audit_P if best_is_partial else np.ones(len(table), dtype=bool)
     oracle = pool.estimate(np.nanmax(base.rewards_PM, axis=1), np.nanmax(table.rewards_PM, axis=1))
+    audited = [name for name, partly in zip(table.models, pool.partial_M, strict=True) if partly]
     return {
-        "points": points,
-        "single_models": {
-            name: {"reward": float(table.mean_reward_M[m]), "cost_usd": number_or_none(table.mean_cost_M[m])}
-            for m, name in enumerate(table.models)
-        },
-        "oracle_reward": oracle,
-        "verdict": verdict(table.rows(rows), zero[rows], points),
-        "audited": {
-            "models": [name for m, name in enumerate(table.models) if pool.partial_M[m]],
-            "prompts": int(pool.audit_P.sum()),
-        },
+        **frontier_document(table, points, oracle.mean, verdict(table.rows(rows), zero[rows], points)),
+        "audited": {"models": audited, "prompts": int(pool.audit_P.sum())},
     }
-
-
-def _point(pool: GrownPool, lambda_: float, shrinkage: float, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    table, base, audit = pool.table, pool.without(pool.partial_M), pool.audit_P
-    earned, spent = base.reward_of(before), base.cost_of(before)
-    shares = [pool.estimate((before == m) * 1.0, (after == m) * 1.0) for m in range(len(table.models))]
-    share = np.clip(shares, 0.0, None) / np.clip(shares, 0.0, None).sum()
-    return {
-        "lambda": lambda_,
-        "shrinkage": shrinkage,
-        "reward": pool.estimate(earned, table.reward_of(after)),
-        "reward_se": _standard_error(earned, table.reward_of(after), audit),
-        "cost_usd": number_or_none(pool.estimate(spent, table.cost_of(after))),
-        "cost_se": number_or_none(_standard_error(spent, table.cost_of(after), audit)),
-        "share": {name: float(share[m]) for m, name in enumerate(table.models) if share[m] > 0},
-    }
-
-
-def _standard_error(before_P: np.ndarray, after_P: np.ndarray, audit_P: np.ndarray) -> float:
-    """Of the difference estimator."""
-    difference = (after_P - before_P)[audit_P]
-    return float(np.sqrt(before_P.var() / len(before_P) + difference.var() / audit_P.sum()))

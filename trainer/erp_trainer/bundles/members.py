@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.fit import created, number_or_none, penalties_of, write_probe, write_stats, write_uncertainty
+from erp_trainer.bundles.fit import created, penalties_of, write_probe, write_stats, write_uncertainty
 from erp_trainer.bundles.grown_pool import GrownPool, audited_frontier, pool_of, rated_rows, train_rows
 from erp_trainer.bundles.write import lock_bundle, replace_bundle, write_json
 from erp_trainer.evaluation.evaluation import default_lambdas
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, r_squared, variance_line
+from erp_trainer.learning.training_table import category_names
 from erp_trainer.outcomes.run import Run
-from erp_trainer.policies.erp import frontier
+from erp_trainer.policies.frontier import frontier, number_or_none
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
@@ -174,7 +175,7 @@ def _record(folder: Path, pool: GrownPool, m: int, price: Price, manifest: Manif
     weights, intercepts = pool.fitted.probes(penalties_of(manifest))
     blocks = [(b.columns, moments) for b, moments in zip(pool.fitted.blocks, pool.fitted.moments, strict=True)]
     rated = rated_rows(pool, m)
-    categories = sorted(set(table.categories_P.tolist()) - {""})
+    categories = category_names(table.categories_P)
     return ModelRecord(
         name=name,
         probe=write_probe(folder, name, Probes(weights, intercepts), pool.head, m),
@@ -218,7 +219,7 @@ def _report(pool: GrownPool, m: int, record: ModelRecord, old: Bundle, new: Bund
     table = pool.table
     served = replace(table, rewards_PM=np.zeros_like(table.rewards_PM))
     _, first = pool.choose(served, 0.0, float(new.frontier.shrinkage_L[0]))
-    categories = sorted(set(table.categories_P.tolist()))
+    categories = np.unique(table.categories_P).tolist()
     newcomer = np.arange(len(table.models)) == m
     complete, known = pool.without(newcomer | pool.partial_M), pool.without(newcomer)
     gains = []
@@ -227,8 +228,9 @@ def _report(pool: GrownPool, m: int, record: ModelRecord, old: Bundle, new: Bund
         gain: dict[str, Any] = {"lambda": lambda_}
         for when, available in (("before", known), ("after", table)):
             _, choice = pool.choose(available, lambda_)
-            gain[f"reward_{when}"] = pool.estimate(complete.reward_of(base), available.reward_of(choice))
-            gain[f"cost_usd_{when}"] = number_or_none(pool.estimate(complete.cost_of(base), available.cost_of(choice)))
+            reward = pool.estimate(complete.reward_of(base), available.reward_of(choice))
+            cost = pool.estimate(complete.cost_of(base), available.cost_of(choice))
+            gain |= {f"reward_{when}": reward.mean, f"cost_usd_{when}": number_or_none(cost.mean)}
         gains.append(gain)
     return {
         "model": record.name,

@@ -7,10 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit, r_squared, variance_line
+from erp_trainer.learning.ridge import (
+    Penalties,
+    assign_folds,
+    cross_fit,
+    r_squared,
+    r_squared_by_category,
+    variance_line,
+)
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import out_of_fold
-from erp_trainer.policies.erp import USUAL_QUANTILE, FittedERP, frontier
+from erp_trainer.policies.erp import USUAL_QUANTILE, FittedERP
+from erp_trainer.policies.frontier import frontier
 from erp_trainer.policies.registry import SERVED
 from litellm_erp.bundle.predictors import Predictor
 from litellm_erp.bundle.probe import Probes, Uncertainty
@@ -65,7 +73,6 @@ def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
         usual=float(np.quantile(leverage, USUAL_QUANTILE)),
         distrust=0.0,
     )
-    categories = sorted(set(table.categories_P.tolist()) - {""})
     pool = FittedERP(
         probes=predictor if isinstance(predictor, Probes) else _constants(table),
         uncertainty=uncertainty,
@@ -73,11 +80,7 @@ def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=None,
         r2_M=r_squared(predicted, table.rewards_PM),
-        r2_by_category={
-            name: r_squared(predicted[rows], table.rewards_PM[rows])
-            for name in categories
-            for rows in [table.categories_P == name]
-        },
+        r2_by_category=r_squared_by_category(predicted, table.rewards_PM, table.categories_P),
         frontier=frontier(table, predicted, np.ones(len(table)), safe=False),
         blocks=(),
     )

@@ -22,7 +22,7 @@ from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.verdict import verdict
 from erp_trainer.learning.bootstrap import Estimates, Interval
 from erp_trainer.learning.training_table import Table
-from erp_trainer.policies.erp import Preset, lambda_unit
+from erp_trainer.policies.erp import Preset
 
 if TYPE_CHECKING:
     from erp_trainer.evaluation.evaluation import Evaluation
@@ -149,7 +149,7 @@ def _mixture(vertices: list[Curve]) -> Curve:
 
 def _curve_entries(ev: Evaluation, traced: _Traced) -> dict[str, Any]:
     marked = pareto(list(traced.curves.values()))
-    highest = lambda_unit(ev.train)
+    highest = ev.train.lambda_unit
     entries = {}
     for (key, curve), best in zip(traced.curves.items(), marked, strict=True):
         contender = curve.contender

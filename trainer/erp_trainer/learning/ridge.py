@@ -13,6 +13,7 @@ import numpy as np
 
 from erp_trainer.learning.moments import Moments, RidgeSolver
 from erp_trainer.learning.task_means import TaskSums, with_task_means
+from erp_trainer.learning.training_table import category_names
 from litellm_erp.errors import FitError
 
 N_FOLDS = 5
@@ -289,6 +290,14 @@ def r_squared(predicted_PM: np.ndarray, targets_PM: np.ndarray) -> np.ndarray:
         total += np.square(np.where(present, targets_PM[rows] - mean, 0.0)).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(total > 0, 1 - residual / total, np.nan)
+
+
+def r_squared_by_category(
+    predicted_PM: np.ndarray, targets_PM: np.ndarray, categories_P: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`r_squared` on the prompts of each category."""
+    masks = {name: categories_P == name for name in category_names(categories_P)}
+    return {name: r_squared(predicted_PM[rows], targets_PM[rows]) for name, rows in masks.items()}
 
 
 def mean_squared_error(predicted_PM: np.ndarray, targets_PM: np.ndarray) -> float:

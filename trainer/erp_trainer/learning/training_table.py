@@ -15,6 +15,14 @@ from litellm_erp.choice.decision import REQUESTS_PER_LAMBDA_UNIT, first_choices,
 _CELLS = 65_536
 
 
+@dataclass(frozen=True, slots=True)
+class SingleMeans:
+    """What always choosing each model earns and costs, shape (M,) each."""
+
+    reward_M: np.ndarray
+    cost_M: np.ndarray
+
+
 @dataclass(frozen=True)
 class Table:
     """P prompts, M models, D embedding dimensions. What is computed over all rows never copies the whole table.
@@ -35,6 +43,7 @@ class Table:
     samples_PMK : shape (P, M, K), float32, the single rewards that ``rewards_PM`` are the means of, NaN where there are
         fewer; None where they are not on record
     noise_PM : shape (P, M), variance of each recorded mean reward around the expected one, s² / K; NaN where unknown
+    stated_means : the models' means, where some models' rows were chosen and their plain means would be biased
     """
 
     models: tuple[str, ...]
@@ -50,6 +59,7 @@ class Table:
     self_check_PM: np.ndarray | None = None
     samples_PMK: np.ndarray | None = None
     noise_PM: np.ndarray | None = None
+    stated_means: SingleMeans | None = None
 
     def __len__(self) -> int:
         return len(self.rewards_PM)
@@ -62,12 +72,29 @@ class Table:
     @cached_property
     def mean_reward_M(self) -> np.ndarray:
         """Mean reward of always choosing each model, shape (M,), over the prompts it has outcomes for."""
+        if self.stated_means is not None:
+            return self.stated_means.reward_M
         return self._mean_where_present(self.rewards_PM)
 
     @cached_property
     def mean_cost_M(self) -> np.ndarray:
         """Mean realised cost of always choosing each model, shape (M,); NaN where its price is unknown."""
+        if self.stated_means is not None:
+            return self.stated_means.cost_M
         return self._mean_where_present(self.realised_cost_PM)
+
+    @cached_property
+    def lambda_unit(self) -> float:
+        """The λ at which the cheapest and the dearest model are worth the same on average; 0 without costs.
+
+        Where the dearest model is no better than the cheapest, the spread of mean rewards stands in.
+        """
+        cost, reward = self.mean_cost_M * self.cost_scale, self.mean_reward_M
+        known = ~np.isnan(cost)
+        if known.sum() < 2 or np.ptp(cost[known]) == 0:
+            return 0.0
+        spread = np.ptp(reward[known]) or np.nanstd(self.rewards_PM) or 1.0
+        return float(spread / np.ptp(cost[known]))
 
     def _mean_where_present(self, values_PM: np.ndarray) -> np.ndarray:
         total, count = np.zeros(len(self.models)), np.zeros(len(self.models))
@@ -177,6 +204,9 @@ class Table:
 
     def columns(self, models: Sequence[int]) -> Table:
         """The table restricted to some models, in the order given."""
+        stated = self.stated_means
+        if stated is not None:
+            stated = SingleMeans(stated.reward_M[models], stated.cost_M[models])
         return replace(
             self,
             models=tuple(self.models[m] for m in models),
@@ -187,7 +217,13 @@ class Table:
             self_check_PM=_taken(self.self_check_PM, np.s_[:, models]),
             samples_PMK=_taken(self.samples_PMK, np.s_[:, models]),
             noise_PM=_taken(self.noise_PM, np.s_[:, models]),
+            stated_means=stated,
         )
+
+
+def category_names(categories_P: np.ndarray) -> list[str]:
+    """The categories there are, sorted; prompts without one are in none."""
+    return sorted(set(categories_P.tolist()) - {""})
 
 
 def _taken(array: np.ndarray | None, index: Any) -> np.ndarray | None:

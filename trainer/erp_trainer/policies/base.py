@@ -13,7 +13,7 @@ import numpy as np
 
 from erp_trainer.learning.outcome import Outcome, chosen
 from erp_trainer.learning.training_table import Table
-from erp_trainer.policies.erp import TUNING_SCALES, lambda_unit
+from erp_trainer.policies.erp import TUNING_SCALES
 from litellm_erp.bundle.predictors import Predictor
 
 # Options are chosen on at most so many rows, and cells of rows by models; more of them change the choice of a penalty
@@ -62,5 +62,5 @@ def out_of_fold(table: Table, folds_P: np.ndarray, train: Callable[[Table], Pred
 
 def routed_utility(table: Table, predicted_PM: np.ndarray) -> float:
     """Mean utility of routing by predictions, averaged over λ from 0 to where the dearest model stops paying."""
-    lambdas = sorted({scale * lambda_unit(table) for scale in TUNING_SCALES})
+    lambdas = sorted({scale * table.lambda_unit for scale in TUNING_SCALES})
     return float(np.mean([table.utility_of(table.choose(predicted_PM, x), x).mean() for x in lambdas]))

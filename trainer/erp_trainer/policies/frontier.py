@@ -1,0 +1,184 @@
+"""PURE. frontier.json: what a pool earns and costs out of fold at every λ, and whether routing helps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.learning.bootstrap import interval
+from erp_trainer.learning.ridge import choosing_rows
+from erp_trainer.learning.training_table import Table
+
+SHRINKAGES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)
+# Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
+FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
+# Where models specialise, prompts differ by more than the models' means do, and the cheapest is only reached beyond.
+BEYOND, MOST_BEYOND = 3.0, 12
+
+
+@dataclass(frozen=True, slots=True)
+class MeanEstimate:
+    """A mean per prompt and its standard error; NaN where a price is unknown."""
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, values_P: np.ndarray) -> MeanEstimate:
+        """The mean of what was recorded of every prompt."""
+        return cls(float(values_P.mean()), float(values_P.std() / np.sqrt(len(values_P))))
+
+
+def choose_shrinkage(
+    table: Table,
+    predicted_PM: np.ndarray,
+    trust_P: np.ndarray,
+    lambda_: float,
+    mean_reward_M: np.ndarray | None = None,
+) -> tuple[float, np.ndarray]:
+    """Shrinkage at one λ by out-of-fold utility, and what is then chosen, shape (P,).
+
+    The candidates run from believing the probes to the best single model at this λ; among equals the smallest.
+
+    Parameters
+    ----------
+    mean_reward_M : what predictions are shrunk towards, by default the means of the table
+    """
+    trusts = [shrinkage * trust_P[:, None] for shrinkage in SHRINKAGES]
+    mean_reward_M = table.mean_reward_M if mean_reward_M is None else mean_reward_M
+    choices = table.choose_each(predicted_PM, lambda_, trusts, mean_reward_M=mean_reward_M)
+    scores = np.array([table.utility_of(choice, lambda_).mean() for choice in choices])
+    best = len(scores) - 1 - int(np.argmax(scores[::-1]))
+    return SHRINKAGES[best], choices[best]
+
+
+def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
+    """The content of frontier.json: out-of-fold reward and cost over λ, the single models, the verdict."""
+    rows, mean = choosing_rows(len(table)), table.mean_reward_M
+    few = len(rows) < len(table)
+    judged, judged_PM, judged_P = table, predicted_PM, trust_P
+    if few:
+        judged, judged_PM, judged_P = table.rows(rows), predicted_PM[rows], trust_P[rows]
+
+    def choose(lambda_: float) -> tuple[float, np.ndarray]:
+        if not safe:
+            return 1.0, table.choose(predicted_PM, lambda_)
+        shrinkage, choice = choose_shrinkage(judged, judged_PM, judged_P, lambda_, mean)
+        if few:
+            trust = shrinkage * trust_P[:, None]
+            choice = table.choose(predicted_PM, lambda_, mean_reward_M=mean, trust=trust)
+        return shrinkage, choice
+
+    points = []
+    for lambda_, shrinkage, choice in swept(table, choose):
+        if lambda_ == 0.0:
+            at_zero = choice
+        share_M = np.bincount(choice, minlength=len(table.models)) / len(choice)
+        reward, cost = MeanEstimate.of(table.reward_of(choice)), MeanEstimate.of(table.cost_of(choice))
+        points.append(frontier_point(table.models, lambda_, shrinkage, reward, cost, share_M))
+    oracle = float(np.fmax.reduce(table.rewards_PM, axis=1).mean())
+    return frontier_document(table, points, oracle, verdict(table, at_zero, points))
+
+
+def frontier_point(
+    models: tuple[str, ...],
+    lambda_: float,
+    shrinkage: float,
+    reward: MeanEstimate,
+    cost: MeanEstimate,
+    share_M: np.ndarray,
+) -> dict[str, Any]:
+    """One point of frontier.json."""
+    return {
+        "lambda": lambda_,
+        "shrinkage": shrinkage,
+        "reward": reward.mean,
+        "reward_se": reward.error,
+        "cost_usd": number_or_none(cost.mean),
+        "cost_se": number_or_none(cost.error),
+        "share": {name: float(share) for name, share in zip(models, share_M, strict=True) if share > 0},
+    }
+
+
+def frontier_document(
+    table: Table, points: list[dict[str, Any]], oracle_reward: float, found: dict[str, Any]
+) -> dict[str, Any]:
+    """The points, the single models beside them, and what was `found` of them, the verdict."""
+    return {
+        "points": points,
+        "single_models": {
+            name: {"reward": float(reward), "cost_usd": number_or_none(cost)}
+            for name, reward, cost in zip(table.models, table.mean_reward_M, table.mean_cost_M, strict=True)
+        },
+        "oracle_reward": oracle_reward,
+        "verdict": found,
+    }
+
+
+def number_or_none(value: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def swept(
+    table: Table, choose: Callable[[float], tuple[float, np.ndarray]]
+) -> Iterator[tuple[float, float, np.ndarray]]:
+    """λ, shrinkage and first choices at every point of a frontier, λ ascending from 0.
+
+    It ends no earlier than every prompt has its cheapest model (or ``MOST_BEYOND`` points beyond the grid), so that a
+    budget which that model fits is on the curve.
+
+    Parameters
+    ----------
+    choose : from λ to shrinkage and first choices, shape (P,)
+    """
+    unit = table.lambda_unit
+    grid = sorted({scale * unit for scale in FRONTIER_SCALES})
+    beyond = [grid[-1] * BEYOND**step for step in range(1, MOST_BEYOND + 1)] if unit else []
+    cheapest = table.choose(np.zeros(table.rewards_PM.shape, dtype=np.float32), 1.0)
+    for lambda_ in (*grid, *beyond):
+        shrinkage, choice = choose(lambda_)
+        yield lambda_, shrinkage, choice
+        if lambda_ >= grid[-1] and not (table.expected_of(choice) > table.expected_of(cheapest)).any():
+            return
+
+
+def verdict(table: Table, choice_P: np.ndarray, points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Whether routing helps at λ = 0, in numbers and in words; out of fold, paired by prompt.
+
+    Where it does not, the words say what the best single model is, and what its reward costs when routed.
+    """
+    best = int(np.argmax(table.mean_reward_M))
+    gain = np.nan_to_num(table.reward_of(choice_P) - table.rewards_PM[:, best])
+    found = interval(gain, table.groups_P)
+    helps = found.low > 0
+    share = float((choice_P == best).mean())
+    base = f"the best single model is {table.models[best]} (mean reward {table.mean_reward_M[best]:.4g})"
+    spread = f"{found.mean:+.4g}, 95% interval {found.low:+.4g} to {found.high:+.4g}, out of fold"
+    if helps:
+        text = f"Routing helps: {base}; at λ = 0 routing adds {spread}."
+    elif share == 1.0:
+        text = f"Routing does not help at λ = 0: {base}, and every prompt goes to it."
+    else:
+        text = f"Routing is not clearly better at λ = 0: {base}; routing adds {spread}."
+    saving = _saving(table, best, points)
+    if saving is not None and saving > 0:
+        text += f" At no lower mean reward than that model's, routing costs {saving:.0%} less."
+    return {
+        "helps": bool(helps),
+        "best_single": table.models[best],
+        "gain": found.to_json(),
+        "saving_at_equal_reward": saving,
+        "text": text,
+    }
+
+
+def _saving(table: Table, best: int, points: list[dict[str, Any]]) -> float | None:
+    cost = table.mean_cost_M[best]
+    if np.isnan(cost) or cost == 0:
+        return None
+    enough = [p["cost_usd"] for p in points if p["reward"] >= table.mean_reward_M[best] and p["cost_usd"] is not None]
+    return float(1 - min(enough) / cost) if enough else None
