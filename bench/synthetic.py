@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from erp_trainer.bundles.write import probe_file, save_bundle, write_json, write_tensors
+from erp_trainer.bundles.records import probe_file, write_json, write_tensors
+from erp_trainer.bundles.write import save_bundle
 from litellm_erp.bundle.manifest import MANIFEST, FileRecord, Manifest, ModelRecord
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.static import StaticEmbedder

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from erp_trainer.bundles.write import probe_file, save_bundle, write_json, write_tensors
+from erp_trainer.bundles.records import probe_file, write_json, write_tensors
+from erp_trainer.bundles.write import save_bundle
 from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.base import EmbedderSpec

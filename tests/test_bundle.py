@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from erp_trainer.bundles.write import probe_file, save_bundle, write_file, write_json
+from erp_trainer.bundles.records import probe_file, write_file, write_json
+from erp_trainer.bundles.write import save_bundle
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.choice.cost import Price
 from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered

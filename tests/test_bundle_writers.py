@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 # Holds a bundle's lock, half of a new one beside it, until it is killed or told to go on.
 WRITER = """
 import sys
-from erp_trainer.bundles.write import lock_bundle, replace_bundle, write_file
+from erp_trainer.bundles.records import write_file
+from erp_trainer.bundles.write import lock_bundle, replace_bundle
 with lock_bundle(sys.argv[1]) as target, replace_bundle(target) as folder:
     write_file(folder, "half", b"x")
     print("writing", flush=True)

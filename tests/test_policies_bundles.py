@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from erp_trainer.bundles.write import save_bundle, write_file
+from erp_trainer.bundles.records import write_file
+from erp_trainer.bundles.write import save_bundle
 from erp_trainer.cli import cli
 from erp_trainer.commands.fit import command as fit_command
 from litellm_erp.bundle.load import load_bundle

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from erp_trainer.bundles.fit import fit_bundle
+from erp_trainer.bundles.fit import FitSpec, fit_bundle
 from erp_trainer.bundles.fit_shards import fit_from_shards, joined, outcomes_of_shard
 from erp_trainer.cli import cli
 from erp_trainer.outcomes.run import open_run
@@ -56,8 +56,8 @@ def test_the_shards_are_the_run(run):
 
 @pytest.mark.parametrize("preset", ["best", "paper"])
 def test_a_fit_from_shards_is_the_fit_of_the_run(run, tmp_path, preset):
-    whole = fit_bundle(run, load(), tmp_path / "whole", preset=preset)
-    summed = fit_from_shards(run, load, tmp_path / "summed", shards=shards, preset=preset)
+    whole = fit_bundle(run, load(), tmp_path / "whole", FitSpec(preset=preset))
+    summed = fit_from_shards(run, load, tmp_path / "summed", FitSpec(preset=preset), shards=shards)
     np.testing.assert_allclose(summed.probes.weights_DM, whole.probes.weights_DM, atol=1e-6)
     np.testing.assert_allclose(summed.probes.intercept_M, whole.probes.intercept_M, atol=1e-6)
     assert summed.frontier.document == whole.frontier.document
@@ -70,8 +70,8 @@ def test_a_fit_from_shards_is_the_fit_of_the_run(run, tmp_path, preset):
 
 
 def test_what_is_chosen_on_a_sample_is_fitted_on_all_rows(run, tmp_path):
-    whole = fit_bundle(run, load(), tmp_path / "whole", beta=7.0)
-    summed = fit_from_shards(run, load, tmp_path / "summed", shards=shards, beta=7.0, sample=100)
+    whole = fit_bundle(run, load(), tmp_path / "whole", FitSpec(beta=7.0))
+    summed = fit_from_shards(run, load, tmp_path / "summed", FitSpec(beta=7.0), shards=shards, sample=100)
     np.testing.assert_allclose(summed.probes.weights_DM, whole.probes.weights_DM, atol=1e-6)
     assert summed.manifest.prompt_set == whole.manifest.prompt_set
     assert summed.manifest.models[0].rows == 240

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.fit import fit_bundle
+from erp_trainer.bundles.fit import FitSpec, fit_bundle
 from erp_trainer.bundles.grown_pool import record_audit
 from erp_trainer.bundles.members import Added, add_model, check_newcomer
 from erp_trainer.bundles.predict import bundle_embedder
@@ -66,7 +66,8 @@ def run_pool(pool: Pool, progress: Progress, warn: Warn) -> dict[str, Any]:
         embedder = load_embedder(pool.embedder)
         try:
             embed(run, embedder, progress)
-            bundle = fit_bundle(run, embedder, pool.bundle, preset="paper" if pool.preset == "paper" else "best")
+            spec = FitSpec(preset="paper" if pool.preset == "paper" else "best")
+            bundle = fit_bundle(run, embedder, pool.bundle, spec)
         finally:
             embedder.close()
     return {

@@ -23,20 +23,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from erp_trainer.bundles.fit import fit_embedded, prompt_digest
-from erp_trainer.learning.embed import EmbeddedPrompts, embed_prompts
+from erp_trainer.bundles.fit import FitSpec, FittedPool, check_training_rows, fit_pool, save_fitted
+from erp_trainer.bundles.records import prompt_digest
+from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.learning.moments import Moments, RidgeSolver
 from erp_trainer.learning.ridge import Block, CrossFit, blocks
 from erp_trainer.learning.task_means import TaskSums, task_numbers, with_task_means
+from erp_trainer.learning.training_table import EmbeddedPrompts
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import FittedERP, Preset
+from erp_trainer.policies.erp import FittedERP
+from erp_trainer.pool.pool import RaySettings
+from erp_trainer.pool.ray import Workers
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.bundle.manifest import Manifest
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.embedding import Embedder
-from litellm_erp.errors import FitError
 
 SAMPLE = 50_000
 _ARRAYS = tuple(f.name for f in fields(OutcomesTable) if f.name.endswith(("_PM", "_PMK")))
@@ -91,21 +93,32 @@ class ShardSums:
 Map = Callable[[Callable[[], Callable[[Any], ShardSums]], Iterable[Any]], Iterator[ShardSums]]
 
 
-def here(make: Callable[[], Callable[[Any], ShardSums]], jobs: Iterable[Any]) -> Iterator[ShardSums]:
-    """Work through the shards in this process."""
-    return map(make(), jobs)
+def in_this_process(make: Callable[[], Callable[[Any], ShardSums]], shards: Iterable[Any]) -> Iterator[ShardSums]:
+    """Work through the shards one after the other."""
+    return map(make(), shards)
+
+
+def on_ray(settings: RaySettings) -> Map:
+    """Work through the shards on a cluster: an embedder in every actor; a few shards are on their way."""
+
+    def spread(make: Callable[[], Callable[[Any], ShardSums]], shards: Iterable[Any]) -> Iterator[ShardSums]:
+        workers = Workers(settings, make)
+        try:
+            yield from workers.map(shards)
+        finally:
+            workers.close()
+
+    return spread
 
 
 def fit_from_shards(
     run: Run,
     load: Callable[[], Embedder],
     out: Path,
-    spread: Map = here,
+    spec: FitSpec,
     *,
+    spread: Map = in_this_process,
     shards: Callable[[Path], Iterator[Any]] | None = None,
-    preset: Preset = "best",
-    beta: float | None = None,
-    seed: int = 0,
     sample: int = SAMPLE,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Bundle:
@@ -114,10 +127,10 @@ def fit_from_shards(
     Parameters
     ----------
     load : makes the embedder, here and wherever shards are worked on
-    spread : maps over shards, in order; on a cluster, for example
+    spread : maps over shards, in order; `on_ray`, for example
     shards : cuts the file of outcomes into tables of whole prompts; by default into its row groups
     sample : training prompts to choose on, about
-    preset, beta, seed, advance : see `bundling.fit_bundle`
+    advance : called with the number of prompts just embedded
 
     Raises
     ------
@@ -125,8 +138,7 @@ def fit_from_shards(
     """
     models = tuple(run.manifest["models"])
     n_train = int(run.manifest["counts"]["splits"].get("train", 0))
-    if not n_train:
-        raise FitError(f"{run.path}: no row has split 'train'; import the outcomes again, or without a split column")
+    check_training_rows(run, n_train)
     make = partial(_worker, load, models, min(1.0, sample / n_train))
     total = _Total(len(models))
     outcomes, vectors, tokens = [], [], []
@@ -139,8 +151,8 @@ def fit_from_shards(
     embedded = EmbeddedPrompts(np.concatenate(vectors), np.concatenate(tokens))
     embedder = load()
     try:
-        return fit_embedded(run, joined(outcomes), embedded, embedder, out, preset=preset, beta=beta, seed=seed,
-                            refit=total.refitted, restate=total.restated)  # fmt: skip
+        fitted = total.in_place_of_sample(fit_pool(run, joined(outcomes), embedded, spec))
+        return save_fitted(run, embedder, fitted, spec, out)
     finally:
         embedder.close()
 
@@ -181,11 +193,21 @@ class _Total:
             if common.size
         ] if before else new  # fmt: skip
 
-    def refitted(self, fitted: FittedERP) -> FittedERP:
-        """The same choices, with probes of all rows."""
+    def in_place_of_sample(self, fitted: FittedPool) -> FittedPool:
+        """The same choices, with the probes, means and counts of all rows."""
+        rows_M, mean_M = fitted.rows_M.copy(), fitted.erp.mean_reward_M.copy()
+        for group in self.groups:
+            rows_M[group.columns] = int(group.moments.weight)
+            mean_M[group.columns] = group.moments.sum_y_M / group.moments.weight
+        blocks = tuple((group.columns, group.moments) for group in self.groups)
+        erp = replace(fitted.erp, probes=self._probes(fitted.erp), blocks=blocks, mean_reward_M=mean_M)
+        prompts = {"fingerprint": self._fingerprint.hexdigest(), "train": self._train, "test": self._test}
+        return replace(fitted, erp=erp, rows_M=rows_M, prompts=prompts)
+
+    def _probes(self, chosen: FittedERP) -> Probes:
         moments = tuple(group.moments for group in self.groups)
         sides = moments
-        if fitted.has_tasks:
+        if chosen.has_tasks:
             tasks = task_numbers(self._categories, self._counts)
             groups = _renumbered(self.groups, tasks, int(tasks.max()) + 1)
             sides = tuple(with_task_means(group.moments, group.by_category) for group in groups)
@@ -197,20 +219,9 @@ class _Total:
             fold_solvers=(),
             full_solvers=tuple(RidgeSolver(side) for side in sides),
             moments=moments,
-            has_tasks=fitted.has_tasks,
+            has_tasks=chosen.has_tasks,
         )
-        blocks = tuple((group.columns, group.moments) for group in self.groups)
-        return replace(fitted, probes=Probes(*everything.probes(fitted.penalties)), blocks=blocks)
-
-    def restated(self, manifest: Manifest) -> Manifest:
-        """The same manifest, with the rows and the means of the whole run."""
-        records = list(manifest.models)
-        for group in self.groups:
-            rows = group.moments.weight
-            for m, sum_y in zip(group.columns.tolist(), group.moments.sum_y_M, strict=True):
-                records[m] = replace(records[m], rows=int(rows), mean_reward=float(sum_y / rows))
-        prompts = {"fingerprint": self._fingerprint.hexdigest(), "train": self._train, "test": self._test}
-        return replace(manifest, models=tuple(records), prompt_set=prompts)
+        return Probes(*everything.probes(chosen.penalties))
 
 
 def _renumbered(groups: Iterable[Group], numbers_C: np.ndarray, n: int) -> list[Group]:

@@ -23,15 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.fit import (
-    TokenHead,
-    fit_token_head,
-    penalties_of,
-    prompt_set,
-    table_of,
-    with_expected_tokens,
-)
-from erp_trainer.bundles.write import probe_file
+from erp_trainer.bundles.records import penalties_of, probe_file, prompt_set
+from erp_trainer.bundles.training_data import training_data
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
@@ -43,14 +36,16 @@ from erp_trainer.policies.erp import LEVERAGE_BETA, trust_where_evident
 from erp_trainer.policies.frontier import (
     MeanEstimate,
     choose_shrinkage,
+    frontier,
     frontier_document,
     frontier_point,
     swept,
     verdict,
 )
 from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import Price
-from litellm_erp.embedding import Embedder
+from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import BundleError, FitError, RunError
 from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
 
@@ -72,7 +67,7 @@ class GrownPool:
     predicted_PM: np.ndarray
     leverage_P: np.ndarray
     trust_P: np.ndarray
-    head: TokenHead | None
+    output_tokens: Probes | None
     partial_M: np.ndarray
     audit_P: np.ndarray
     safe: bool
@@ -170,19 +165,21 @@ def pool_of(
     manifest = bundle.manifest
     outcomes = run.outcomes()
     train = train_rows(bundle, run, outcomes, models)
-    narrow = outcomes.of_models(models)
     embedded = embed_run(run, outcomes, embedder)
-    table = table_of(narrow, embedded, prices, manifest.expected_output_tokens).rows(train)
-    folds = assign_folds(table.groups_P, 0)
+    data = training_data(
+        outcomes.of_models(models),
+        embedded,
+        train,
+        prices,
+        manifest.expected_output_tokens,
+        token_heads=bool(bundle.output_tokens.weights_DM.any()),
+        least=MIN_ROWS,
+    )
+    table = data.table
     penalties = penalties_of(manifest)
     tasks = None if manifest.models[0].task_beta is None else task_codes(table.categories_P)
-    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, assign_folds(table.groups_P, 0), table.models, tasks)
     predicted, leverage = fitted.out_of_fold(penalties), fitted.out_of_fold_leverage(LEVERAGE_BETA)
-    head = None
-    if bundle.output_tokens.weights_DM.any():
-        head = fit_token_head(table, narrow.output_tokens_PM[train], 0, least=MIN_ROWS)
-    if head is not None:
-        table = with_expected_tokens(table, embedded.input_tokens_P[train], head.out_of_fold_PM, prices)
     ids = np.array(outcomes.prompt_ids, dtype=object)[train]
     partial = {models.index(name): np.isin(ids, list(audit)) for name, audit in audits(run.path).items()
                if name in models}  # fmt: skip
@@ -191,7 +188,7 @@ def pool_of(
         table = replace(table, expected_cost_PM=np.broadcast_to(table.mean_cost_M, table.rewards_PM.shape))
     partial_M = np.isin(np.arange(len(models)), list(partial))
     trust = trust_where_evident(table, predicted, bundle.uncertainty.trust(leverage))
-    return GrownPool(table, fitted, predicted, leverage, trust, head, partial_M, audit, manifest.safety)
+    return GrownPool(table, fitted, predicted, leverage, trust, data.output_tokens, partial_M, audit, manifest.safety)
 
 
 def _audited(table: Table, predicted: np.ndarray, partial: Mapping[int, np.ndarray]) -> tuple[Table, np.ndarray]:
@@ -222,8 +219,10 @@ def rated_rows(pool: GrownPool, m: int) -> np.ndarray:
     return present & pool.audit_P if pool.partial_M[m] else present
 
 
-def audited_frontier(pool: GrownPool) -> dict[str, Any]:
-    """frontier.json where some models were asked only some prompts; see the module docstring."""
+def frontier_of(pool: GrownPool) -> dict[str, Any]:
+    """frontier.json; see the module docstring where some models were asked only some prompts."""
+    if not pool.partial_M.any():
+        return frontier(pool.table, pool.predicted_PM, pool.trust_P, safe=pool.safe)
     table, base = pool.table, pool.without(pool.partial_M)
     points = []
     zero = np.empty(0, dtype=np.int64)

@@ -16,21 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.fit import created, penalties_of, write_probe, write_stats, write_uncertainty
-from erp_trainer.bundles.grown_pool import GrownPool, audited_frontier, pool_of, rated_rows, train_rows
-from erp_trainer.bundles.write import lock_bundle, replace_bundle, write_json
-from erp_trainer.evaluation.evaluation import default_lambdas
+from erp_trainer.bundles.grown_pool import GrownPool, frontier_of, pool_of, rated_rows, train_rows
+from erp_trainer.bundles.records import created, penalties_of, write_json, write_model, write_stats, write_uncertainty
+from erp_trainer.bundles.write import lock_bundle, replace_bundle
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, r_squared, variance_line
 from erp_trainer.learning.training_table import category_names
 from erp_trainer.outcomes.run import Run
-from erp_trainer.policies.frontier import frontier, number_or_none
+from erp_trainer.policies.frontier import default_lambdas, number_or_none
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
-from litellm_erp.bundle.probe import Probes
-from litellm_erp.choice.cost import Price
-from litellm_erp.embedding import Embedder
+from litellm_erp.bundle.probe import Probes, Uncertainty
+from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
+from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import BundleError, PricesError
 
 _REWRITTEN = (MANIFEST, "frontier.json", "uncertainty.safetensors")
@@ -66,39 +65,15 @@ def add_model(
     RunError : another run's prompts, or no outcomes of a model
     FitError : too few outcomes
     """
-    found = load_bundle(path)
-    check_newcomer(found, name)
-    with _changing(found, run, (name,), embedder, advance) as (target, bundle):
-        check_newcomer(bundle, name)
-        return _add(target, bundle, run, name, embedder)
-
-
-def _add(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedder) -> Added:
-    models = tuple(sorted((*bundle.models, name)))
-    prices = {**_prices(bundle), name: run.prices().get(name, Price())}
-    if prices[name].known and (prices[name].relative_cost is not None) != (bundle.manifest.cost_kind == "relative"):
-        raise PricesError(f"{name}: its price is of another kind than the bundle's ({bundle.manifest.cost_kind})")
-    pool = pool_of(bundle, run, models, prices, embedder)
-    m = models.index(name)
-    noise, slope = variance_line(
-        np.where(rated_rows(pool, m), pool.table.rewards_PM[:, m] - pool.predicted_PM[:, m], np.nan)[:, None],
-        pool.leverage_P,
-    )
-    found = bundle.uncertainty
-    noise_by_name = {**dict(zip(bundle.models, found.noise_M, strict=True)), name: noise[0]}
-    slope_by_name = {**dict(zip(bundle.models, found.slope_M, strict=True)), name: slope[0]}
-    with replace_bundle(target) as folder:
-        _copy(bundle, folder, leave=set())
-        record = _record(folder, pool, m, prices[name], bundle.manifest)
-        uncertainty = replace(
-            found,
-            noise_M=np.array([noise_by_name[model] for model in models]),
-            slope_M=np.array([slope_by_name[model] for model in models]),
-        )
-        records = sorted((*bundle.manifest.models, record), key=lambda r: models.index(r.name))
-        _finish(folder, bundle.manifest, records, pool, write_uncertainty(folder, uncertainty))
-    added = load_bundle(bundle.path)
-    return Added(added, _report(pool, m, record, bundle, added))
+    with _alone(path, run, (name,), embedder, advance, lambda bundle: check_newcomer(bundle, name)) as (target, bundle):
+        models = tuple(sorted((*bundle.models, name)))
+        price = run.prices().get(name, UNKNOWN_PRICE)
+        if price.known and (price.relative_cost is not None) != (bundle.manifest.cost_kind == "relative"):
+            raise PricesError(f"{name}: its price is of another kind than the bundle's ({bundle.manifest.cost_kind})")
+        pool = pool_of(bundle, run, models, {**_prices(bundle), name: price}, embedder)
+        m = models.index(name)
+        added = _rewrite(target, bundle, pool, newcomer=m, price=price)
+        return Added(added, _report(pool, m, bundle, added))
 
 
 def check_newcomer(bundle: Bundle, name: str) -> None:
@@ -119,26 +94,9 @@ def remove_model(
     BundleError : the bundle has no such model, or no other, or another writer holds it
     RunError : as `add_model`
     """
-    found = load_bundle(path)
-    _check_leaver(found, name)
-    with _changing(found, run, (), embedder, advance) as (target, bundle):
-        _check_leaver(bundle, name)
-        return _remove(target, bundle, run, name, embedder)
-
-
-def _remove(target: Path, bundle: Bundle, run: Run, name: str, embedder: Embedder) -> Bundle:
-    m = bundle.models.index(name)
-    models = tuple(model for model in bundle.models if model != name)
-    pool = pool_of(bundle, run, models, _prices(bundle), embedder)
-    records = [record for record in bundle.manifest.models if record.name != name]
-    kept = {record.file for r in records for record in (r.probe, *r.stats)}
-    gone = bundle.manifest.models[m]
-    found = bundle.uncertainty
-    with replace_bundle(target) as folder:
-        _copy(bundle, folder, leave={record.file for record in (gone.probe, *gone.stats)} - kept)
-        uncertainty = replace(found, noise_M=np.delete(found.noise_M, m), slope_M=np.delete(found.slope_M, m))
-        _finish(folder, bundle.manifest, records, pool, write_uncertainty(folder, uncertainty))
-    return load_bundle(bundle.path)
+    with _alone(path, run, (), embedder, advance, lambda bundle: _check_leaver(bundle, name)) as (target, bundle):
+        models = tuple(model for model in bundle.models if model != name)
+        return _rewrite(target, bundle, pool_of(bundle, run, models, _prices(bundle), embedder))
 
 
 def _check_leaver(bundle: Bundle, name: str) -> None:
@@ -149,20 +107,28 @@ def _check_leaver(bundle: Bundle, name: str) -> None:
 
 
 @contextmanager
-def _changing(
-    found: Bundle, run: Run, newcomers: Sequence[str], embedder: Embedder, advance: Callable[[int], None]
+def _alone(
+    path: Path,
+    run: Run,
+    newcomers: Sequence[str],
+    embedder: Embedder,
+    advance: Callable[[int], None],
+    check: Callable[[Bundle], None],
 ) -> Iterator[tuple[Path, Bundle]]:
     """A bundle's folder, and the bundle as it is once no other writer is at work, for this writer alone.
 
     Prompts are embedded before, into the run's cache: others need not wait for that.
     """
+    found = load_bundle(path)
+    check(found)
     outcomes = run.outcomes()
     train_rows(found, run, outcomes, newcomers)
     embed_run(run, outcomes, embedder, advance)
-    with lock_bundle(found.path) as target:
-        bundle = load_bundle(found.path)
+    with lock_bundle(path) as target:
+        bundle = load_bundle(path)
+        check(bundle)
         if bundle.manifest.embedder != found.manifest.embedder:
-            raise BundleError(f"{found.path}: was just fitted with another embedder; run the same command again")
+            raise BundleError(f"{path}: was just fitted with another embedder; run the same command again")
         yield target, bundle
 
 
@@ -170,60 +136,84 @@ def _prices(bundle: Bundle) -> dict[str, Price]:
     return {record.name: record.price for record in bundle.manifest.models}
 
 
-def _record(folder: Path, pool: GrownPool, m: int, price: Price, manifest: Manifest) -> ModelRecord:
-    table, name = pool.table, pool.table.models[m]
-    weights, intercepts = pool.fitted.probes(penalties_of(manifest))
+def _rewrite(
+    target: Path, bundle: Bundle, pool: GrownPool, newcomer: int | None = None, price: Price = UNKNOWN_PRICE
+) -> Bundle:
+    """Put the bundle of a changed pool in its place: what looks at the whole pool anew, every other probe as it was."""
+    manifest, models = bundle.manifest, pool.table.models
+    kept = [record for record in manifest.models if record.name in models]
+    stay, go = (
+        {file.file for record in records for file in (record.probe, *record.stats)}
+        for records in (kept, [record for record in manifest.models if record.name not in models])
+    )
+    with replace_bundle(target) as folder:
+        _copy(bundle, folder, leave=go - stay)
+        if newcomer is not None:
+            kept.append(_write_newcomer(folder, pool, newcomer, price, manifest))
+        changed = replace(
+            manifest,
+            models=tuple(sorted(kept, key=lambda record: models.index(record.name))),
+            uncertainty=write_uncertainty(folder, _uncertainty(bundle, pool, newcomer)),
+            frontier=write_json(folder, "frontier.json", frontier_of(pool)),
+            created=created(),
+        )
+        write_json(folder, MANIFEST, changed.to_json())
+    return load_bundle(bundle.path)
+
+
+def _uncertainty(bundle: Bundle, pool: GrownPool, newcomer: int | None) -> Uncertainty:
+    """The bundle's, with the variances of the models that it is to have."""
+    found, models = bundle.uncertainty, pool.table.models
+    variances = dict(zip(bundle.models, zip(found.noise_M, found.slope_M, strict=True), strict=True))
+    if newcomer is not None:
+        errors_P = pool.table.rewards_PM[:, newcomer] - pool.predicted_PM[:, newcomer]
+        rated = np.where(rated_rows(pool, newcomer), errors_P, np.nan)
+        noise, slope = variance_line(rated[:, None], pool.leverage_P)
+        variances[models[newcomer]] = noise[0], slope[0]
+    noise_M, slope_M = np.array([variances[model] for model in models]).T
+    return replace(found, noise_M=noise_M, slope_M=slope_M)
+
+
+def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifest: Manifest) -> ModelRecord:
+    table, first = pool.table, manifest.models[0]
     blocks = [(b.columns, moments) for b, moments in zip(pool.fitted.blocks, pool.fitted.moments, strict=True)]
-    rated = rated_rows(pool, m)
-    categories = category_names(table.categories_P)
-    return ModelRecord(
-        name=name,
-        probe=write_probe(folder, name, Probes(weights, intercepts), pool.head, m),
+    rated_P = rated_rows(pool, m)
+    return write_model(
+        folder,
+        table.models[m],
+        m,
+        Probes(*pool.fitted.probes(penalties_of(manifest))),
+        pool.output_tokens,
         rows=int((~np.isnan(table.rewards_PM[:, m])).sum()),
-        beta=manifest.models[0].beta,
-        task_beta=manifest.models[0].task_beta,
+        beta=first.beta,
+        task_beta=first.task_beta,
         mean_reward=float(table.mean_reward_M[m]),
-        r2=number_or_none(_r2(pool, m, rated)),
-        r2_by_category={c: number_or_none(_r2(pool, m, rated & (table.categories_P == c))) for c in categories},
+        r2=_r_squared(pool, m, rated_P),
+        r2_by_category={
+            name: _r_squared(pool, m, rated_P & (table.categories_P == name))
+            for name in category_names(table.categories_P)
+        },
         price=price,
-        constant_cost_usd=number_or_none(table.mean_cost_M[m]) if manifest.preset == "paper" else None,
+        constant_cost_usd=table.mean_cost_M[m] if manifest.preset == "paper" else None,
         stats=write_stats(folder, blocks, only={m})[m],
     )
 
 
-def _r2(pool: GrownPool, m: int, rows: np.ndarray) -> float:
-    if rows.sum() < MIN_ROWS:
-        return float("nan")
-    return float(r_squared(pool.predicted_PM[rows][:, [m]], pool.table.rewards_PM[rows][:, [m]])[0])
+def _r_squared(pool: GrownPool, m: int, rows_P: np.ndarray) -> float:
+    if rows_P.sum() < MIN_ROWS:
+        return np.nan
+    return float(r_squared(pool.predicted_PM[rows_P][:, [m]], pool.table.rewards_PM[rows_P][:, [m]])[0])
 
 
-def _finish(
-    folder: Path, manifest: Manifest, records: Sequence[ModelRecord], pool: GrownPool, uncertainty: Any
-) -> None:
-    """Write the frontier and, last, the manifest."""
-    if pool.partial_M.any():
-        document = audited_frontier(pool)
-    else:
-        document = frontier(pool.table, pool.predicted_PM, pool.trust_P, safe=pool.safe)
-    changed = replace(
-        manifest,
-        models=tuple(records),
-        uncertainty=uncertainty,
-        frontier=write_json(folder, "frontier.json", document),
-        created=created(),
-    )
-    write_json(folder, MANIFEST, changed.to_json())
-
-
-def _report(pool: GrownPool, m: int, record: ModelRecord, old: Bundle, new: Bundle) -> dict[str, Any]:
-    table = pool.table
+def _report(pool: GrownPool, m: int, old: Bundle, new: Bundle) -> dict[str, Any]:
+    table, record = pool.table, new.manifest.models[m]
     served = replace(table, rewards_PM=np.zeros_like(table.rewards_PM))
     _, first = pool.choose(served, 0.0, float(new.frontier.shrinkage_L[0]))
     categories = np.unique(table.categories_P).tolist()
     newcomer = np.arange(len(table.models)) == m
     complete, known = pool.without(newcomer | pool.partial_M), pool.without(newcomer)
     gains = []
-    for lambda_ in default_lambdas(old):
+    for lambda_ in default_lambdas(old.frontier):
         _, base = pool.choose(complete, lambda_)
         gain: dict[str, Any] = {"lambda": lambda_}
         for when, available in (("before", known), ("after", table)):

@@ -1,4 +1,4 @@
-"""Writing a bundle: one writer at a time, the files, and the swap that puts a whole folder in another's place.
+"""Saving a bundle: one writer at a time, and the swap that puts a whole folder in another's place.
 
 Invariants
 ----------
@@ -17,24 +17,19 @@ import contextlib
 import ctypes
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from safetensors.numpy import save as render_safetensors
 
 from erp_trainer.files.atomic import sync_folder
 from litellm_erp.bundle.load import verify_bundle
-from litellm_erp.bundle.manifest import MANIFEST, FileRecord
+from litellm_erp.bundle.manifest import MANIFEST
 from litellm_erp.errors import BundleError
 
 WAIT_S = 60.0
@@ -124,34 +119,6 @@ def save_bundle(path: Path | str) -> Iterator[Path]:
     """
     with lock_bundle(path) as target, replace_bundle(target) as folder:
         yield folder
-
-
-def write_file(root: Path, name: str, content: bytes) -> FileRecord:
-    """Write one file of a bundle, synced to disk, and describe it for the manifest."""
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return FileRecord(name, hashlib.sha256(content).hexdigest(), len(content))
-
-
-def write_tensors(root: Path, name: str, tensors: Mapping[str, np.ndarray]) -> FileRecord:
-    """Write arrays as safetensors; the same arrays always give the same bytes."""
-    return write_file(root, name, render_safetensors({k: np.ascontiguousarray(v) for k, v in tensors.items()}))
-
-
-def write_json(root: Path, name: str, document: Mapping[str, Any]) -> FileRecord:
-    """Write a JSON document; NaN and infinity are refused."""
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    return write_file(root, name, (text + "\n").encode())
-
-
-def probe_file(model: str) -> str:
-    """File name of a model's probe: readable, safe on any file system, and unique by hash."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[:60] or "model"
-    return f"probes/{slug}-{hashlib.sha256(model.encode()).hexdigest()[:8]}.safetensors"
 
 
 @contextmanager

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from erp_trainer.commands.inspect import bundle_payload, render_bundle
 from erp_trainer.console import emit, json_option, progress, ray_options
-
-if TYPE_CHECKING:
-    from erp_trainer.policies.erp import Preset
 
 
 @click.command("fit", short_help="Fit one probe per model and write a bundle.")
@@ -63,7 +60,7 @@ def command(
         raise click.UsageError(f"--preset and --beta are erp's; --policy {policy} chooses its options itself")
     if policy != "erp" and engine == "ray":
         raise click.UsageError(f"--engine ray fits erp; fit --policy {policy} without it")
-    from erp_trainer.bundles.fit import fit_bundle
+    from erp_trainer.bundles.fit import FitSpec, fit_bundle
     from erp_trainer.outcomes.run import open_run
     from litellm_erp.embedding import load_embedder
 
@@ -71,30 +68,15 @@ def command(
     load = partial(
         load_embedder, embedder, revision=revision, trust_remote_code=trust_remote_code, model=embedder_model
     )
-    chosen: Preset = "paper" if preset == "paper" else "best"
-    if engine == "ray":
-        from erp_trainer.bundles.fit_on_ray import on_ray
-        from erp_trainer.bundles.fit_shards import fit_from_shards
-        from erp_trainer.pool.pool import RaySettings
+    spec = FitSpec(policy, "paper" if preset == "paper" else "best", beta, seed)
+    with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
+        if engine == "ray":
+            from erp_trainer.bundles.fit_shards import fit_from_shards, on_ray
+            from erp_trainer.pool.pool import RaySettings
 
-        spread = on_ray(RaySettings(address=ray_address or "auto", workers=ray_workers))
-        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            bundle = fit_from_shards(opened, load, out, spread, preset=chosen, beta=beta, seed=seed, advance=advance)
-        emit(bundle_payload(bundle), as_json, render_bundle)
-        return
-    loaded = load()
-    try:
-        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            bundle = fit_bundle(
-                opened,
-                loaded,
-                out,
-                policy=policy,
-                preset=chosen,
-                beta=beta,
-                seed=seed,
-                advance=advance,
-            )
-    finally:
-        loaded.close()
+            spread = on_ray(RaySettings(address=ray_address or "auto", workers=ray_workers))
+            bundle = fit_from_shards(opened, load, out, spec, spread=spread, advance=advance)
+        else:
+            with closing(load()) as loaded:
+                bundle = fit_bundle(opened, loaded, out, spec, advance)
     emit(bundle_payload(bundle), as_json, render_bundle)

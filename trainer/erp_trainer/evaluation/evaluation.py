@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.fit import penalties_of, table_of
+from erp_trainer.bundles.records import penalties_of
+from erp_trainer.bundles.training_data import table_of
 from erp_trainer.evaluation import payload as payloads
 from erp_trainer.evaluation.contender import Contender
 from erp_trainer.evaluation.contenders import baselines
@@ -20,6 +21,7 @@ from erp_trainer.learning.ridge import Penalties
 from erp_trainer.learning.training_table import Table
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
+from erp_trainer.policies.frontier import default_lambdas
 from erp_trainer.policies.registry import Tuning
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import Scores, score, trust
@@ -191,7 +193,7 @@ def evaluation_of(
     measured = np.flatnonzero(~np.isnan(test.rewards_PM).all(axis=0))
     test, train = test.columns(measured.tolist()), train.columns(measured.tolist())
     scores = score(bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices())
-    lambdas = tuple(options.lambdas) or tuple(default_lambdas(bundle))
+    lambdas = tuple(options.lambdas) or tuple(default_lambdas(bundle.frontier))
     rows = np.flatnonzero(held_out).tolist()
     return Evaluation(
         bundle=bundle,
@@ -218,17 +220,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """The payload of ``evaluation_of`` with its options as they are."""
     return evaluation_of(run, bundle, embedder, Options(lambdas=tuple(lambdas)), advance).payload()
-
-
-def default_lambdas(bundle: Bundle) -> list[float]:
-    """0, and the λ at which out-of-fold cost has come a quarter, half and three quarters of the way down."""
-    frontier = bundle.frontier
-    cost = frontier.cost_L
-    if len(cost) == 1 or np.isnan(cost).any():
-        return [0.0]
-    targets = cost[0] + np.array([0.25, 0.5, 0.75]) * (cost.min() - cost[0])
-    found = {float(frontier.lambda_L[np.argmin(np.abs(cost - target))]) for target in targets}
-    return sorted({0.0, *found})
 
 
 def _grid(bundle: Bundle, lambdas: Sequence[float], prompts: int) -> tuple[float, ...]:

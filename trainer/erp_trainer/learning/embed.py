@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from erp_trainer.learning.training_table import EmbeddedPrompts
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from litellm_erp.choice.prompt import from_value
 from litellm_erp.embedding import Embedder
 
 _BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedPrompts:
-    """Vectors and sizes of P prompts.
-
-    Attributes
-    ----------
-    embeddings_PD : shape (P, D), float32, L2-normalised
-    input_tokens_P : shape (P,), float64, estimated on the full prompt
-    """
-
-    embeddings_PD: np.ndarray
-    input_tokens_P: np.ndarray
 
 
 def embed_prompts(

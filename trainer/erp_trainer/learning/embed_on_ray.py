@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from erp_trainer.learning.embed import Embed, EmbeddedPrompts, embed_prompts
+from erp_trainer.learning.embed import Embed, embed_prompts
+from erp_trainer.learning.training_table import EmbeddedPrompts
 from erp_trainer.pool.pool import RaySettings
 from erp_trainer.pool.ray import Workers
 from litellm_erp.embedding import Embedder

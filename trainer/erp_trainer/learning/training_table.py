@@ -16,6 +16,20 @@ _CELLS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedPrompts:
+    """Vectors and sizes of P prompts.
+
+    Attributes
+    ----------
+    embeddings_PD : shape (P, D), float32, L2-normalised
+    input_tokens_P : shape (P,), float64, estimated on the full prompt
+    """
+
+    embeddings_PD: np.ndarray
+    input_tokens_P: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class SingleMeans:
     """What always choosing each model earns and costs, shape (M,) each."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from erp_trainer.learning.bootstrap import interval
 from erp_trainer.learning.ridge import choosing_rows
 from erp_trainer.learning.training_table import Table
+from litellm_erp.bundle.frontier import Frontier
 
 SHRINKAGES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
@@ -182,3 +183,13 @@ def _saving(table: Table, best: int, points: list[dict[str, Any]]) -> float | No
         return None
     enough = [p["cost_usd"] for p in points if p["reward"] >= table.mean_reward_M[best] and p["cost_usd"] is not None]
     return float(1 - min(enough) / cost) if enough else None
+
+
+def default_lambdas(frontier: Frontier) -> list[float]:
+    """0, and the λ at which out-of-fold cost has come a quarter, half and three quarters of the way down."""
+    cost = frontier.cost_L
+    if len(cost) == 1 or np.isnan(cost).any():
+        return [0.0]
+    targets = cost[0] + np.array([0.25, 0.5, 0.75]) * (cost.min() - cost[0])
+    found = {float(frontier.lambda_L[np.argmin(np.abs(cost - target))]) for target in targets}
+    return sorted({0.0, *found})
