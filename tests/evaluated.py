@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.evaluation.curves import Curve
 from erp_trainer.learning.bootstrap import Estimates
 from erp_trainer.learning.outcome import Outcome

@@ -3,6 +3,10 @@
 import numpy as np
 
 from erp_trainer.learning.training_table import Table
+from erp_trainer.policies.base import Tuning
+from erp_trainer.policies.registry import POLICIES
+
+BY_KEY = {policy.key: policy for policy in POLICIES}
 
 
 def table_of(rewards_PM, *, costs_M=None, embeddings_PD=None, categories=None, seed=0, **more) -> Table:
@@ -36,3 +40,23 @@ def planted(prompts=300, models=3, noise=0.1, seed=0) -> Table:
 def unit(vectors):
     """Rows scaled to length 1."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class Fitted:
+    """A policy of the registry, tuned and trained."""
+
+    def __init__(self, key, train):
+        self.policy, self.tuning = BY_KEY[key], Tuning(POLICIES, train)
+        self.tuning.options(self.policy)
+
+    def outcome(self, test, lambda_):
+        """What it earns and costs."""
+        return self.tuning.apply(self.policy, test).outcome(test, lambda_)
+
+    def scores(self, test):
+        """What it thinks each model would earn."""
+        return self.tuning.apply(self.policy, test).scores_PM
+
+    def choose(self, test, lambda_):
+        """Which model's cost is paid for each prompt; all costs differ."""
+        return (test.realised_cost_PM == self.outcome(test, lambda_).cost_P[:, None]).argmax(axis=1)

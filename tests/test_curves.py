@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from erp_trainer.evaluation import curves, duels
-from erp_trainer.evaluation.curves import Line, mixture_vertices, oracle, oracle_kind, pareto
+from erp_trainer.evaluation.contenders import oracle, oracle_kind
+from erp_trainer.evaluation.curves import Line, mixture_vertices, pareto
 from erp_trainer.evaluation.economics import Market, compare
 from tests.evaluated import curve, table
 

@@ -8,10 +8,9 @@ import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.evaluation.evaluation import Options, evaluation_of
-from erp_trainer.evaluation.studies.new_tasks import task_score_rows
+from erp_trainer.evaluation.studies.new_tasks import TaskScores, task_score_rows
 from erp_trainer.evaluation.text import WIDTH, render
 from erp_trainer.outcomes.run import open_run
-from erp_trainer.policies.benchmark import TaskScores
 from litellm_erp.bundle.load import load_bundle
 
 
@@ -61,9 +60,7 @@ def test_scores_of_benchmark_data_sets_by_hand() -> None:
     accuracy = np.array([[0.9, 0.5], [0.2, 0.8]])
     scores = TaskScores(
         tasks=("x", "y"),
-        prompts_T=np.array([10, 10]),
         accuracy_TM=accuracy,
-        reward_TM=accuracy,
         cost_TM=np.array([[1.0, 3.0], [1.0, 3.0]]),
         s1_TM=np.array([[0.7, 0.6], [0.7, 0.6]]),
         s2_TM=accuracy,
@@ -71,7 +68,6 @@ def test_scores_of_benchmark_data_sets_by_hand() -> None:
         s3_true_TM=accuracy,
         log_likelihood_TM=None,
         best_on_average_T=np.array([1, 0]),
-        threshold=0.5,
     )
     rows = {row["policy"]: row for row in task_score_rows(scores)}
     assert rows["s1"]["accuracy"] == pytest.approx((0.9 + 0.2) / 2)

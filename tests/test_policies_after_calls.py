@@ -9,11 +9,10 @@ from erp_trainer.learning.outcome import (
     best_single,
     equal_cost_mixture,
     permuted,
-    ranked_by_likelihood,
-    ranked_by_reward,
     uniform,
 )
 from erp_trainer.policies.cascade import Chain, fit_cascade, run_chain
+from erp_trainer.policies.rankings import ranked_by_likelihood, ranked_by_reward
 from litellm_erp.errors import FitError
 from tests.policy_tables import table_of
 

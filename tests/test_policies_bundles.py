@@ -13,9 +13,8 @@ from erp_trainer.bundles.write import save_bundle
 from erp_trainer.cli import cli
 from erp_trainer.commands.fit import command as fit_command
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.manifest import POLICIES
-from litellm_erp.bundle.policy_files import policy_file, tensors_of
-from litellm_erp.bundle.predictors import NeighbourPredictor, Trust
+from litellm_erp.bundle.neighbour_predictor import NeighbourPredictor, Trust
+from litellm_erp.bundle.policy_files import PREDICTORS, policy_file, tensors_of
 from litellm_erp.errors import BundleError, BundleTampered
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.solve import solve
@@ -48,9 +47,9 @@ def altered(bundle, policy, **tensors):
     return bundle
 
 
-def test_the_command_line_offers_every_policy_a_manifest_may_name():
+def test_the_command_line_offers_every_policy_that_serves():
     option = next(parameter for parameter in fit_command.params if parameter.name == "policy")
-    assert tuple(option.type.choices) == POLICIES
+    assert tuple(option.type.choices) == tuple(PREDICTORS)
 
 
 @by_policy

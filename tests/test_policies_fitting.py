@@ -7,23 +7,28 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from erp_trainer.evaluation.studies.new_tasks import benchmark_study
-from erp_trainer.policies.benchmark import (
-    BenchmarkOptions,
+from erp_trainer.evaluation.studies.new_tasks import (
+    benchmark_study,
     in_distribution_curve,
     leave_one_task_out,
     mixed,
-    right_threshold,
     small_models,
-    train_benchmark,
 )
+from erp_trainer.policies.benchmark import BenchmarkOptions, right_threshold, train_benchmark
 from erp_trainer.policies.logistic import fit_binary, fit_multinomial
 from erp_trainer.policies.neighbours import Records, choose_bandwidth, leave_tasks_out, leave_two_tasks_out
-from erp_trainer.policies.pairwise import PairwiseOptions, preferences, reward_slope, train_pairwise
-from erp_trainer.policies.registry import fit_policy, win_probability
-from erp_trainer.policies.tagging import cluster, tag_means
+from erp_trainer.policies.pairwise import (
+    PairwiseOptions,
+    apply_pairwise,
+    preferences,
+    reward_slope,
+    train_pairwise,
+    tune_pairwise,
+)
+from erp_trainer.policies.prompt_groups import cluster, tag_means
 from erp_trainer.policies.zooter import ZooterOptions, teacher, train_zooter
-from litellm_erp.bundle.predictors import NeighbourPredictor, PairPredictor, Trust
+from litellm_erp.bundle.neighbour_predictor import NeighbourPredictor, Trust
+from litellm_erp.bundle.pair_predictor import PairPredictor
 from litellm_erp.errors import EmbedderMismatch, FitError
 from tests.policy_tables import planted, table_of, unit
 
@@ -126,8 +131,8 @@ def test_scores_of_pairs_are_mean_probabilities_of_winning():
 
 def test_probabilities_of_a_pair_are_the_regressions_and_add_up_to_one():
     table = planted()
-    fitted = fit_policy("pairwise", table)
-    one, other = win_probability(fitted, table, 0, 2), win_probability(fitted, table, 2, 0)
+    of_pair = apply_pairwise(train_pairwise(table, tune_pairwise(table)), table).pair_probability
+    one, other = of_pair(2, 0), of_pair(0, 2)
     np.testing.assert_allclose(one + other, 1, atol=1e-6)
     wins = table.rewards_PM[:, 0] > table.rewards_PM[:, 2]
     assert one[wins].mean() > one[~wins].mean() + 0.1

@@ -5,99 +5,96 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from erp_trainer.policies.registry import POLICIES, SERVED, fit_policy, unusable
+from erp_trainer.policies.registry import SERVED, served
 from litellm_erp.errors import FitError
-from tests.policy_tables import planted, table_of
+from tests.policy_tables import BY_KEY, Fitted, planted, table_of
 
-served = pytest.mark.parametrize("name", SERVED)
-
-
-def fitted_and_test(name, train, test=None):
-    return fit_policy(name, train), train if test is None else test
+every_rival = pytest.mark.parametrize("name", [name for name in SERVED if name != "erp"])
 
 
-@served
+@every_rival
 def test_a_policy_finds_the_planted_best_model(name):
     test = planted(seed=1)
-    choice = fit_policy(name, planted()).choose(test, 0.0)
+    choice = Fitted(name, planted()).choose(test, 0.0)
     assert test.reward_of(choice).mean() > 0.75  # always the same model earns 0.47
 
 
-@served
+@every_rival
 def test_without_a_price_on_money_the_score_alone_decides_and_at_a_huge_one_the_cost(name):
-    fitted, test = fitted_and_test(name, planted())
+    test = planted()
+    fitted = Fitted(name, test)
     np.testing.assert_array_equal(fitted.choose(test, 0.0), np.argmax(fitted.scores(test), axis=1))
     assert (fitted.choose(test, 1e9) == 0).all()
 
 
-@served
+@every_rival
 def test_permuting_the_models_permutes_the_choices(name):
     train, order = planted(), [2, 0, 1]
-    choice = fit_policy(name, train).choose(train, 0.1)
-    permuted = fit_policy(name, train.columns(order)).choose(train.columns(order), 0.1)
+    choice = Fitted(name, train).choose(train, 0.1)
+    permuted = Fitted(name, train.columns(order)).choose(train.columns(order), 0.1)
     # Sums in another order may tip a tie.
     assert (np.array(order)[permuted] == choice).mean() > 0.99
 
 
-@served
+@every_rival
 def test_of_identical_models_the_cheaper_is_chosen(name):
     train = planted(models=2)
     twins = replace(train, rewards_PM=np.repeat(train.rewards_PM[:, :1], 2, axis=1))
-    assert (fit_policy(name, twins).choose(twins, 0.01) == 0).all()
+    assert (Fitted(name, twins).choose(twins, 0.01) == 0).all()
 
 
-@served
+@every_rival
 def test_a_pool_of_one_model_is_that_model(name):
     train = planted(models=1)
-    assert (fit_policy(name, train).choose(train, 0.0) == 0).all()
+    assert (Fitted(name, train).choose(train, 0.0) == 0).all()
 
 
-@served
+@every_rival
 @pytest.mark.parametrize("constant", [-3.0, 0.0, 0.7])
 def test_constant_rewards_are_predicted_and_the_cheapest_is_chosen(name, constant):
     train = table_of(np.full((60, 3), constant))
-    fitted = fit_policy(name, train)
+    fitted = Fitted(name, train)
     np.testing.assert_allclose(fitted.scores(train), constant, atol=1e-3)
     assert (fitted.choose(train, 0.1) == 0).all()
 
 
-@served
+@every_rival
 def test_shifted_rewards_shift_the_level_and_leave_the_choices(name):
     train = planted()
     shifted = replace(train, rewards_PM=train.rewards_PM - 10.0)
-    before, after = fit_policy(name, train), fit_policy(name, shifted)
+    before, after = Fitted(name, train), Fitted(name, shifted)
     # Only kNN looks at a threshold, and that one is the median once rewards leave [0, 1].
     agree = (before.choose(train, 0.0) == after.choose(shifted, 0.0)).mean()
     assert agree > (0.8 if name == "benchmark" else 0.99)
     assert abs(after.scores(shifted).mean() + 10.0 - before.scores(train).mean()) < 0.1
 
 
-@served
+@every_rival
 def test_models_that_missed_prompts_are_fitted_on_the_others_and_never_chosen_there(name):
     train = planted()
     holes = train.rewards_PM.copy()
     holes[::4, 1] = np.nan
     holey = replace(train, rewards_PM=holes)
-    fitted = fit_policy(name, holey)
+    fitted = Fitted(name, holey)
     assert np.isfinite(fitted.scores(holey)).all()
     assert (fitted.choose(holey, 0.0)[::4] != 1).all()
     assert holey.reward_of(fitted.choose(holey, 0.0)).mean() > 0.7
 
 
-@served
+@every_rival
 def test_the_same_seed_fits_the_same_policy(name):
     train = planted()
-    np.testing.assert_array_equal(fit_policy(name, train).scores(train), fit_policy(name, train).scores(train))
+    np.testing.assert_array_equal(Fitted(name, train).scores(train), Fitted(name, train).scores(train))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", BY_KEY)
 def test_every_policy_says_what_it_lacks_or_has_an_outcome_for_every_prompt(name):
     train = planted(80)
-    if unusable(name, train):
+    if BY_KEY[name].lacking(train):
         with pytest.raises(FitError, match="no column"):
-            fit_policy(name, train)
+            Fitted(name, train)
         return
-    outcome = fit_policy(name, train).outcome(train, 0.1)
+    outcome = Fitted(name, train).outcome(train, 0.1)
     assert np.isfinite(outcome.reward_P).all()
     assert np.isfinite(outcome.cost_P).all()
     assert outcome.share_M.sum() == pytest.approx(1)
@@ -105,4 +102,4 @@ def test_every_policy_says_what_it_lacks_or_has_an_outcome_for_every_prompt(name
 
 def test_an_unknown_policy_is_refused_with_the_names_there_are():
     with pytest.raises(FitError, match="zooter"):
-        fit_policy("oracle", planted(80))
+        served("oracle")

@@ -16,7 +16,6 @@ from litellm_erp.strict_files import shown
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-POLICIES = ("erp", "zooter", "benchmark", "pairwise")
 # What a bundle may claim. All of it is far beyond any real one, and small enough that a claim alone costs no memory.
 MAX_MODELS = 4096
 MAX_DIMENSION = 32_768
@@ -128,7 +127,7 @@ class Manifest:
         _check_models(top, models)
         _check_embedder(top, embedder, len(models))
         return cls(
-            policy=top.choice("policy", POLICIES),
+            policy=readable(top, "policy"),
             preset=readable(top, "preset"),
             safety=top.boolean("safety"),
             embedder=embedder,

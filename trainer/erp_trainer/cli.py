@@ -39,7 +39,14 @@ _AS_JSON = "erp_trainer.as_json"
 # As the operating system calls them, and as libraries that are not written in Python quote them.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_QUOTED = re.compile(rf"os error ({'|'.join(map(str, _NO_ROOM))})\b")
-_EXTRAS = {"datasets": "train", "pyarrow": "train", "rich": "train", "jinja2": "report", "vl_convert": "report"}
+_EXTRAS = {
+    "datasets": "train",
+    "pyarrow": "train",
+    "rich": "train",
+    "sklearn": "train",
+    "jinja2": "report",
+    "vl_convert": "report",
+}
 
 
 class LazyGroup(click.Group):

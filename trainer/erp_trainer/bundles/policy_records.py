@@ -7,22 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.ridge import (
-    Penalties,
-    assign_folds,
-    cross_fit,
-    r_squared,
-    r_squared_by_category,
-    variance_line,
-)
+from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit, r_squared, r_squared_by_category
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import out_of_fold
-from erp_trainer.policies.erp import USUAL_QUANTILE, FittedERP
+from erp_trainer.policies.erp import FittedERP, uncertainty_of
 from erp_trainer.policies.frontier import frontier
-from erp_trainer.policies.registry import SERVED
+from erp_trainer.policies.registry import served
 from litellm_erp.bundle.predictors import Predictor
-from litellm_erp.bundle.probe import Probes, Uncertainty
-from litellm_erp.errors import FitError
+from litellm_erp.bundle.probe import Probes
 
 # Leverage needs a penalty, and these policies have none that is a ridge's.
 LEVERAGE_BETA = 30.0
@@ -54,28 +46,16 @@ def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
     ------
     FitError : a policy that no bundle can hold, or too few prompts or outcomes
     """
-    if policy not in SERVED:
-        raise FitError(f"policy {policy!r} cannot be served; expected erp, {', '.join(SERVED)}")
-    served = SERVED[policy]
+    spec = served(policy)
     folds = assign_folds(table.groups_P, seed)
     crossed = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
-    options = served.tune(table, seed)
-    predicted = out_of_fold(table, folds, lambda part: served.train(part, options, seed))
-    predictor = served.train(table, options, seed)
+    options = spec.tune(table, seed)
+    predicted = out_of_fold(table, folds, lambda part, fold: spec.train(part, options, seed))
+    predictor = spec.train(table, options, seed)
     leverage = crossed.out_of_fold_leverage(LEVERAGE_BETA)
-    noise, slope = variance_line(table.rewards_PM - predicted, leverage)
-    uncertainty = Uncertainty(
-        mean_D=crossed.widest.mean_D.astype(np.float32),
-        whiten_DR=crossed.widest.whitener(LEVERAGE_BETA).astype(np.float32),
-        base=1.0 / max(moments.weight for moments in crossed.moments),
-        noise_M=noise,
-        slope_M=slope,
-        usual=float(np.quantile(leverage, USUAL_QUANTILE)),
-        distrust=0.0,
-    )
     pool = FittedERP(
         probes=predictor if isinstance(predictor, Probes) else _constants(table),
-        uncertainty=uncertainty,
+        uncertainty=uncertainty_of(crossed, table.rewards_PM - predicted, leverage, LEVERAGE_BETA),
         penalties=Penalties.of(float(getattr(options, "beta", 0.0))),
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=None,

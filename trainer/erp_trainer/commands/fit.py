@@ -10,14 +10,13 @@ import click
 
 from erp_trainer.commands.inspect import bundle_payload, render_bundle
 from erp_trainer.console import emit, json_option, progress, ray_options
+from erp_trainer.policies.registry import SERVED
 
 
 @click.command("fit", short_help="Fit one probe per model and write a bundle.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
-@click.option(
-    "--policy", type=click.Choice(["erp", "zooter", "benchmark", "pairwise"]), default="erp", show_default=True
-)
+@click.option("--policy", type=click.Choice(SERVED), default="erp", show_default=True)
 @click.option("--embedder", default="static", show_default=True, help="static, a sentence-transformers id, or a URL.")
 @click.option("--embedder-model", help="Model name to send to an embedding server.")
 @click.option("--revision", help="Pinned revision of a sentence-transformers id.")

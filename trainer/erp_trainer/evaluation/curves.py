@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.learning.bootstrap import Estimates, Resamples
-from erp_trainer.learning.outcome import Outcome
 from erp_trainer.learning.training_table import Table
 
 
@@ -146,48 +145,6 @@ def _split(estimates: Estimates, size: int) -> list[Estimates]:
     """Estimates of consecutive figures, ``size`` of them at a time."""
     starts = range(0, len(estimates.value_S), size)
     return [Estimates(estimates.value_S[i : i + size], estimates.resampled_RS[:, i : i + size]) for i in starts]
-
-
-def oracle_kind(table: Table) -> str:
-    """``split-sample`` where some prompt has two samples of every model on record, else ``ex-post``."""
-    return "ex-post" if _split_rows(table) is None else "split-sample"
-
-
-def oracle(table: Table, lambda_: float) -> Outcome:
-    """What the best model of each prompt earns.
-
-    ``split-sample``: the model is chosen on one half of the samples and scored on the other, both ways, because the
-    largest of noisy means is too large; NaN at prompts where a model has no two samples. ``ex-post``: the largest
-    recorded mean, where no prompt has two samples of every model on record.
-
-    Source: ours, for arXiv 2603.20217, eq. 5.
-    """
-    penalty = lambda_ * table.cost_scale * np.nan_to_num(table.realised_cost_PM)
-    split = _split_rows(table)
-    if split is None:
-        choice = table.choose(table.rewards_PM - penalty, 0.0)
-        share = np.bincount(choice, minlength=len(table.models)) / len(choice)
-        return Outcome(lambda_, table.reward_of(choice), table.cost_of(choice), share)
-    rows, first, second = split
-    reward, cost = np.full(len(table), np.nan), np.full(len(table), np.nan)
-    reward[rows], cost[rows] = 0.0, 0.0
-    share = np.zeros(len(table.models))
-    for chosen_on, scored_on in ((first, second), (second, first)):
-        choice = table.choose(chosen_on - penalty, 0.0)
-        reward[rows] += scored_on[rows, choice[rows]] / 2
-        cost[rows] += table.cost_of(choice)[rows] / 2
-        share += np.bincount(choice[rows], minlength=len(share)) / (2 * rows.sum())
-    return Outcome(lambda_, reward, cost, share)
-
-
-def _split_rows(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Prompts at which every model with an outcome has both halves, and the halves' mean rewards."""
-    halves = table.halves()
-    if halves is None:
-        return None
-    missing = np.isnan(table.rewards_PM)
-    rows = ((np.isnan(halves[0]) == missing) & (np.isnan(halves[1]) == missing)).all(axis=1)
-    return (rows, *halves) if rows.any() else None
 
 
 def pareto(curves: Sequence[Curve]) -> list[np.ndarray]:

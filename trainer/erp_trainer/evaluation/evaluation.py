@@ -12,17 +12,16 @@ import numpy as np
 from erp_trainer.bundles.records import penalties_of
 from erp_trainer.bundles.training_data import table_of
 from erp_trainer.evaluation import payload as payloads
-from erp_trainer.evaluation.contender import Contender
-from erp_trainer.evaluation.contenders import baselines
-from erp_trainer.evaluation.rivals import rivals_of, routed
+from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import Penalties
 from erp_trainer.learning.training_table import Table
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
+from erp_trainer.policies.base import Choose, Tuning, routed
 from erp_trainer.policies.frontier import default_lambdas
-from erp_trainer.policies.registry import Tuning
+from erp_trainer.policies.registry import POLICIES
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import Scores, score, trust
 from litellm_erp.embedding import Embedder
@@ -124,11 +123,13 @@ class Evaluation:
     def contenders(self) -> tuple[Contender, ...]:
         """The bundle, then its rivals, the baselines and the single models."""
         name = self.bundle.manifest.policy
-        found = [routed(name, name, self._choose, self.predicted_PM, kind="bundle")]
+        found = [self._contender(name, name, self._choose)]
         if self.bundle.manifest.safety:
-            unsafe = routed(f"{name}-no-safety", f"{name} --no-safety", self._unsafe, self.predicted_PM, kind="bundle")
-            found.append(unsafe)
+            found.append(self._contender(f"{name}-no-safety", f"{name} --no-safety", self._unsafe))
         return (*found, *self._rivals[0], *baselines(self.test, self.train, name, self._choose))
+
+    def _contender(self, key: str, label: str, choose: Choose) -> Contender:
+        return Contender(key, label, "bundle", True, routed(choose), self.predicted_PM, servable=True)
 
     @property
     def missing_rivals(self) -> dict[str, str]:
@@ -145,7 +146,7 @@ class Evaluation:
     @cached_property
     def tuning(self) -> Tuning:
         """The rivals' options, chosen once on train."""
-        return Tuning(self.train, self.options.seed)
+        return Tuning(POLICIES, self.train, self.options.seed)
 
     def _unsafe(self, table: Table, lambda_: float) -> np.ndarray:
         return self._choose(table, lambda_, safety=False)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from erp_trainer.evaluation import curves as tracing
-from erp_trainer.evaluation.contender import Contender
+from erp_trainer.evaluation.contenders import Contender, oracle, oracle_kind
 from erp_trainer.evaluation.curves import Curve, mixture_vertices, pareto, trace
 from erp_trainer.evaluation.duels import at_lambda, over_lambda
 from erp_trainer.evaluation.economics import Market, compare, gained_on
@@ -22,7 +21,6 @@ from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.verdict import verdict
 from erp_trainer.learning.bootstrap import Estimates, Interval
 from erp_trainer.learning.training_table import Table
-from erp_trainer.policies.erp import Preset
 
 if TYPE_CHECKING:
     from erp_trainer.evaluation.evaluation import Evaluation
@@ -102,7 +100,7 @@ def _trace(ev: Evaluation) -> _Traced:
     best = int(np.nanargmax(train_reward))
     known = ~np.isnan(train_cost)
     cheapest = int(np.nanargmin(train_cost)) if known.any() else best
-    oracle_P = tracing.oracle(ev.test, 0.0).reward_P
+    oracle_P = oracle(ev.test, 0.0).reward_P
     baseline_P = ev.test.rewards_PM[:, best]
     found = {}
     for contender in ev.contenders:
@@ -238,7 +236,7 @@ def _against_category_best(traced: _Traced, curve: Curve, at: int, lambda_: floa
 
 
 def _oracle(ev: Evaluation, traced: _Traced) -> dict[str, Any]:
-    kind = tracing.oracle_kind(ev.test)
+    kind = oracle_kind(ev.test)
     curve = traced.curves["oracle"]
     text = {
         "ex-post": "the largest recorded reward of each prompt, in hindsight: too high where rewards are noisy",
@@ -336,8 +334,9 @@ def _tasks(ev: Evaluation, traced: _Traced, scores: Mapping[str, np.ndarray]) ->
 
 
 def _unseen(ev: Evaluation) -> dict[str, Any] | None:
-    preset: Preset = "paper" if ev.bundle.manifest.preset == "paper" else "best"
-    return unseen_tasks(ev.tuning, ev.test, preset, ev.lambdas[0], ev.resamples, rivals=ev.options.rivals)
+    return unseen_tasks(
+        ev.tuning, ev.test, ev.bundle.manifest.preset, ev.lambdas[0], ev.resamples, rivals=ev.options.rivals
+    )
 
 
 def _adding(ev: Evaluation) -> dict[str, Any] | None:

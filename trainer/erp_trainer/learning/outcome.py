@@ -108,48 +108,6 @@ def equal_cost_mixture(table: Table, train: Table, cost: float) -> Outcome:
     return _mixture(table, weights, None)
 
 
-def ranked_by_reward(table: Table) -> Outcome:
-    """Reward-model ranking: every model answers, the best answer is kept, and all of them are paid for.
-
-    Where single rewards are on record, one sample of each model competes and the rest are averaged over; a maximum of
-    means would forget that the best of several draws is better than the best mean. ``share_M`` says whose answer is
-    kept. The reward model's own cost is not counted.
-    """
-    present = ~np.isnan(table.rewards_PM)
-    kept = np.nanargmax(table.rewards_PM, axis=1)
-    reward = np.nanmax(table.rewards_PM, axis=1)
-    if table.samples_PMK is not None:
-        any_sample = ~np.isnan(table.samples_PMK).all(axis=1)
-        best_PK = np.where(any_sample, np.max(np.nan_to_num(table.samples_PMK, nan=-np.inf), axis=1), 0.0)
-        counts = any_sample.sum(axis=1)
-        reward = np.where(counts > 0, best_PK.sum(axis=1) / np.maximum(counts, 1), reward)
-    return Outcome(None, reward, all_costs(table, present), np.bincount(kept, minlength=len(table.models)) / len(kept))
-
-
-def ranked_by_likelihood(table: Table) -> Outcome:
-    """Every model answers, and the answer its own model finds likeliest is kept; all of them are paid for.
-
-    Source: Shnitzer et al. (2023), arXiv 2309.15789, the LL baseline, per prompt.
-
-    Raises
-    ------
-    ValueError : no log-likelihoods on record
-    """
-    if table.log_likelihood_PM is None:
-        raise ValueError("no log_likelihood on record; import outcomes with that column")
-    present = ~np.isnan(table.rewards_PM)
-    likelihood = np.where(present, np.nan_to_num(table.log_likelihood_PM, nan=-np.inf), np.nan)
-    kept = np.argmax(np.where(present, likelihood, -np.inf), axis=1)
-    kept = np.where(np.take_along_axis(present, kept[:, None], axis=1)[:, 0], kept, np.argmax(present, axis=1))
-    share = np.bincount(kept, minlength=len(table.models)) / len(kept)
-    return Outcome(None, table.reward_of(kept), all_costs(table, present), share)
-
-
-def all_costs(table: Table, called_PM: np.ndarray) -> np.ndarray:
-    """What several calls of a prompt cost together, shape (P,); NaN where one of them has no known price."""
-    return np.where(called_PM, table.realised_cost_PM, 0.0).sum(axis=1)
-
-
 def _mean_utility(table: Table, lambda_: float) -> np.ndarray:
     utility = table.rewards_PM - lambda_ * table.cost_scale * np.nan_to_num(table.realised_cost_PM)
     return np.nanmean(utility, axis=0)

@@ -103,11 +103,11 @@ class Table:
 
         Where the dearest model is no better than the cheapest, the spread of mean rewards stands in.
         """
-        cost, reward = self.mean_cost_M * self.cost_scale, self.mean_reward_M
+        cost = self.mean_cost_M * self.cost_scale
         known = ~np.isnan(cost)
         if known.sum() < 2 or np.ptp(cost[known]) == 0:
             return 0.0
-        spread = np.ptp(reward[known]) or np.nanstd(self.rewards_PM) or 1.0
+        spread = np.ptp(self.mean_reward_M[known]) or np.nanstd(self.rewards_PM) or 1.0
         return float(spread / np.ptp(cost[known]))
 
     def _mean_where_present(self, values_PM: np.ndarray) -> np.ndarray:

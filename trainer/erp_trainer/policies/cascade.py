@@ -22,6 +22,7 @@ import numpy as np
 
 from erp_trainer.learning.outcome import Outcome
 from erp_trainer.learning.training_table import Table
+from erp_trainer.policies.base import Applied, PolicySpec
 from litellm_erp.errors import FitError
 
 Signal = Literal["reward", "self_check"]
@@ -46,7 +47,6 @@ class Chain:
 class FittedCascade:
     """Chains with their mean reward and cost on train, one of which is taken at each λ."""
 
-    name: str
     signal: Signal
     chains: tuple[Chain, ...]
 
@@ -70,9 +70,7 @@ def fit_cascade(train: Table, signal: Signal) -> FittedCascade:
     ------
     FitError : the outcomes hold no such signal
     """
-    values = signal_of(train, signal)
-    if values is None:
-        raise FitError("no self_check in the outcomes; import outcomes with that column, in [0, 1] per answer")
+    values = _signal_of(train, signal)
     cost_M = np.nan_to_num(train.mean_cost_M)
     best = np.argsort(-train.mean_reward_M, kind="stable")[:MAX_CANDIDATES].tolist()
     by_cost = sorted({*best, int(np.argmin(cost_M))}, key=lambda m: (cost_M[m], train.models[m]))
@@ -84,12 +82,7 @@ def fit_cascade(train: Table, signal: Signal) -> FittedCascade:
     for length in (1, 2, 3):
         for models in combinations(by_cost, length):
             chains += _measured(models, reward[:, models], cost[:, models], accept[:, models], signal)
-    return FittedCascade("frugalgpt" if signal == "reward" else "automix", signal, tuple(chains))
-
-
-def signal_of(table: Table, signal: Signal) -> np.ndarray | None:
-    """What answers are accepted by, shape (P, M); None where it is not on record."""
-    return table.rewards_PM if signal == "reward" else table.self_check_PM
+    return FittedCascade(signal, tuple(chains))
 
 
 def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None = None) -> Outcome:
@@ -97,7 +90,17 @@ def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None 
 
     A model without an outcome of a prompt is passed over; a prompt that no model of the chain answered earns NaN.
     """
-    kept, cost = _run(table, signal, chain)
+    values = _signal_of(table, signal)
+    kept, cost = np.full(len(table), -1), np.zeros(len(table))
+    best, going = np.full(len(table), -np.inf), np.ones(len(table), dtype=bool)
+    for place, m in enumerate(chain.models):
+        asked = going & ~np.isnan(table.rewards_PM[:, m])
+        value = np.nan_to_num(values[:, m], nan=-np.inf)
+        cost[asked] += table.realised_cost_PM[asked, m]
+        better = asked & ((value >= best) | (kept < 0)) if signal == "reward" else asked
+        kept[better], best[better] = m, value[better]
+        if place < len(chain.thresholds):
+            going &= ~(asked & (value >= chain.thresholds[place]))
     reward = np.where(kept >= 0, table.reward_of(np.maximum(kept, 0)), np.nan)
     share = np.bincount(kept[kept >= 0], minlength=len(table.models)) / max(1, int((kept >= 0).sum()))
     return Outcome(lambda_, reward, np.where(kept >= 0, cost, np.nan), share)
@@ -130,19 +133,31 @@ def _measured(
     ]
 
 
-def _run(table: Table, signal: Signal, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
-    """Model kept (−1 none) and summed cost of every prompt, each shape (P,)."""
-    values = signal_of(table, signal)
-    if values is None:
-        raise FitError("no self_check in these outcomes; import outcomes with that column, in [0, 1] per answer")
-    kept, cost = np.full(len(table), -1), np.zeros(len(table))
-    best, going = np.full(len(table), -np.inf), np.ones(len(table), dtype=bool)
-    for place, m in enumerate(chain.models):
-        asked = going & ~np.isnan(table.rewards_PM[:, m])
-        value = np.nan_to_num(values[:, m], nan=-np.inf)
-        cost[asked] += table.realised_cost_PM[asked, m]
-        better = asked & ((value >= best) | (kept < 0)) if signal == "reward" else asked
-        kept[better], best[better] = m, value[better]
-        if place < len(chain.thresholds):
-            going &= ~(asked & (value >= chain.thresholds[place]))
-    return kept, cost
+def _signal_of(table: Table, signal: Signal) -> np.ndarray:
+    """What answers are accepted by, shape (P, M)."""
+    found = table.rewards_PM if signal == "reward" else table.self_check_PM
+    if found is None:
+        raise FitError("no self_check in the outcomes; import outcomes with that column, in [0, 1] per answer")
+    return found
+
+
+def _is_verdict(table: Table) -> bool:
+    """Whether rewards are right or wrong, which no reward model knows when it serves."""
+    return bool(np.isin(table.rewards_PM[~np.isnan(table.rewards_PM)], (0.0, 1.0)).mean() > 0.5)
+
+
+FRUGALGPT = PolicySpec(
+    "frugalgpt",
+    "cascade by reward (FrugalGPT)",
+    train=lambda table, options, seed: fit_cascade(table, "reward"),
+    apply=lambda fitted, test: Applied(fitted.outcome, sees_truth=_is_verdict(test)),
+    servable=False,
+)
+AUTOMIX = PolicySpec(
+    "automix",
+    "cascade by self-check (AutoMix)",
+    train=lambda table, options, seed: fit_cascade(table, "self_check"),
+    apply=lambda fitted, test: Applied(fitted.outcome),
+    needs="self_check",
+    servable=False,
+)

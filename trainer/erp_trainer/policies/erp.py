@@ -26,6 +26,7 @@ from erp_trainer.learning.ridge import (
 )
 from erp_trainer.learning.task_means import task_codes
 from erp_trainer.learning.training_table import Table
+from erp_trainer.policies.base import Applied, PolicySpec, routed, tuning_lambdas
 from erp_trainer.policies.frontier import choose_shrinkage, frontier
 from litellm_erp.bundle.probe import Probes, Uncertainty
 
@@ -37,8 +38,6 @@ DISTRUSTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 PAPER_BETA = 1.0
 # Unusual prompts stand out most at a small penalty, whatever suits the probes.
 LEVERAGE_BETA = 1.0
-# Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
-TUNING_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
 USUAL_QUANTILE = 0.5
 # The share of what can be predicted on categories seen that penalties which suit unseen ones must keep.
 KEPT = 0.9
@@ -93,16 +92,13 @@ def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: in
 
     predicted = fitted.out_of_fold(penalties)
     leverage = fitted.out_of_fold_leverage(LEVERAGE_BETA)
-    uncertainty = _uncertainty(fitted, table, predicted, leverage)
+    uncertainty = uncertainty_of(fitted, table.rewards_PM - predicted, leverage, LEVERAGE_BETA)
     if left_out is not None:
         distrust = choose_distrust(table, left_out, penalties, predicted, leverage, uncertainty.usual)
         uncertainty = replace(uncertainty, distrust=distrust)
-    trust = uncertainty.trust(leverage)
-    if safe:
-        trust = trust_where_evident(table, predicted, trust)
-    weights, intercepts = fitted.probes(penalties)
+    trust = trust_where_evident(table, predicted, uncertainty.trust(leverage)) if safe else np.ones(len(table))
     return FittedERP(
-        probes=Probes(weights, intercepts),
+        probes=Probes(*fitted.probes(penalties)),
         uncertainty=uncertainty,
         penalties=penalties,
         mean_reward_M=table.mean_reward_M,
@@ -170,7 +166,7 @@ def choose_distrust(
         leverage_P, unseen_leverage = leverage_P[rows], unseen_leverage[rows]
     share_P = 1.0 / np.bincount(folds)[folds]
     scores = np.zeros(len(DISTRUSTS))
-    for lambda_ in sorted({scale * table.lambda_unit for scale in TUNING_SCALES}):
+    for lambda_ in tuning_lambdas(table):
         for row, distrust in enumerate(DISTRUSTS):
             trust_P, unseen_trust_P = (
                 np.maximum(found / usual, 1.0) ** -distrust for found in (leverage_P, unseen_leverage)
@@ -185,20 +181,58 @@ def choose_distrust(
     return DISTRUSTS[int(np.argmax(scores))]
 
 
+def uncertainty_of(fitted: CrossFit, errors_PM: np.ndarray, leverage_P: np.ndarray, beta: float) -> Uncertainty:
+    """How errors made out of fold grow with leverage, without distrust.
+
+    Parameters
+    ----------
+    beta : the penalty that ``leverage_P`` was worked out at
+    """
+    noise, slope = variance_line(errors_PM, leverage_P)
+    return Uncertainty(
+        mean_D=fitted.widest.mean_D.astype(np.float32),
+        whiten_DR=fitted.widest.whitener(beta).astype(np.float32),
+        base=1.0 / max(moments.weight for moments in fitted.moments),
+        noise_M=noise,
+        slope_M=slope,
+        usual=float(np.quantile(leverage_P, USUAL_QUANTILE)),
+        distrust=0.0,
+    )
+
+
+def apply_erp(fitted: FittedERP, test: Table) -> Applied:
+    """Route with the frontier's shrinkage and trust in each prompt, or the constant costs of the ``paper`` preset."""
+    predicted = fitted.probes.predict(test.embeddings_PD)
+    lambdas, shrinkage = (
+        np.array([point[key] for point in fitted.frontier["points"]]) for key in ("lambda", "shrinkage")
+    )
+    trust_P = fitted.uncertainty.trust(fitted.uncertainty.leverage(test.embeddings_PD))
+
+    def choose(table: Table, lambda_: float) -> np.ndarray:
+        if fitted.constant_cost_M is not None:
+            return _with_constant_cost(table, fitted.constant_cost_M).choose(predicted, lambda_)
+        # Between two points the smaller shrinkage counts.
+        right = min(int(np.searchsorted(lambdas, lambda_)), len(lambdas) - 1)
+        left = right if lambdas[right] == lambda_ else max(right - 1, 0)
+        trust = float(shrinkage[left : right + 1].min()) * trust_P[:, None]
+        return table.choose(predicted, lambda_, mean_reward_M=fitted.mean_reward_M, trust=trust)
+
+    return Applied(routed(choose), predicted)
+
+
 def _with_constant_cost(table: Table, cost_M: np.ndarray) -> Table:
     return replace(table, expected_cost_PM=np.broadcast_to(cost_M, table.rewards_PM.shape))
 
 
-def _uncertainty(fitted: CrossFit, table: Table, predicted: np.ndarray, leverage: np.ndarray) -> Uncertainty:
-    noise, slope = variance_line(table.rewards_PM - predicted, leverage)
-    solver = fitted.widest
-    rows = max(moments.weight for moments in fitted.moments)
-    return Uncertainty(
-        mean_D=solver.mean_D.astype(np.float32),
-        whiten_DR=solver.whitener(LEVERAGE_BETA).astype(np.float32),
-        base=1.0 / rows,
-        noise_M=noise,
-        slope_M=slope,
-        usual=float(np.quantile(leverage, USUAL_QUANTILE)),
-        distrust=0.0,
+def _spec(preset: Preset) -> PolicySpec:
+    """Everything is chosen where it is trained, so that there is nothing to tune before."""
+    return PolicySpec(
+        "erp",
+        f"erp ({preset} preset)",
+        train=lambda table, options, seed: fit_erp(table, preset=preset, seed=seed),
+        apply=apply_erp,
+        preset=preset,
     )
+
+
+BEST, PAPER = _spec("best"), _spec("paper")

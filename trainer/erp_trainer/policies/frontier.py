@@ -57,7 +57,14 @@ def choose_shrinkage(
 
 
 def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
-    """The content of frontier.json: out-of-fold reward and cost over λ, the single models, the verdict."""
+    """The content of frontier.json.
+
+    Parameters
+    ----------
+    predicted_PM : out-of-fold predictions
+    trust_P : how far they are believed, shape (P,), before shrinkage
+    safe : choose a shrinkage at each λ; otherwise predictions are believed whole
+    """
     rows, mean = choosing_rows(len(table)), table.mean_reward_M
     few = len(rows) < len(table)
     judged, judged_PM, judged_P = table, predicted_PM, trust_P

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from litellm_erp.bundle.neighbour_predictor import Trust
+
+# Prompts whose neighbours' votes are counted at a time.
+_BLOCK = 512
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _MIN_BANDWIDTH = 1e-3
-_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,15 @@ class Records:
     correct_NM: np.ndarray
 
     @property
+    def ballots(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whether a prompt votes on a model, and whether it votes for it, each shape (N, M), float32."""
+        cast = ~np.isnan(self.correct_NM)
+        return cast.astype(np.float32), np.where(cast, self.correct_NM, 0.0).astype(np.float32)
+
+    @property
     def prior_M(self) -> np.ndarray:
         """Share of right answers of each model; of all models for one without outcomes."""
-        present = ~np.isnan(self.correct_NM)
-        right, counts = np.where(present, self.correct_NM, 0.0).sum(axis=0), present.sum(axis=0)
+        counts, right = (votes.sum(axis=0, dtype=np.float64) for votes in self.ballots)
         overall = right.sum() / max(1, counts.sum())
         return np.where(counts > 0, right / np.maximum(counts, 1), overall).astype(np.float32)
 
@@ -45,25 +53,25 @@ class Records:
         share : shape (len(counts), P, M), float32; the prior where no neighbour has an outcome
         distance : shape (len(counts), P), 1 − cosine
         """
-        limited = [min(count, len(self.rows_ND)) for count in counts]
-        most, ends = max(limited), np.array(limited) - 1
+        ends = np.minimum(counts, len(self.rows_ND)) - 1
+        far, nearest = nearest_rows(self.rows_ND, embeddings_PD, int(ends.max()) + 1)
+        distance = np.cumsum(far, axis=1)[:, ends] / (ends + 1)
         share = np.empty((len(counts), len(embeddings_PD), self.correct_NM.shape[1]), dtype=np.float32)
-        distance = np.empty(share.shape[:2], dtype=np.float32)
-        prior = self.prior_M
-        cast_NM = ~np.isnan(self.correct_NM)
-        right_NM = np.where(cast_NM, self.correct_NM, 0.0).astype(np.float32)
-        for start in range(0, len(embeddings_PD), _BLOCK):
-            similar = embeddings_PD[start : start + _BLOCK] @ self.rows_ND.T
-            part = slice(start, start + len(similar))
-            nearest = np.argpartition(similar, -most, axis=1)[:, -most:]
-            order = np.argsort(-np.take_along_axis(similar, nearest, axis=1), axis=1, kind="stable")
-            nearest = np.take_along_axis(nearest, order, axis=1)
-            far = 1.0 - np.take_along_axis(similar, nearest, axis=1)
-            distance[:, part] = (np.cumsum(far, axis=1)[:, ends] / (ends + 1)).T
-            right = np.cumsum(right_NM[nearest], axis=1)[:, ends]
-            cast = np.cumsum(cast_NM[nearest], axis=1)[:, ends]
+        prior, (cast_NM, right_NM) = self.prior_M, self.ballots
+        for part in np.array_split(np.arange(len(nearest)), len(nearest) // _BLOCK + 1):
+            right = np.cumsum(right_NM[nearest[part]], axis=1)[:, ends]
+            cast = np.cumsum(cast_NM[nearest[part]], axis=1)[:, ends]
             share[:, part] = np.where(cast > 0, right / np.maximum(cast, 1), prior).swapaxes(0, 1)
-        return share, distance
+        return share, distance.T.astype(np.float32)
+
+
+def nearest_rows(rows_ND: np.ndarray, embeddings_PD: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (1 − cosine), ascending, and indices of the nearest rows, each shape (P, count)."""
+    from sklearn.neighbors import NearestNeighbors  # takes most of a second to import
+
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric="cosine").fit(rows_ND)
+    far, nearest = search.kneighbors(embeddings_PD)
+    return far, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,31 +125,23 @@ def leave_two_tasks_out(records: Records, codes_N: np.ndarray, count: int) -> tu
     """
     n_tasks, n_models = int(codes_N.max()) + 1, records.correct_NM.shape[1]
     distance, trust = np.empty((n_tasks, n_tasks)), np.empty((n_tasks, n_tasks, n_models))
-    cast_NM = ~np.isnan(records.correct_NM)
-    right_NM = np.where(cast_NM, records.correct_NM, 0.0).astype(np.float32)
+    cast_NM, right_NM = records.ballots
     for task in range(n_tasks):
         inside = codes_N == task
         rows = np.flatnonzero(~inside) if not inside.all() else np.arange(len(codes_N))
-        similar = records.rows_ND[inside] @ records.rows_ND[rows].T
+        # Of so many some are left when another task's are taken out.
         kept = min(4 * count + 200, len(rows))
-        nearest = np.argpartition(similar, -kept, axis=1)[:, -kept:]
-        order = np.argsort(-np.take_along_axis(similar, nearest, axis=1), axis=1, kind="stable")
-        nearest = np.take_along_axis(nearest, order, axis=1)
-        far, nearest = 1.0 - np.take_along_axis(similar, nearest, axis=1), rows[nearest]
+        far, nearest = nearest_rows(records.rows_ND[rows], records.rows_ND[inside], kept)
+        nearest = rows[nearest]
         for other in range(n_tasks):
             votes = codes_N[nearest] != other if other != task else np.ones(nearest.shape, dtype=bool)
             votes &= np.cumsum(votes, axis=1) <= count
-            share = _share(votes, right_NM[nearest], cast_NM[nearest], records.prior_M)
             heard = votes.sum(axis=1)
+            right, cast = (np.einsum("pk,pkm->pm", votes, ballots[nearest]) for ballots in (right_NM, cast_NM))
+            share = np.where(cast > 0, right / np.maximum(cast, 1.0), records.prior_M)
             distance[other, task] = (np.where(votes, far, 0.0).sum(axis=1) / np.maximum(heard, 1)).mean()
             trust[other, task] = agreement(share, records.correct_NM[inside])
     return distance, trust
-
-
-def _share(votes_PK: np.ndarray, right_PKM: np.ndarray, cast_PKM: np.ndarray, prior_M: np.ndarray) -> np.ndarray:
-    right = np.einsum("pk,pkm->pm", votes_PK.astype(np.float32), right_PKM)
-    cast = np.einsum("pk,pkm->pm", votes_PK.astype(np.float32), cast_PKM.astype(np.float32))
-    return np.where(cast > 0, right / np.maximum(cast, 1.0), prior_M)
 
 
 def agreement(share_PM: np.ndarray, correct_PM: np.ndarray) -> np.ndarray:
@@ -150,6 +150,17 @@ def agreement(share_PM: np.ndarray, correct_PM: np.ndarray) -> np.ndarray:
     right = np.where(present, (share_PM >= 0.5) == (correct_PM == 1.0), False).sum(axis=0)
     counts = present.sum(axis=0)
     return np.where(counts > 0, right / np.maximum(counts, 1), 0.5)
+
+
+def trust_of(left_out: LeftOut) -> Trust:
+    """What is known of p from tasks left out."""
+    return kernel(left_out.distance_T, left_out.trust_TM)
+
+
+def kernel(distance_T: np.ndarray, trust_TM: np.ndarray) -> Trust:
+    """p over distances, with a width that suits these tasks."""
+    bandwidth = choose_bandwidth(distance_T, trust_TM)
+    return Trust(distance_T.astype(np.float32), trust_TM.astype(np.float32), bandwidth)
 
 
 def choose_bandwidth(distance_T: np.ndarray, trust_TM: np.ndarray) -> float:

@@ -18,9 +18,9 @@ import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds
 from erp_trainer.learning.training_table import Table
-from erp_trainer.policies.base import routed_utility, tuning_rows
+from erp_trainer.policies.base import Applied, PolicySpec, apply_predictor, out_of_fold, routed_utility, tuning_rows
 from erp_trainer.policies.logistic import Linear, fit_binary
-from litellm_erp.bundle.predictors import PairPredictor
+from litellm_erp.bundle.pair_predictor import PairPredictor
 from litellm_erp.errors import FitError
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -73,13 +73,14 @@ def tune_pairwise(table: Table, seed: int = 0) -> PairwiseOptions:
     folds = assign_folds(table.groups_P, seed)
     starts: dict[int, Linear] = {}
     best = (-np.inf, PairwiseOptions(BETAS[-1], 0.0))
+    # From strong penalties to weak ones, each fit starts where the last one ended.
     for beta in BETAS[::-1]:
-        predicted = np.empty(table.rewards_PM.shape, dtype=np.float32)
-        for fold in np.unique(folds).tolist():
-            rows = folds == fold
-            part = table.rows(~rows)
+
+        def train(part: Table, fold: int, beta: float = beta) -> PairPredictor:
             starts[fold] = _fit(part, beta, starts.get(fold))
-            predicted[rows] = replace(_predictor(starts[fold], part, 1.0), level=0.0).predict(table.embeddings_PD[rows])
+            return replace(_predictor(starts[fold], part, 1.0), level=0.0)
+
+        predicted = out_of_fold(table, folds, train)
         scale = reward_slope(predicted, table.rewards_PM)
         best = max(best, (routed_utility(table, scale * predicted), PairwiseOptions(beta, scale)), key=lambda b: b[0])
     return best[1]
@@ -107,3 +108,18 @@ def _predictor(fitted: Linear, table: Table, scale: float) -> PairPredictor:
         level=float(table.mean_reward_M.mean()),
         scale=scale,
     )
+
+
+def apply_pairwise(predictor: PairPredictor, test: Table) -> Applied:
+    """Also what the regression of each pair says of it."""
+
+    def probability(a: int, b: int) -> np.ndarray:
+        low, high = sorted((a, b))
+        pair = low * predictor.n_models - low * (low + 1) // 2 + high - low - 1
+        wins = predictor.win_probability(test.embeddings_PD, slice(pair, pair + 1))[:, 0]
+        return wins if b < a else 1.0 - wins
+
+    return replace(apply_predictor(predictor, test), pair_probability=probability)
+
+
+PAIRWISE = PolicySpec("pairwise", "pairwise preference", train_pairwise, tune_pairwise, apply_pairwise)

@@ -15,9 +15,9 @@ import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds
 from erp_trainer.learning.training_table import Table
-from erp_trainer.policies.base import routed_utility, tuning_rows
+from erp_trainer.policies.base import PolicySpec, out_of_fold, routed_utility, tuning_rows
 from erp_trainer.policies.logistic import Linear, fit_multinomial, softmax
-from erp_trainer.policies.tagging import tag_means
+from erp_trainer.policies.prompt_groups import tag_means
 from litellm_erp.bundle.probe import Probes
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -68,14 +68,14 @@ def _samples(table: Table) -> list[np.ndarray]:
     return [np.where(np.isnan(rewards), table.rewards_PM, rewards) for rewards in samples]
 
 
-def train_zooter(table: Table, options: ZooterOptions, seed: int = 0, start: Linear | None = None) -> Probes:
+def train_zooter(table: Table, options: ZooterOptions, seed: int = 0) -> Probes:
     """Distil the teacher into linear scores.
 
     Returns
     -------
     Probes whose predictions are τ · logit, shifted so that their mean over models is the pool's mean reward
     """
-    return _scores(_distil(table, options, seed, start), options, table)
+    return _scores(_distil(table, options, seed, None), options, table)
 
 
 def tune_zooter(table: Table, seed: int = 0) -> ZooterOptions:
@@ -85,13 +85,11 @@ def tune_zooter(table: Table, seed: int = 0) -> ZooterOptions:
     starts: dict[int, Linear] = {}
 
     def utility(options: ZooterOptions) -> float:
-        predicted = np.empty(table.rewards_PM.shape, dtype=np.float32)
-        for fold in np.unique(folds).tolist():
-            rows = folds == fold
-            part = table.rows(~rows)
+        def train(part: Table, fold: int) -> Probes:
             starts[fold] = _distil(part, options, seed, starts.get(fold))
-            predicted[rows] = _scores(starts[fold], options, part).predict(table.embeddings_PD[rows])
-        return routed_utility(table, predicted)
+            return _scores(starts[fold], options, part)
+
+        return routed_utility(table, out_of_fold(table, folds, train))
 
     spread = reward_spread(table)
     found = ZooterOptions(beta=1.0, tau=spread, gamma=1.0)
@@ -111,3 +109,6 @@ def _scores(fitted: Linear, options: ZooterOptions, table: Table) -> Probes:
     weights = options.tau * (fitted.weights_DQ - fitted.weights_DQ.mean(axis=1, keepdims=True))
     intercept = options.tau * (fitted.intercept_Q - fitted.intercept_Q.mean()) + table.mean_reward_M.mean()
     return Probes(weights.astype(np.float32), intercept.astype(np.float32))
+
+
+ZOOTER = PolicySpec("zooter", "Zooter", train_zooter, tune_zooter)

@@ -1,4 +1,4 @@
-"""PURE. Tags of prompts, as policies need them: those of the outcomes, else categories, else clusters of embeddings."""
+"""PURE. Groups of prompts: tags, else categories, else clusters of embeddings, and what the models earn in each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from erp_trainer.learning.training_table import Table
 _PROMPTS_PER_CLUSTER = 100
 _MAX_CLUSTERS = 32
 _CLUSTERING_ROWS = 20_000
-_MAX_ROUNDS = 25
 
 
 def tag_means(table: Table, seed: int) -> np.ndarray:
@@ -63,24 +62,10 @@ def cluster(embeddings_PD: np.ndarray, seed: int) -> np.ndarray:
     """k-means clusters of embeddings, shape (P,), int, numbered from 0 without gaps.
 
     There is one for each hundred prompts, at least 2 and at most 32; large tables are clustered on part of their rows.
-
-    Source: Lloyd (1982), started from seeded rows.
     """
-    rng = np.random.default_rng(seed)
-    sample = embeddings_PD
-    if len(sample) > _CLUSTERING_ROWS:
-        sample = sample[rng.permutation(len(sample))[:_CLUSTERING_ROWS]]
+    from sklearn.cluster import KMeans  # takes most of a second to import
+
     count = int(np.clip(len(embeddings_PD) // _PROMPTS_PER_CLUSTER, 2, _MAX_CLUSTERS))
-    centres = sample[rng.permutation(len(sample))[:count]].astype(np.float64)
-    for _ in range(_MAX_ROUNDS):
-        codes = _nearest(sample, centres)
-        held = np.unique(codes)
-        moved = np.stack([sample[codes == index].mean(axis=0) for index in held])
-        if moved.shape == centres.shape and np.allclose(moved, centres, atol=1e-6):
-            break
-        centres = moved
-    return np.unique(_nearest(embeddings_PD, centres), return_inverse=True)[1]
-
-
-def _nearest(embeddings_PD: np.ndarray, centres_TD: np.ndarray) -> np.ndarray:
-    return np.argmax(embeddings_PD @ centres_TD.T - 0.5 * (centres_TD**2).sum(axis=1), axis=1)
+    sample = np.random.default_rng(seed).permutation(len(embeddings_PD))[:_CLUSTERING_ROWS]
+    found = KMeans(min(count, len(sample)), n_init=1, random_state=seed).fit(embeddings_PD[sample])
+    return np.unique(found.predict(embeddings_PD), return_inverse=True)[1]
