@@ -7,7 +7,7 @@ import numpy as np
 from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.evaluation.curves import Curve
 from erp_trainer.learning.bootstrap import Estimates
-from erp_trainer.learning.outcome import Outcome
+from erp_trainer.learning.outcome import PolicyOutcome
 from erp_trainer.learning.training_table import Table
 
 
@@ -33,7 +33,7 @@ def curve(points: list[tuple[float, float]], *, key: str = "x", kind: Any = "bun
     """A curve of (cost, reward) points, as sure as if every resample were the whole; λ counts the points."""
     cost, reward = np.array(points, dtype=np.float64).T
     by_lambda = len(points) > 1
-    contender = Contender(key, key, kind, by_lambda, lambda table, lambda_: Outcome(lambda_, *(np.zeros(1),) * 3))
+    contender = Contender(key, key, kind, by_lambda, lambda table, lambda_: PolicyOutcome(lambda_, *(np.zeros(1),) * 3))
     lambdas: tuple[float | None, ...] = tuple(float(i) for i in range(len(points))) if by_lambda else (None,)
     return Curve(contender, lambdas, sure(reward), sure(cost), sure(-reward), sure(reward), np.eye(len(points)), 1)
 

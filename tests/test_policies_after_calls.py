@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from erp_trainer.learning.outcome import (
-    best_single,
-    equal_cost_mixture,
     permuted,
     uniform,
 )
@@ -98,22 +96,6 @@ def test_permuted_choices_keep_the_shares_and_lose_the_insight():
     outcome = permuted(table, np.array([0, 1, 0]))
     np.testing.assert_allclose(outcome.reward_P, [2 / 3, 1 / 3, 0])
     np.testing.assert_allclose(outcome.cost_P, [4, 4, 1])
-
-
-def test_a_mixture_of_two_single_models_costs_what_it_was_asked_to():
-    # b lies below the line from a to c and is in no mixture; d is dear and bad.
-    train = table_of([[0.0, 0.1, 1.0, 0.5]] * 4, costs_M=[0, 50, 100, 200])
-    halfway = equal_cost_mixture(train, train, 50)
-    assert halfway.cost_P.mean() == pytest.approx(50)
-    assert halfway.reward_P.mean() == pytest.approx(0.5)
-    np.testing.assert_allclose(equal_cost_mixture(train, train, 500).share_M, [0, 0, 1, 0])
-    np.testing.assert_allclose(equal_cost_mixture(train, train, -1).share_M, [1, 0, 0, 0])
-
-
-def test_the_best_single_model_is_chosen_on_train_at_the_lambda():
-    train, test = table_of([[0.2, 0.6]] * 3), table_of([[0.9, 0.1]] * 2)
-    assert best_single(test, train, 0.0).reward_P.tolist() == [0.1, 0.1]
-    assert best_single(test, train, 1e3).reward_P.tolist() == [0.9, 0.9]
 
 
 def test_a_random_model_is_any_that_answered():

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from erp_trainer.learning.outcome import Outcome, category_best, permuted, single, uniform
+from erp_trainer.learning.outcome import PolicyOutcome, category_best, chosen, permuted, single, uniform
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import Applied, Choose, PolicySpec, Tuning
 from litellm_erp.errors import FitError
@@ -34,7 +34,7 @@ class Contender:
     label: str
     kind: Kind
     by_lambda: bool
-    outcome: Callable[[Table, float], Outcome]
+    outcome: Callable[[Table, float], PolicyOutcome]
     scores_PM: np.ndarray | None = None
     pair_probability: Callable[[int, int], np.ndarray] | None = None
     servable: bool = False
@@ -100,7 +100,7 @@ def oracle_kind(table: Table) -> str:
     return "ex-post" if _split_rows(table) is None else "split-sample"
 
 
-def oracle(table: Table, lambda_: float) -> Outcome:
+def oracle(table: Table, lambda_: float) -> PolicyOutcome:
     """What the best model of each prompt earns.
 
     ``split-sample``: the model is chosen on one half of the samples and scored on the other, both ways, because the
@@ -112,9 +112,7 @@ def oracle(table: Table, lambda_: float) -> Outcome:
     penalty = lambda_ * table.cost_scale * np.nan_to_num(table.realised_cost_PM)
     split = _split_rows(table)
     if split is None:
-        choice = table.choose(table.rewards_PM - penalty, 0.0)
-        share = np.bincount(choice, minlength=len(table.models)) / len(choice)
-        return Outcome(lambda_, table.reward_of(choice), table.cost_of(choice), share)
+        return chosen(table, table.choose(table.rewards_PM - penalty, 0.0), lambda_)
     rows, first, second = split
     reward, cost = np.full(len(table), np.nan), np.full(len(table), np.nan)
     reward[rows], cost[rows] = 0.0, 0.0
@@ -124,7 +122,7 @@ def oracle(table: Table, lambda_: float) -> Outcome:
         reward[rows] += scored_on[rows, choice[rows]] / 2
         cost[rows] += table.cost_of(choice)[rows] / 2
         share += np.bincount(choice[rows], minlength=len(share)) / (2 * rows.sum())
-    return Outcome(lambda_, reward, cost, share)
+    return PolicyOutcome(lambda_, reward, cost, share)
 
 
 def _split_rows(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.outcome import Outcome, chosen
+from erp_trainer.learning.outcome import PolicyOutcome, chosen
 from erp_trainer.learning.training_table import Table
 from litellm_erp.bundle.predictors import Predictor
 from litellm_erp.errors import FitError
@@ -40,17 +40,17 @@ class Applied:
     sees_truth : whether it looks at the rewards that it is judged by
     """
 
-    outcome: Callable[[Table, float], Outcome]
+    outcome: Callable[[Table, float], PolicyOutcome]
     scores_PM: np.ndarray | None = None
     pair_probability: Callable[[int, int], np.ndarray] | None = None
     by_lambda: bool = True
     sees_truth: bool = False
 
 
-def routed(choose: Choose) -> Callable[[Table, float], Outcome]:
+def routed(choose: Choose) -> Callable[[Table, float], PolicyOutcome]:
     """What choosing one model per prompt earns and costs."""
 
-    def outcome(table: Table, lambda_: float) -> Outcome:
+    def outcome(table: Table, lambda_: float) -> PolicyOutcome:
         return chosen(table, choose(table, lambda_), lambda_)
 
     return outcome

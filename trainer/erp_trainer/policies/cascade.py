@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from erp_trainer.learning.outcome import Outcome
+from erp_trainer.learning.outcome import PolicyOutcome
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import Applied, PolicySpec
 from litellm_erp.errors import FitError
@@ -55,7 +55,7 @@ class FittedCascade:
         utility = [chain.reward - lambda_ * table.cost_scale * chain.cost for chain in self.chains]
         return self.chains[int(np.argmax(utility))]
 
-    def outcome(self, test: Table, lambda_: float) -> Outcome:
+    def outcome(self, test: Table, lambda_: float) -> PolicyOutcome:
         """What the cascade earns and what all of its calls cost; ``share_M`` says whose answer is kept."""
         return run_chain(test, self.signal, self.chain(test, lambda_), lambda_)
 
@@ -85,7 +85,7 @@ def fit_cascade(train: Table, signal: Signal) -> FittedCascade:
     return FittedCascade(signal, tuple(chains))
 
 
-def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None = None) -> Outcome:
+def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None = None) -> PolicyOutcome:
     """Ask the models of a chain on every prompt.
 
     A model without an outcome of a prompt is passed over; a prompt that no model of the chain answered earns NaN.
@@ -103,7 +103,7 @@ def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None 
             going &= ~(asked & (value >= chain.thresholds[place]))
     reward = np.where(kept >= 0, table.reward_of(np.maximum(kept, 0)), np.nan)
     share = np.bincount(kept[kept >= 0], minlength=len(table.models)) / max(1, int((kept >= 0).sum()))
-    return Outcome(lambda_, reward, np.where(kept >= 0, cost, np.nan), share)
+    return PolicyOutcome(lambda_, reward, np.where(kept >= 0, cost, np.nan), share)
 
 
 def _measured(
