@@ -6,7 +6,7 @@ import pytest
 
 from erp_trainer.report import files
 from erp_trainer.report.examples import pick
-from erp_trainer.report.words import Units
+from erp_trainer.report.units import Units
 from tests.browser import Browser, chromium
 from tests.payloads import LAMBDAS, MODELS, payload
 from tests.test_report_page import HOSTILE, candidates

@@ -10,13 +10,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from erp_trainer.report import files, words
+from erp_trainer import words
+from erp_trainer.report import files
 from erp_trainer.report.assembly import page_of
 from erp_trainer.report.examples import Candidates, pick
 from erp_trainer.report.html import render
 from erp_trainer.report.labels import place, stacked
 from erp_trainer.report.palette import PALETTES, themed
-from erp_trainer.report.words import Units
+from erp_trainer.report.units import Units
 from tests.payloads import LAMBDAS, MODELS, payload
 
 HOSTILE = "</script><script>alert(1)</script> & <b>\u2028"

@@ -51,7 +51,7 @@ def command(
 
     from erp_trainer.report.examples import candidates_of, pick
     from erp_trainer.report.files import write
-    from erp_trainer.report.words import Units
+    from erp_trainer.report.units import Units
 
     found = measured(run, bundle, **options)
     payload = found.payload()

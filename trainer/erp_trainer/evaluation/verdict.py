@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from erp_trainer.learning.bootstrap import Interval
+from erp_trainer.words import percent, significant
 
 
 def verdict(
@@ -33,16 +34,11 @@ def verdict(
     kind = "helps" if gain.low > 0 else "hurts" if gain.high < 0 else "unclear"
     saving = comparison["against"].get("best_single", {}).get("saved_at_equal_reward")
     saves = saving is not None and saving["low"] is not None and saving["low"] > 0
-    numbers = (
-        f"{_signed(gain.mean)} mean {unit} (95% interval {_signed(gain.low)} to {_signed(gain.high)}, "
-        f"{prompts:,} test prompts) "
-        f"against always using {best_single}, the best single model on train, which earns {best_reward:.3g}"
+    does = {"helps": "helps", "hurts": "earns less", "unclear": "is not clearly better"}[kind]
+    opening = (
+        f"Routing {does} at λ = {lambda_:.4g}: {_gained(gain.to_json(), unit, f', {prompts:,} test prompts')} "
+        f"against always using {best_single}, the best single model on train, which earns {significant(best_reward)}."
     )
-    opening = {
-        "helps": f"Routing helps at λ = {lambda_:.4g}: {numbers}.",
-        "hurts": f"Routing earns less at λ = {lambda_:.4g}: {numbers}.",
-        "unclear": f"Routing is not clearly better at λ = {lambda_:.4g}: {numbers}.",
-    }[kind]
     sentences = [opening, *_on_cost(cost), *_on_saving(saving, best_single), *_on_budgets(comparison, unit)]
     if kind != "helps" and not saves:
         sentences.append(f"As far as {prompts:,} prompts can tell, {best_single} alone is as good.")
@@ -58,17 +54,25 @@ def verdict(
     }
 
 
-def _signed(value: float) -> str:
-    """Three digits; what resampling in float32 leaves of nought is nought."""
-    return f"{round(value, 6) + 0.0:+.3g}"
+def headline(found: Mapping[str, Any]) -> str:
+    """A verdict in a few words."""
+    best = found["best_single"]
+    return {
+        "helps": f"Routing beats always using {best}",
+        "unclear": f"Routing is not clearly better than always using {best}",
+        "hurts": f"Use {best}: routing does worse",
+    }[found["kind"]]
+
+
+def _gained(interval: Mapping[str, float], unit: str, more: str = "") -> str:
+    # What resampling in float32 leaves of nought is nought.
+    mean, low, high = (significant(round(interval[end], 6), sign=True) for end in ("mean", "low", "high"))
+    return f"{mean} mean {unit} (95% interval {low} to {high}{more})"
 
 
 def _on_budgets(comparison: Mapping[str, Any], unit: str) -> list[str]:
     area = comparison["against"].get("mixture", {}).get("area")
-    if area is None:
-        return []
-    spread = f"95% interval {_signed(area['low'])} to {_signed(area['high'])}"
-    return [f"Over all budgets it earns {_signed(area['mean'])} mean {unit} ({spread}) against mixing single models."]
+    return [] if area is None else [f"Over all budgets it earns {_gained(area, unit)} against mixing single models."]
 
 
 def _on_cost(cost: Mapping[str, Any]) -> list[str]:
@@ -77,8 +81,8 @@ def _on_cost(cost: Mapping[str, Any]) -> list[str]:
         return []
     change = ""
     if other and abs(ours / other - 1) >= 0.005:
-        change = f", {abs(1 - ours / other):.0%} {'less' if ours < other else 'more'}"
-    return [f"It costs {ours:.3g} {cost['label']} instead of {other:.3g}{change}."]
+        change = f", {percent(abs(1 - ours / other))} {'less' if ours < other else 'more'}"
+    return [f"It costs {significant(ours)} {cost['label']} instead of {significant(other)}{change}."]
 
 
 def _on_saving(saving: Mapping[str, Any] | None, best_single: str) -> list[str]:
@@ -87,7 +91,7 @@ def _on_saving(saving: Mapping[str, Any] | None, best_single: str) -> list[str]:
     if saving["mean"] <= 0.005:
         return [f"To earn what {best_single} earns it must spend as much."]
     if saving["low"] is None:
-        sure = f"in {1 - saving['reached']:.0%} of resamples it never earns that much"
+        sure = f"in {percent(1 - saving['reached'])} of resamples it never earns that much"
     else:
-        sure = f"95% interval {saving['low']:.0%} to {saving['high']:.0%}"
-    return [f"At a λ at which it earns what {best_single} earns, it costs {saving['mean']:.0%} less ({sure})."]
+        sure = f"95% interval {percent(saving['low'])} to {percent(saving['high'])}"
+    return [f"At a λ at which it earns what {best_single} earns, it costs {percent(saving['mean'])} less ({sure})."]

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from erp_trainer.report.charts import Spec
-from erp_trainer.report.page import Dial, Part, Section
+from erp_trainer.evaluation.verdict import headline
+from erp_trainer.report.charts.base import Spec
+from erp_trainer.report.page import Dial, Figures, Part, Section
 from erp_trainer.report.sections.categories import categories
 from erp_trainer.report.sections.frontier import frontier, own_key
 from erp_trainer.report.sections.newcomers import adding, unseen
 from erp_trainer.report.sections.pairs import pairs, win_rates
 from erp_trainer.report.sections.papers import papers
-from erp_trainer.report.sections.policies import policies, tiles, verdict
+from erp_trainer.report.sections.policies import policies, tiles
 from erp_trainer.report.sections.prediction import prediction
-from erp_trainer.report.words import Units
+from erp_trainer.report.units import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class Page:
     footer: Sequence[str]
 
 
-def page_of(payload: Mapping[str, Any], title: str, examples: Sequence[Mapping[str, Any]] = ()) -> Page:
+def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> Page:
     """Lay out a payload; sections it has no figures for are left out.
 
     Parameters
     ----------
     examples : of ``examples.pick``; none where prompts are to stay out of the report
     """
-    units = Units.of(payload)
+    units, said = Units.of(payload), payload["verdict"]
     money, dial = frontier(payload, units)
     found = [
         money,
@@ -62,8 +63,8 @@ def page_of(payload: Mapping[str, Any], title: str, examples: Sequence[Mapping[s
     parts = [part for part in found if part is not None]
     return Page(
         title=title,
-        verdict=verdict(payload),
-        tiles=tiles(payload, units),
+        verdict={"kind": said["kind"], "headline": headline(said), "lines": [said["text"]]},
+        tiles=tiles(payload),
         sections=[part.section for part in parts],
         charts={name: spec for part in parts for name, spec in part.charts.items()},
         cells={name: cells for part in parts for name, cells in part.cells.items()},
@@ -72,7 +73,7 @@ def page_of(payload: Mapping[str, Any], title: str, examples: Sequence[Mapping[s
     )
 
 
-def _examples(examples: Sequence[Mapping[str, Any]], payload: Mapping[str, Any]) -> Part | None:
+def _examples(examples: Sequence[Figures], payload: Figures) -> Part | None:
     if not examples:
         return None
     best = payload["verdict"]["best_single"]
@@ -89,7 +90,7 @@ def _examples(examples: Sequence[Mapping[str, Any]], payload: Mapping[str, Any])
     return Part(section)
 
 
-def _footer(payload: Mapping[str, Any]) -> list[str]:
+def _footer(payload: Figures) -> list[str]:
     counts, intervals = payload["counts"], payload["intervals"]
     samples = f"{counts['samples']} sample{'' if counts['samples'] == 1 else 's'} per prompt and model"
     lines = [

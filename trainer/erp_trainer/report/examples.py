@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from erp_trainer.report.words import NOTHING, Units, number, signed
+from erp_trainer.report.units import Units
+from erp_trainer.words import NOTHING, number, signed
 from litellm_erp.choice.prompt import from_value
 
 if TYPE_CHECKING:

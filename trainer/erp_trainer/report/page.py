@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from erp_trainer.report.charts import Spec
-from erp_trainer.report.words import NOTHING
+from erp_trainer.report.charts.base import Spec
+from erp_trainer.words import NOTHING, number, signed, span
 
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A column's head; ``text`` columns stand to the left, numbers to the right."""
-
-    name: str
-    text: bool = False
+Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +19,15 @@ class Cell:
     text: str = NOTHING
     small: str = ""
     tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its head, and its cell of a row; ``text`` stands to the left, numbers to the right."""
+
+    name: str
+    cell: Callable[[Any], Cell | str]
+    text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,49 @@ class TableRow:
 class DataTable:
     """A table of the page, with what stands above and below it; rows past the first ``shown`` are folded away."""
 
-    heads: Sequence[Head]
+    heads: Sequence[Column]
     rows: Sequence[TableRow]
     title: str = ""
     note: str = ""
     shown: int = 40
+
+
+def table_of(
+    columns: Sequence[Column], rows: Iterable[Any], *, own: Callable[[Any], bool] = lambda row: False, **texts: Any
+) -> DataTable:
+    """Lay out rows by columns.
+
+    Parameters
+    ----------
+    own : whether a row is the bundle's
+    texts : further attributes of the table
+    """
+    laid = []
+    for row in rows:
+        cells = [column.cell(row) for column in columns]
+        laid.append(TableRow([Cell(cell) if isinstance(cell, str) else cell for cell in cells], own(row)))
+    return DataTable(columns, laid, **texts)
+
+
+def level(value: float | None, low: float | None, high: float | None) -> Cell:
+    """A figure, and its interval in small type."""
+    return Cell(number(value), small=f"({span(low, high)})")
+
+
+def difference(interval: Figures | None, digits: int = 3) -> Cell:
+    """A difference with its interval, toned where that keeps to one side of nought."""
+    if interval is None:
+        return Cell()
+    low, high = interval["low"], interval["high"]
+    return Cell(signed(interval["mean"], digits), f"({span(low, high, digits, sign=True)})", tone(interval, digits))
+
+
+def tone(interval: Figures, digits: int = 3) -> str:
+    """``up`` or ``down`` where an interval of differences keeps to one side of nought."""
+    # What is written as nought points nowhere.
+    if interval["low"] is None or signed(interval["mean"], digits) == signed(0.0, digits):
+        return ""
+    return "up" if interval["low"] > 0 else "down" if interval["high"] < 0 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +121,7 @@ class Section:
     pair: Sequence[str] = ()
     second_pair: Sequence[str] = ()
     choices: Choices | None = None
-    examples: Sequence[Mapping[str, Any]] = ()
+    examples: Sequence[Figures] = ()
     caption: str = ""
     mix_caption: str = ""
 
@@ -103,7 +144,7 @@ class Dial:
     points : by ascending λ: {policy, lambda, cost, reward, says: {reading: text}, mix: [{model, share, colour}]}
     """
 
-    points: Sequence[Mapping[str, Any]]
+    points: Sequence[Figures]
     budget: Mapping[str, float] | None
     lambda_unit: str
     cost_label: str

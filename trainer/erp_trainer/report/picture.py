@@ -8,7 +8,7 @@ from typing import Any
 from erp_trainer.report.html import VEGA_LITE
 from erp_trainer.report.palette import themed
 from erp_trainer.report.sections.frontier import frontier
-from erp_trainer.report.words import Units
+from erp_trainer.report.units import Units
 
 WIDTH, HEIGHT = 1060, 480
 

@@ -1,31 +1,81 @@
-"""PURE. What all charts share: a frame of the container's width, tooltips, legends."""
+"""PURE. What all charts share: a frame of the container's width, and the parts that they are put together from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erp_trainer.report.palette import config
+from erp_trainer.report.palette import config, hue
 
 Rows = Sequence[Mapping[str, Any]]
 Spec = dict[str, Any]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+# A thin broken line: what is compared with, and where the slider stands.
+DASHES = {"type": "rule", "color": "$faint", "strokeDash": [4, 3]}
+LINES = {"type": "line", "strokeWidth": 2, "point": {"size": 36, "opacity": 1}}
 
-
-_TITLES = {
-    "low": "95% interval, from",
-    "high": "95% interval, to",
-    "lambda": "λ",
-    "n": "prompts",
-    "series": "policy",
-}
-
-
+_TITLES = {"low": "95% interval, from", "high": "95% interval, to", "lambda": "λ", "n": "prompts", "series": "policy"}
 _TEXT = ("policy", "category", "series", "model")
+_LEGEND_WIDTH = 900.0
 
 
-def tooltip(units: Mapping[str, str], fields: Sequence[str]) -> list[Spec]:
+def chart(layers: Sequence[Spec], height: Any, *, title: Any = None, **datasets: Rows) -> Spec:
+    """A whole specification, as wide as what it stands in."""
+    return {
+        "$schema": SCHEMA,
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "config": config(),
+        **({} if title is None else {"title": title}),
+        "layer": list(layers),
+        "datasets": {name: list(rows) for name, rows in datasets.items()},
+    }
+
+
+def layer(mark: Spec, encoding: Spec, data: str = "rows", **others: Any) -> Spec:
+    """Marks of one dataset; ``others`` are its transforms and its name."""
+    return {"data": {"name": data}, "mark": mark, "encoding": encoding, **others}
+
+
+def fixed(mark: Spec, encoding: Spec, rows: Rows) -> Spec:
+    """Marks that stay where they are."""
+    return {"data": {"values": list(rows)}, "mark": mark, "encoding": encoding}
+
+
+def quantity(field: str, title: str, scale: Spec, **axis: Any) -> Spec:
+    """Numbers along an axis."""
+    return {
+        "field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"format": "~g", **axis}
+    }  # fmt: skip
+
+
+def at(axis: Spec, field: str) -> Spec:
+    """Another field on the same axis."""
+    return {**axis, "field": field}
+
+
+def names(field: str, **others: Any) -> Spec:
+    """Names along an axis, or as shapes, in the order in which they come."""
+    return {"field": field, "type": "nominal", "sort": None, **others}
+
+
+def listed_names(field: str, label_limit: int, **others: Any) -> Spec:
+    """Names down the left side, each with a line of its own."""
+    axis = {"labelLimit": label_limit, "ticks": False, "domain": False, "labelColor": "$ink", "grid": True}
+    return names(field, title=None, axis=axis, **others)
+
+
+def coloured(field: str, values: Sequence[str], colours: Sequence[str] | None = None, **legend: Any) -> Spec:
+    """A colour for each name, by default a hue by its place, with a legend."""
+    colours = [hue(place) for place in range(len(values))] if colours is None else list(colours)
+    columns = max(1, int(_LEGEND_WIDTH // (45 + 6.6 * min(36, max(map(len, values))))))
+    scale = {"domain": list(values), "range": colours}
+    return names(field, scale=scale, legend={"title": None, "columns": columns, **legend})
+
+
+def tooltip(units: Mapping[str, str], *fields: str) -> list[Spec]:
     """What is said of a mark under the pointer."""
     found: list[Spec] = []
     for field in fields:
@@ -34,22 +84,8 @@ def tooltip(units: Mapping[str, str], fields: Sequence[str]) -> list[Spec]:
     return found
 
 
-def columns(names: Sequence[str]) -> int:
-    """How many columns a legend of these names may have across a full page."""
-    return max(1, int(_LEGEND_WIDTH // (45 + 6.6 * min(36, max(map(len, names))))))
-
-
-_LEGEND_WIDTH = 900.0
-
-
-def chart(spec: Spec, *, height: Any, datasets: Mapping[str, Any]) -> Spec:
-    """A whole specification, as wide as what it stands in."""
-    return {
-        "$schema": SCHEMA,
-        "width": "container",
-        "height": height,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "config": config(),
-        **spec,
-        "datasets": dict(datasets),
-    }
+def said(*entries: Sequence[str]) -> list[Spec]:
+    """The same, by field, title and number format; both may be left out or empty."""
+    return [
+        {key: part for key, part in zip(("field", "title", "format"), entry, strict=False) if part} for entry in entries
+    ]

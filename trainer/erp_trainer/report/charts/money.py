@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erp_trainer.report.charts.base import Rows, Spec, chart, columns, tooltip
-from erp_trainer.report.palette import hue
+from erp_trainer.report.charts.base import Rows, Spec, at, chart, coloured, layer, quantity, said, tooltip
+
+_HAIR = {"type": "rule", "color": "$muted", "strokeDash": [3, 3], "strokeWidth": 1}
+# Shapes of what is always the same: a single model, a baseline, and what lies outside the chart.
+_SHAPES = {
+    "single": "circle",
+    "baseline": "diamond",
+    "up": "triangle-up",
+    "down": "triangle-down",
+    "on": "triangle-right",
+}
+_SIDES = {"right": ("left", 9, 0), "left": ("right", -9, 0), "above": ("center", 0, -12), "below": ("center", 0, 13)}
 
 
 def frontier(
@@ -28,133 +38,71 @@ def frontier(
     styles : {policy, colour, weight} of every line, the bundle's own first; ``weight`` is own, rival or quiet
     domains : of cost and of reward
     """
-    own = styles[0]["policy"]
-    colour = {
-        "field": "policy",
-        "type": "nominal",
-        "scale": {"domain": [style["policy"] for style in styles], "range": [style["colour"] for style in styles]},
-        "legend": {"title": None, "symbolType": "stroke", "columns": columns([style["policy"] for style in styles])},
-        "sort": None,
-    }
-    x = {
-        "field": "cost",
-        "type": "quantitative",
-        "title": units["cost"] + (" (logarithmic)" if logarithmic else ""),
-        "scale": {"type": "log" if logarithmic else "linear", "domain": list(domains[0]), "nice": False},
-        "axis": {"format": "~g", "tickCount": 6, "grid": False},
-    }
-    y = {
-        "field": "reward",
-        "type": "quantitative",
-        "title": units["reward"],
-        "scale": {"domain": list(domains[1]), "nice": False},
-        "axis": {"format": "~g", "tickCount": 6},
-    }
-    line = {"x": x, "y": y, "color": colour, "order": {"field": "place"}}
-    data = {"data": {"name": "curves"}}
+    own = {"field": "policy", "equal": styles[0]["policy"]}
+    policies, colours = ([style[key] for style in styles] for key in ("policy", "colour"))
+    x_scale = {"type": "log" if logarithmic else "linear", "domain": list(domains[0]), "nice": False}
+    title = units["cost"] + (" (logarithmic)" if logarithmic else "")
+    x = quantity("cost", title, x_scale, tickCount=6, grid=False)
+    y = quantity("reward", units["reward"], {"domain": list(domains[1]), "nice": False}, tickCount=6)
+    xy = {"x": x, "y": y}
+    drawn = {**xy, "color": coloured("policy", policies, colours, symbolType="stroke")}
 
-    def lines(weight: str, **mark: Any) -> Spec:
-        names = [style["policy"] for style in styles if style["weight"] == weight]
-        return {
-            **data,
-            "transform": [{"filter": {"field": "policy", "oneOf": names}}],
-            "mark": {"type": "line", "clip": True, "strokeJoin": "round", **mark},
-            "encoding": line,
-        }
+    def lines(weight: str, **look: Any) -> Spec:
+        of_weight = [style["policy"] for style in styles if style["weight"] == weight]
+        mark = {"type": "line", "clip": True, "strokeJoin": "round", **look}
+        kept = [{"filter": {"field": "policy", "oneOf": of_weight}}]
+        return layer(mark, {**drawn, "order": {"field": "place"}}, "curves", transform=kept)
 
-    band = {
-        **data,
-        "transform": [{"filter": {"field": "policy", "equal": own}}],
-        "mark": {"type": "area", "opacity": 0.1, "clip": True},
-        "encoding": {
-            "x": x,
-            "y": {**y, "field": "low"},
-            "y2": {"field": "high"},
-            "color": colour,
-        },
-    }
     dots = {
-        **data,
-        "transform": [{"filter": "datum.dot"}],
-        "mark": {"type": "circle", "opacity": 1, "clip": True},
-        "encoding": {
-            "size": {"condition": {"test": {"field": "policy", "equal": own}, "value": 30}, "value": 9},
-            "x": x,
-            "y": y,
-            "color": colour,
-            "tooltip": tooltip(units, ("policy", "lambda", "reward", "low", "high", "cost")),
-        },
+        **drawn,
+        "size": {"condition": {"test": own, "value": 30}, "value": 9},
+        "tooltip": tooltip(units, "policy", "lambda", "reward", "low", "high", "cost"),
     }
     layers = [
-        band,
+        layer(
+            {"type": "area", "opacity": 0.1, "clip": True},
+            {**drawn, "y": at(y, "low"), "y2": {"field": "high"}},
+            "curves",
+            transform=[{"filter": own}],
+        ),
         lines("quiet", strokeWidth=1.5, strokeDash=[5, 3]),
         lines("rival", strokeWidth=1.6, opacity=0.9),
         lines("own", strokeWidth=3),
-        dots,
-        *_marks(x, y, tooltip(units, ("policy", "reward", "low", "high", "cost"))),
-        *_ring(x, y),
+        layer({"type": "circle", "opacity": 1, "clip": True}, dots, "curves", transform=[{"filter": "datum.dot"}]),
+        *_marks(x, y, tooltip(units, "policy", "reward", "low", "high", "cost")),
+        # Where the slider stands: a ring with hair lines to both axes.
+        layer(_HAIR, {"x": x}, "here"),
+        layer(_HAIR, {"y": y}, "here"),
+        layer(
+            {"type": "point", "filled": False, "stroke": "$ink", "strokeWidth": 2.5, "size": 190, "opacity": 1},
+            xy,
+            "here",
+        ),
     ]
-    return chart({"layer": layers}, height=430, datasets={"curves": list(curves), "points": list(points), "here": []})
-
-
-# Shapes of what is always the same: a single model, a baseline, and what lies outside the chart.
-_SHAPES = {
-    "single": "circle",
-    "baseline": "diamond",
-    "up": "triangle-up",
-    "down": "triangle-down",
-    "on": "triangle-right",
-}
-
-
-_SIDES = {"right": ("left", 9, 0), "left": ("right", -9, 0), "above": ("center", 0, -12), "below": ("center", 0, 13)}
+    return chart(layers, 430, curves=curves, points=points, here=[])
 
 
 def _marks(x: Spec, y: Spec, says: list[Spec]) -> list[Spec]:
     """Single models as hollow circles, other baselines as diamonds, each with its name beside it."""
-    data: Spec = {"data": {"name": "points"}}
-    at = {"x": {**x, "field": "at_cost"}, "y": {**y, "field": "at_reward"}}
-    shape = {
-        "field": "kind",
-        "type": "nominal",
-        "scale": {"domain": list(_SHAPES), "range": list(_SHAPES.values())},
-        "legend": None,
-    }
-    mark = {
-        "type": "point",
-        "filled": True,
-        "fill": "$page",
-        "stroke": "$muted",
-        "strokeWidth": 1.6,
-        "size": 60,
-        "opacity": 1,
-    }
+    there = {"x": at(x, "at_cost"), "y": at(y, "at_reward")}
+    scale = {"domain": list(_SHAPES), "range": list(_SHAPES.values())}
+    shape = {"field": "kind", "type": "nominal", "scale": scale, "legend": None}
+    look = {"fill": "$page", "stroke": "$muted", "strokeWidth": 1.6, "size": 60, "opacity": 1}
     # Each label twice: first as a rim in the page's colour, so that it can be read across lines.
     rim = {"stroke": "$page", "strokeWidth": 4, "strokeJoin": "round", "opacity": 0.9}
     labels = [
-        {
-            **data,
-            "name": f"label_{side}_{place}",
-            "transform": [{"filter": {"field": "side", "equal": side}}],
-            "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "color": "$muted", **look},
-            "encoding": {**at, "text": {"field": "label"}},
-        }
+        layer(
+            {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "color": "$muted", **rimmed},
+            {**there, "text": {"field": "label"}},
+            "points",
+            name=f"label_{side}_{place}",
+            transform=[{"filter": {"field": "side", "equal": side}}],
+        )
         for side, (align, dx, dy) in _SIDES.items()
-        for place, look in enumerate((rim, {}))
+        for place, rimmed in enumerate((rim, {}))
     ]
-    return [{**data, "mark": mark, "encoding": {**at, "shape": shape, "tooltip": says}}, *labels]
-
-
-def _ring(x: Spec, y: Spec) -> list[Spec]:
-    """Where the slider stands: a ring with hair lines to both axes."""
-    data = {"data": {"name": "here"}}
-    hair = {"type": "rule", "color": "$muted", "strokeDash": [3, 3], "strokeWidth": 1}
-    ring = {"type": "point", "filled": False, "stroke": "$ink", "strokeWidth": 2.5, "size": 190, "opacity": 1}
-    return [
-        {**data, "mark": hair, "encoding": {"x": x}},
-        {**data, "mark": hair, "encoding": {"y": y}},
-        {**data, "mark": ring, "encoding": {"x": x, "y": y}},
-    ]
+    mark = {"type": "point", "filled": True, **look}
+    return [layer(mark, {**there, "shape": shape, "tooltip": says}, "points"), *labels]
 
 
 def mix(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
@@ -166,49 +114,18 @@ def mix(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
     models : in the order of the stack and of their colours
     """
     costs = [row["cost"] for row in rows]
-    x = {
-        "field": "cost",
-        "type": "quantitative",
-        "title": units["cost"],
-        "scale": {"domain": [min(costs), max(costs)], "nice": False},
-        "axis": {"format": "~g", "tickCount": 6, "grid": False},
+    scale = {"domain": [min(costs), max(costs)], "nice": False}
+    x = quantity("cost", units["cost"], scale, tickCount=6, grid=False)
+    share = quantity("share", "Share of prompts", {"domain": [0, 1], "nice": False}, format=".0%", tickCount=5)
+    encoding = {
+        "x": x,
+        "y": share | {"stack": "zero"},
+        "color": coloured("model", models, symbolType="square", symbolStrokeWidth=0),
+        "order": {"field": "place"},
+        "tooltip": said(("model", "model"), ("share", "share", ".1%"), ("cost", units["cost"], ".4~g")),
     }
-    area = {
-        "data": {"name": "rows"},
-        "mark": {"type": "area", "opacity": 0.92, "line": False},
-        "encoding": {
-            "x": x,
-            "y": {
-                "field": "share",
-                "type": "quantitative",
-                "stack": "zero",
-                "title": "Share of prompts",
-                "scale": {"domain": [0, 1], "nice": False},
-                "axis": {"format": ".0%", "tickCount": 5},
-            },
-            "color": {
-                "field": "model",
-                "type": "nominal",
-                "scale": {"domain": list(models), "range": [hue(place) for place in range(len(models))]},
-                "legend": {
-                    "title": None,
-                    "symbolType": "square",
-                    "symbolStrokeWidth": 0,
-                    "columns": columns(models),
-                },
-                "sort": None,
-            },
-            "order": {"field": "place"},
-            "tooltip": [
-                {"field": "model", "title": "model"},
-                {"field": "share", "title": "share", "format": ".1%"},
-                {"field": "cost", "title": units["cost"], "format": ".4~g"},
-            ],
-        },
-    }
-    hair = {
-        "data": {"name": "here"},
-        "mark": {"type": "rule", "color": "$ink", "strokeWidth": 1.5, "strokeDash": [3, 3]},
-        "encoding": {"x": x},
-    }
-    return chart({"layer": [area, hair]}, height=240, datasets={"rows": list(rows), "here": []})
+    layers = [
+        layer({"type": "area", "opacity": 0.92, "line": False}, encoding),
+        layer({**_HAIR, "color": "$ink", "strokeWidth": 1.5}, {"x": x}, "here"),
+    ]
+    return chart(layers, 240, rows=rows, here=[])

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from erp_trainer.report.charts.base import Rows, Spec, chart, columns, tooltip
+from erp_trainer.report.charts.base import (
+    DASHES,
+    Rows,
+    Spec,
+    at,
+    chart,
+    coloured,
+    fixed,
+    layer,
+    listed_names,
+    names,
+    quantity,
+    said,
+    tooltip,
+)
 
 
 def policies(rows: Rows, best_single: float, units: Mapping[str, str]) -> Spec:
@@ -14,47 +28,21 @@ def policies(rows: Rows, best_single: float, units: Mapping[str, str]) -> Spec:
     ----------
     rows : {policy, own, single, reward, low, high}; single models are hollow
     """
-    y = {
-        "field": "policy",
-        "type": "nominal",
-        "sort": {"field": "reward", "order": "descending"},
-        "title": None,
-        "axis": {"labelLimit": 250, "ticks": False, "domain": False, "labelColor": "$ink", "grid": True},
-    }
-    axis = {"grid": False, "format": "~g", "tickCount": 7}
-    x = {"type": "quantitative", "title": units["reward"], "scale": {"zero": False}, "axis": axis}
-    colour = {"condition": {"test": "datum.own", "value": "$accent"}, "value": "$muted"}
-    fill = {"condition": [{"test": "datum.single", "value": "$page"}, colour["condition"]], "value": "$muted"}
-    data = {"data": {"name": "rows"}}
-    return chart(
-        {
-            "layer": [
-                {
-                    "data": {"values": [{"x": best_single}]},
-                    "mark": {"type": "rule", "color": "$faint", "strokeDash": [4, 3]},
-                    "encoding": {"x": {**x, "field": "x"}},
-                },
-                {
-                    **data,
-                    "mark": {"type": "rule", "strokeWidth": 2},
-                    "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour},
-                },
-                {
-                    **data,
-                    "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1, "strokeWidth": 1.8},
-                    "encoding": {
-                        "y": y,
-                        "x": {**x, "field": "reward"},
-                        "stroke": colour,
-                        "fill": fill,
-                        "tooltip": tooltip(units, ("policy", "reward", "low", "high")),
-                    },
-                },
-            ]
-        },
-        height=24 * len(rows),
-        datasets={"rows": list(rows)},
-    )
+    y = listed_names("policy", 250) | {"sort": {"field": "reward", "order": "descending"}}
+    x = quantity("reward", units["reward"], {"zero": False}, grid=False, tickCount=7)
+    own = {"test": "datum.own", "value": "$accent"}
+    colour = {"condition": own, "value": "$muted"}
+    fill = {"condition": [{"test": "datum.single", "value": "$page"}, own], "value": "$muted"}
+    says = tooltip(units, "policy", "reward", "low", "high")
+    dot = {"type": "point", "filled": True, "size": 70, "opacity": 1, "strokeWidth": 1.8}
+    layers = [
+        fixed(DASHES, {"x": at(x, "x")}, [{"x": best_single}]),
+        layer(
+            {"type": "rule", "strokeWidth": 2}, {"y": y, "x": at(x, "low"), "x2": {"field": "high"}, "color": colour}
+        ),
+        layer(dot, {"y": y, "x": x, "stroke": colour, "fill": fill, "tooltip": says}),
+    ]
+    return chart(layers, 24 * len(rows), rows=rows)
 
 
 def categories(rows: Rows, series: Sequence[str], units: Mapping[str, str]) -> Spec:
@@ -65,53 +53,21 @@ def categories(rows: Rows, series: Sequence[str], units: Mapping[str, str]) -> S
     rows : {category, series, reward, low, high, n, model}
     series : in the order of the legend, the bundle's own first
     """
-    y = {
-        "field": "category",
-        "type": "nominal",
-        "sort": None,
-        "title": None,
-        "axis": {"labelLimit": 150, "ticks": False, "domain": False, "labelColor": "$ink", "grid": True},
+    y = listed_names("category", 150)
+    x = quantity("reward", units["reward"], {"zero": False, "nice": True}, grid=False, tickCount=7)
+    shapes = {"domain": list(series), "range": ["circle", "square", "diamond"]}
+    dots = {
+        "x": x,
+        "y": y,
+        "color": coloured("series", series, ("$accent", "$faint", "$hue1")),
+        "shape": names("series", scale=shapes),
+        "tooltip": tooltip(units, "category", "series", "model", "reward", "low", "high", "n"),
     }
-    x = {
-        "field": "reward",
-        "type": "quantitative",
-        "title": units["reward"],
-        "scale": {"zero": False, "nice": True},
-        "axis": {"grid": False, "format": "~g", "tickCount": 7},
-    }
-    return chart(
-        {
-            "layer": [
-                {
-                    "mark": {"type": "line", "color": "$line", "strokeWidth": 3},
-                    "encoding": {"x": x, "y": y, "detail": {"field": "category"}},
-                },
-                {
-                    "mark": {"type": "point", "filled": True, "size": 85, "opacity": 1},
-                    "encoding": {
-                        "x": x,
-                        "y": y,
-                        "color": {
-                            "field": "series",
-                            "type": "nominal",
-                            "scale": {"domain": list(series), "range": ["$accent", "$faint", "$hue1"]},
-                            "legend": {"title": None, "columns": columns(series)},
-                            "sort": None,
-                        },
-                        "shape": {
-                            "field": "series",
-                            "type": "nominal",
-                            "scale": {"domain": list(series), "range": ["circle", "square", "diamond"]},
-                        },
-                        "tooltip": tooltip(units, ("category", "series", "model", "reward", "low", "high", "n")),
-                    },
-                },
-            ],
-            "data": {"name": "rows"},
-        },
-        height=26 * len({row["category"] for row in rows}),
-        datasets={"rows": list(rows)},
-    )
+    layers = [
+        layer({"type": "line", "color": "$line", "strokeWidth": 3}, {"x": x, "y": y, "detail": {"field": "category"}}),
+        layer({"type": "point", "filled": True, "size": 85, "opacity": 1}, dots),
+    ]
+    return chart(layers, 26 * len({row["category"] for row in rows}), rows=rows)
 
 
 def calibration(rows: Rows, domain: Sequence[float], title: str) -> Spec:
@@ -123,43 +79,16 @@ def calibration(rows: Rows, domain: Sequence[float], title: str) -> Spec:
     domain : the two ends of both axes, shared by all models
     """
     scale = {"domain": list(domain), "nice": False, "zero": False, "clamp": True}
-    x = {"type": "quantitative", "scale": scale, "title": "predicted reward", "axis": {"tickCount": 4, "format": "~g"}}
-    y = {"type": "quantitative", "scale": scale, "title": "observed reward", "axis": {"tickCount": 4, "format": "~g"}}
-    data = {"data": {"name": "rows"}}
-    ends = [{"p": domain[0], "o": domain[0]}, {"p": domain[1], "o": domain[1]}]
-    return chart(
-        {
-            "title": {"text": title, "limit": 240, "fontSize": 12},
-            "layer": [
-                {
-                    "data": {"values": ends},
-                    "mark": {"type": "line", "color": "$faint", "strokeDash": [4, 3], "strokeWidth": 1.2},
-                    "encoding": {"x": {**x, "field": "p"}, "y": {**y, "field": "o"}},
-                },
-                {
-                    **data,
-                    "mark": {"type": "rule", "color": "$accent", "opacity": 0.45, "strokeWidth": 2},
-                    "encoding": {
-                        "x": {**x, "field": "predicted"},
-                        "y": {**y, "field": "low"},
-                        "y2": {"field": "high"},
-                    },
-                },
-                {
-                    **data,
-                    "mark": {"type": "circle", "color": "$accent", "size": 44, "opacity": 1},
-                    "encoding": {
-                        "x": {**x, "field": "predicted"},
-                        "y": {**y, "field": "observed"},
-                        "tooltip": [
-                            {"field": "predicted", "format": ".3f"},
-                            {"field": "observed", "format": ".3f"},
-                            {"field": "n", "title": "prompts"},
-                        ],
-                    },
-                },
-            ],
-        },
-        height=190,
-        datasets={"rows": list(rows)},
-    )
+    x = quantity("predicted", "predicted reward", scale, tickCount=4)
+    y = quantity("observed", "observed reward", scale, tickCount=4)
+    ends = [{"predicted": end, "observed": end} for end in domain]
+    says = said(("predicted", "", ".3f"), ("observed", "", ".3f"), ("n", "prompts"))
+    layers = [
+        fixed({**DASHES, "type": "line", "strokeWidth": 1.2}, {"x": x, "y": y}, ends),
+        layer(
+            {"type": "rule", "color": "$accent", "opacity": 0.45, "strokeWidth": 2},
+            {"x": x, "y": at(y, "low"), "y2": {"field": "high"}},
+        ),
+        layer({"type": "circle", "color": "$accent", "size": 44, "opacity": 1}, {"x": x, "y": y, "tooltip": says}),
+    ]
+    return chart(layers, 190, title={"text": title, "limit": 240, "fontSize": 12}, rows=rows)

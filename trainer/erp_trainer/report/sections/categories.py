@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erp_trainer.report import charts
-from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
-from erp_trainer.report.words import Units, mostly, number, shortened, signed, signed_span, tone
+from erp_trainer.report.charts import rewards
+from erp_trainer.report.page import Cell, Column, DataTable, Figures, Part, Section, difference, table_of
+from erp_trainer.report.units import Units
+from erp_trainer.words import NOTHING, mostly, number, shortened
 
 # Categories past these are in tables only.
 MOST_DRAWN = 20
 
 
-def categories(payload: Mapping[str, Any], own: str, units: Units) -> Part | None:
+def categories(payload: Figures, own: str, units: Units) -> Part | None:
     """Winners per category as a chart and a table.
 
     Parameters
     ----------
     own : the bundle's key among the curves
     """
-    found: Mapping[str, Mapping[str, Any]] = payload.get("categories") or {}
+    found: Mapping[str, Figures] = payload.get("categories") or {}
     if len(found) < 2:
         return None
     best = payload["verdict"]["best_single"]
@@ -39,66 +40,39 @@ def categories(payload: Mapping[str, Any], own: str, units: Units) -> Part | Non
         charts=("categories",),
         tables=(_table(found, own),),
     )
-    return Part(section, {"categories": charts.categories(rows, series, units.titles())})
+    return Part(section, {"categories": rewards.categories(rows, series, units.titles())})
 
 
-def _rows(name: str, part: Mapping[str, Any], own: str, best: str, series: Sequence[str]) -> list[dict[str, Any]]:
-    bundle = part["policies"][own]
+def _rows(name: str, part: Figures, own: str, best: str, series: Sequence[str]) -> list[dict[str, Any]]:
     measured = (
         (series[1], best, part["models"].get(best)),
         (series[2], part["best_on_train"], part["models"].get(part["best_on_train"] or "")),
-        (series[0], mostly(part["share"], {name: name for name in part["share"]}, 1), bundle),
+        (series[0], mostly(part["share"], {name: name for name in part["share"]}, 1), part["policies"][own]),
     )
     return [
-        {
-            "category": name,
-            "series": label,
-            "model": model,
-            "reward": figure["reward"],
-            "low": figure["reward_ci"][0],
-            "high": figure["reward_ci"][1],
-            "n": part["test_prompts"],
-        }
+        {"category": name, "series": label, "model": model, "reward": figure["reward"], "low": figure["reward_ci"][0],
+         "high": figure["reward_ci"][1], "n": part["test_prompts"]}
         for label, model, figure in measured
         if figure and figure["reward"] is not None
-    ]
+    ]  # fmt: skip
 
 
-def _table(found: Mapping[str, Mapping[str, Any]], own: str) -> DataTable:
-    heads = [
-        Head("category", text=True),
-        Head("prompts"),
-        Head("bundle"),
-        Head("against best single"),
-        Head("bundle chooses", text=True),
-        Head("best on train", text=True),
-        Head("best on test", text=True),
-    ]
+def _table(found: Mapping[str, Figures], own: str) -> DataTable:
     names = shortened(sorted({model for part in found.values() for model in part["models"]}))
-    return DataTable(heads, [_row(name, part, own, names) for name, part in found.items()], shown=MOST_DRAWN)
 
+    def model(part: Figures, key: str, missing: str) -> Cell:
+        name = part[key]
+        return (
+            Cell(missing) if name is None else Cell(names[name], number((part["models"].get(name) or {}).get("reward")))
+        )
 
-def _row(name: str, part: Mapping[str, Any], own: str, names: Mapping[str, str]) -> TableRow:
-    bundle, gain = part["policies"][own], part["gain"]
-    difference = Cell()
-    if gain is not None:
-        ends = f"({signed_span(gain['low'], gain['high'])})"
-        difference = Cell(signed(gain["mean"]), small=ends, tone=tone(gain))
-    return TableRow(
-        [
-            Cell(name),
-            Cell(f"{part['test_prompts']:,}"),
-            Cell(number(bundle["reward"])),
-            difference,
-            Cell(mostly(part["share"], names)),
-            _model(part, "best_on_train", names),
-            _model(part, "best_on_test", names),
-        ]
+    columns = (
+        Column("category", lambda row: row[0], text=True),
+        Column("prompts", lambda row: f"{row[1]['test_prompts']:,}"),
+        Column("bundle", lambda row: number(row[1]["policies"][own]["reward"])),
+        Column("against best single", lambda row: difference(row[1]["gain"])),
+        Column("bundle chooses", lambda row: mostly(row[1]["share"], names), text=True),
+        Column("best on train", lambda row: model(row[1], "best_on_train", "not in train"), text=True),
+        Column("best on test", lambda row: model(row[1], "best_on_test", NOTHING), text=True),
     )
-
-
-def _model(part: Mapping[str, Any], key: str, names: Mapping[str, str]) -> Cell:
-    name = part[key]
-    if name is None:
-        return Cell("not in train" if key == "best_on_train" else "–")
-    return Cell(names[name], small=number((part["models"].get(name) or {}).get("reward")))
+    return table_of(columns, found.items(), shown=MOST_DRAWN)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from erp_trainer.report import charts
-from erp_trainer.report.page import Choices, Part, Section
+from erp_trainer.report.charts.base import Spec
+from erp_trainer.report.charts.grids import heat_map
+from erp_trainer.report.page import Choices, Figures, Part, Section
 from erp_trainer.report.sections.categories import MOST_DRAWN
-from erp_trainer.report.words import shortened
+from erp_trainer.words import shortened
 
 # A square of more models than this is unreadable at any width.
 _MOST_MODELS = 24
@@ -20,20 +21,24 @@ _AUROC_TEXT = (
     "guessing. Draws are left out, and pairs without both wins and losses stay empty."
 )
 _PAIRWISE_TEXT = " The pairwise policy is a logistic regression trained for each pair."
+_BEST_TEXT = (
+    "Best of the pool: the share of a category's prompts on which a model has the highest reward; models that share "
+    "the highest share the prompt. The router names one model where rewards hardly differ, so its column is fuller."
+)
 
 _Matrix = Sequence[Sequence[float | None]]
 
 
-def pairs(payload: Mapping[str, Any]) -> Part | None:
+def pairs(payload: Figures) -> Part | None:
     """Heat maps of AUROC, the bundle's beside the logistic regression's."""
     found = payload.get("pairs")
     if not found or len(found["models"]) < 2:
         return None
     models = _order(payload, found["models"])
-    drawn = {"auroc": _map(found["models"], found["auroc"], models, "AUROC, this bundle", _AUROC)}
+    drawn = {"auroc": _square(_cells(found, found["auroc"], models), models, "AUROC, this bundle", _AUROC)}
     for key, matrix in found["auroc_other"].items():
-        label = (payload["curves"].get(key) or {"label": key})["label"]
-        drawn[f"auroc-{key}"] = _map(found["models"], matrix, models, f"AUROC, {label}", _AUROC)
+        label = payload["curves"].get(key, {}).get("label", key)
+        drawn[f"auroc-{key}"] = _square(_cells(found, matrix, models), models, f"AUROC, {label}", _AUROC)
     section = Section(
         id="pairs",
         name="Pairs",
@@ -45,7 +50,43 @@ def pairs(payload: Mapping[str, Any]) -> Part | None:
     return Part(section, drawn)
 
 
-def _order(payload: Mapping[str, Any], models: Sequence[str]) -> list[str]:
+def win_rates(payload: Figures) -> Part | None:
+    """Win rates, predicted and recorded: every pair in a category that can be chosen, and the best of the pool."""
+    found = payload.get("win_rates")
+    if not found or len(found["models"]) < 2:
+        return None
+    models = _order(payload, found["models"])
+    cells = {
+        name: {f"wins-{key}": _cells(found, found[f"pairwise_{key}"][name], models) for key in ("predicted", "true")}
+        for name in found["prompts"]
+        if name in (found.get("pairwise_true") or {})
+    }
+    drawn: dict[str, Spec] = {}
+    choices = None
+    if cells:
+        for key, rows in next(iter(cells.values())).items():
+            title = f"{'Predicted' if key == 'wins-predicted' else 'Recorded'} win rate"
+            drawn[key] = _square(rows, models, title, _RATE)
+        options = [{"value": name, "text": f"{name or 'all prompts'} ({found['prompts'][name]:,})"} for name in cells]
+        choices = Choices("Category", "wins", options)
+    best = {
+        "best-predicted": _best(found, "predicted", models, "Predicted to be the best of the pool"),
+        "best-true": _best(found, "true", models, "Recorded as the best of the pool"),
+    }
+    section = Section(
+        id="wins",
+        name="Win rates",
+        heading="Who wins where",
+        lines=("How often the model of a column beats the model of a row; a draw counts half.",),
+        pair=tuple(drawn),
+        second_pair=tuple(best),
+        choices=choices,
+        notes=(_BEST_TEXT, *_cut(found["models"], models)),
+    )
+    return Part(section, drawn | best, {"wins": cells} if cells else {})
+
+
+def _order(payload: Figures, models: Sequence[str]) -> list[str]:
     """Best mean reward first; of too many, the best."""
     return sorted(models, key=lambda model: -(payload["models"][model]["mean_reward"] or 0.0))[:_MOST_MODELS]
 
@@ -54,86 +95,31 @@ def _cut(models: Sequence[str], shown: Sequence[str]) -> tuple[str, ...]:
     return (f"The {len(shown)} best of {len(models)} models are drawn.",) if len(shown) < len(models) else ()
 
 
-def _map(
-    names: Sequence[str], matrix: _Matrix, models: Sequence[str], title: str, domain: Sequence[float]
-) -> charts.Spec:
-    cells = _cells(names, matrix, models)
+def _square(cells: Sequence[Figures], models: Sequence[str], title: str, domain: Sequence[float]) -> Spec:
     short = list(shortened(models).values())
-    return charts.heat_map(cells, (short, short), title, ("winner", "loser"), domain)
+    return heat_map(cells, (short, short), title, ("winner", "loser"), domain)
 
 
-def _cells(names: Sequence[str], matrix: _Matrix, models: Sequence[str]) -> list[dict[str, Any]]:
+def _cells(found: Figures, matrix: _Matrix, models: Sequence[str]) -> list[dict[str, Any]]:
     """Entry [i][j] is about model j beating model i."""
-    at, short = {name: place for place, name in enumerate(names)}, shortened(models)
+    at, short = {name: place for place, name in enumerate(found["models"])}, shortened(models)
     return [
-        {"row": short[row], "column": short[column], "value": matrix[at[row]][at[column]]}
+        {"row": short[row], "column": short[column], "value": value}
         for row in models
         for column in models
-        if matrix[at[row]][at[column]] is not None
+        if (value := matrix[at[row]][at[column]]) is not None
     ]
 
 
-def win_rates(payload: Mapping[str, Any]) -> Part | None:
-    """Win rates, predicted and recorded: every pair in a category that can be chosen, and the best of the pool."""
-    found = payload.get("win_rates")
-    if not found or len(found["models"]) < 2:
-        return None
-    models = _order(payload, found["models"])
-    names = list(found["prompts"])
-    drawn: dict[str, charts.Spec] = {}
-    choices, cells = None, {}
-    if found.get("pairwise_true"):
-        cells = {
-            name: {
-                "wins-predicted": _cells(found["models"], found["pairwise_predicted"][name], models),
-                "wins-true": _cells(found["models"], found["pairwise_true"][name], models),
-            }
-            for name in names
-            if name in found["pairwise_true"]
-        }
-        first = next(iter(cells.values()))
-        axes = ("winner", "loser")
-        short = list(shortened(models).values())
-        squares = (short, short)
-        drawn["wins-predicted"] = charts.heat_map(first["wins-predicted"], squares, "Predicted win rate", axes, _RATE)
-        drawn["wins-true"] = charts.heat_map(first["wins-true"], squares, "Recorded win rate", axes, _RATE)
-        options = [{"value": name, "text": f"{name or 'all prompts'} ({found['prompts'][name]:,})"} for name in cells]
-        choices = Choices("Category", "wins", options)
-    squares_drawn = tuple(drawn)
-    drawn["best-predicted"] = _best(found, "predicted", models, "Predicted to be the best of the pool")
-    drawn["best-true"] = _best(found, "true", models, "Recorded as the best of the pool")
-    section = Section(
-        id="wins",
-        name="Win rates",
-        heading="Who wins where",
-        lines=("How often the model of a column beats the model of a row; a draw counts half.",),
-        pair=squares_drawn,
-        second_pair=("best-predicted", "best-true"),
-        choices=choices,
-        notes=(
-            "Best of the pool: the share of a category's prompts on which a model has the highest reward; models "
-            "that share the highest share the prompt. The router names one model where rewards hardly differ, so "
-            "its column is fuller.",
-            *_cut(found["models"], models),
-        ),
-    )
-    return Part(section, drawn, {"wins": cells} if cells else {})
-
-
-def _best(found: Mapping[str, Any], key: str, models: Sequence[str], title: str) -> charts.Spec:
+def _best(found: Figures, key: str, models: Sequence[str], title: str) -> Spec:
     """How often each model is the best of the pool, by category."""
     at, short = {name: place for place, name in enumerate(found["models"])}, shortened(models)
     largest = sorted(found["prompts"], key=lambda name: (name != "", -found["prompts"][name]))[: MOST_DRAWN + 1]
     rows = [
-        {
-            "row": name or "all prompts",
-            "column": short[model],
-            "value": found[key][name][at[model]],
-            "n": found["prompts"][name],
-        }
+        {"row": name or "all prompts", "column": short[model], "value": value, "n": found["prompts"][name]}
         for name in largest
         for model in models
-        if found[key][name][at[model]] is not None
+        if (value := found[key][name][at[model]]) is not None
     ]
     names = [name or "all prompts" for name in largest]
-    return charts.heat_map(rows, (names, list(short.values())), title, ("model", "category"), (0.0, 0.0, 1.0))
+    return heat_map(rows, (names, list(short.values())), title, ("model", "category"), (0.0, 0.0, 1.0))

@@ -1,76 +1,40 @@
-"""PURE. The verdict, its figures, and the table of all policies."""
+"""PURE. The figures to take along, and the table of all policies."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from erp_trainer.report.page import Cell, Column, DataTable, Figures, Part, Section, difference, level, table_of
+from erp_trainer.report.sections.frontier import bars, own_key
+from erp_trainer.report.units import Units
+from erp_trainer.words import NOTHING, bare, mostly, number, percent, shortened, signed, significant, span
 
-from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
-from erp_trainer.report.sections.frontier import bars, own_curve, own_key
-from erp_trainer.report.words import (
-    MINUS,
-    NOTHING,
-    Units,
-    bare,
-    mostly,
-    number,
-    percent,
-    shortened,
-    signed,
-    signed_span,
-    significant,
-    span,
-    tone,
+_BOUND = "a bound: it looks at the rewards"
+_OVER_NOTE = (
+    "Mean reward with the budget spread evenly from the cheapest to the dearest single model. The mixture of "
+    "single models tosses a coin between two of them, to hit the same cost without looking at the prompt. Utility is "
+    "reward less λ times cost, averaged over λ from 0 to where the dearest model stops paying."
 )
 
 
-def verdict(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The headline, what stands below it, and which way it points."""
-    found = payload["verdict"]
-    best = found["best_single"]
-    headline = {
-        "helps": f"Routing beats always using {best}",
-        "unclear": f"Routing is not clearly better than always using {best}",
-        "hurts": f"Use {best}: routing does worse",
-    }[found["kind"]]
-    return {"kind": found["kind"], "headline": headline, "lines": [_minus(found["text"])]}
-
-
-def _minus(text: str) -> str:
-    """Hyphens before digits as minus signs."""
-    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
-
-
-def tiles(payload: Mapping[str, Any], units: Units) -> list[dict[str, str]]:
+def tiles(payload: Figures) -> list[dict[str, str]]:
     """The few figures that a reader takes along."""
-    found = payload["verdict"]
-    gain = found["gain"]
-    at = f"λ = {significant(payload['lambda'])}"
-    ends = signed_span(gain["low"], gain["high"])
-    says = f"reward against always {found['best_single']}, at {at} (95%: {ends})"
-    rows = [{"value": signed(gain["mean"]), "label": says}]
-    against = own_curve(payload)["against"]
+    found, counts = payload["verdict"], payload["counts"]
+    best, gain = found["best_single"], found["gain"]
+    against = payload["curves"][own_key(payload)]["against"]
+    at = f"at λ = {significant(payload['lambda'])}"
+    rows = [(signed(gain["mean"]), f"reward against always {best}, {at} (95%: {_signed_span(gain)})")]
     saved = (against.get("best_single") or {}).get("saved_at_equal_reward")
     if saved and saved["mean"] is not None:
-        rows.append(
-            {"value": _cheaper(saved["mean"]), "label": f"at the reward of {found['best_single']} ({_ends(saved)})"}
-        )
-    mixture = (against.get("mixture") or {}).get("area")
-    if mixture:
-        ends = signed_span(mixture["low"], mixture["high"])
-        rows.append(
-            {
-                "value": signed(mixture["mean"]),
-                "label": f"reward over all budgets, against mixing single models at equal cost (95%: {ends})",
-            }
-        )
-    counts = payload["counts"]
+        rows.append((_cheaper(saved["mean"]), f"at the reward of {best} ({_ends(saved)})"))
+    if area := (against.get("mixture") or {}).get("area"):
+        label = f"reward over all budgets, against mixing single models at equal cost (95%: {_signed_span(area)})"
+        rows.append((signed(area["mean"]), label))
     repeated = f"; {payload['left_out']:,} left out, their text is in train" if payload["left_out"] else ""
-    rows.append(
-        {"value": f"{counts['test_prompts']:,}", "label": f"held-out prompts, {counts['models']} models{repeated}"}
-    )
-    return rows
+    rows.append((f"{counts['test_prompts']:,}", f"held-out prompts, {counts['models']} models{repeated}"))
+    return [{"value": value, "label": label} for value, label in rows]
+
+
+def _signed_span(interval: Figures) -> str:
+    return span(interval["low"], interval["high"], sign=True)
 
 
 def _cheaper(saved: float) -> str:
@@ -79,7 +43,7 @@ def _cheaper(saved: float) -> str:
     return f"{percent(saved)} cheaper" if saved > 0 else f"{percent(-saved)} dearer"
 
 
-def _ends(saved: Mapping[str, Any]) -> str:
+def _ends(saved: Figures) -> str:
     """The interval of a saving; an end is unknown where so many resamples never reach the reward."""
     reached = saved.get("reached")
     often = "" if reached is None or reached > 0.995 else f"; reached in {percent(reached)} of resamples"
@@ -89,12 +53,10 @@ def _ends(saved: Mapping[str, Any]) -> str:
     return f"95%: {low} to {percent(saved['high'])}{often}"
 
 
-def policies(payload: Mapping[str, Any], units: Units) -> Part:
+def policies(payload: Figures, units: Units) -> Part:
     """All policies at the λ asked for, and what each gains over all budgets."""
-    tables = [_rows(payload, units)]
+    asked = {row["curve"]: row for row in payload["policies"].values() if row["lambda"] in (None, payload["lambda"])}
     over = _over_budgets(payload)
-    if over.rows:
-        tables.append(over)
     best = payload["verdict"]["best_single"]
     section = Section(
         id="policies",
@@ -105,100 +67,63 @@ def policies(payload: Mapping[str, Any], units: Units) -> Part:
             "differences are those whose 95% interval keeps to one side of nought.",
         ),
         charts=("policies",),
-        tables=tables,
+        tables=[_at_lambda(payload, list(asked.values()), units), *([over] if over.rows else [])],
         notes=[f"Not compared: {name}, {why}." for name, why in (payload.get("missing_rivals") or {}).items()],
     )
-    return Part(section, {"policies": bars(payload, _asked(payload).values(), units)})
+    return Part(section, {"policies": bars(payload, asked.values(), units)})
 
 
-def _asked(payload: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Every policy once, at the λ asked for or without one."""
-    found = [policy for policy in payload["policies"].values() if policy["lambda"] in (None, payload["lambda"])]
-    return {policy["curve"]: policy for policy in found}
-
-
-def _rows(payload: Mapping[str, Any], units: Units) -> DataTable:
-    heads = [
-        Head("policy", text=True),
-        Head("mean reward"),
-        Head("against best single"),
-        Head("the bundle against it"),
-        Head(units.cost_short),
-        Head("regret"),
-        Head("chosen most", text=True),
-    ]
-    own = own_key(payload)
-    ordered = sorted(_asked(payload).values(), key=lambda policy: -policy["reward"])
-    names = shortened(list(payload["models"]))
-    rows = [_row(bare(policy["label"]), policy, own, units, names) for policy in ordered]
-    others = [policy for policy in payload["policies"].values() if policy["curve"] == own]
+def _at_lambda(payload: Figures, asked: list[Figures], units: Units) -> DataTable:
+    """Every policy once, at the λ asked for or without one, then the bundle at every other λ."""
+    own, names = own_key(payload), shortened(list(payload["models"]))
+    rows = [{**row, "name": bare(row["label"])} for row in sorted(asked, key=lambda row: -row["reward"])]
     rows += [
-        _row(f"{policy['label']} at λ = {significant(policy['lambda'])}", policy, own, units, names)
-        for policy in others
-        if policy["lambda"] not in (None, payload["lambda"])
+        {**row, "name": f"{row['label']} at λ = {significant(row['lambda'])}"}
+        for row in payload["policies"].values()
+        if row["curve"] == own and row["lambda"] not in (None, payload["lambda"])
     ]
-    return DataTable(heads, rows, note=_oracle(payload))
 
+    def ahead(row: Figures) -> Cell:
+        return difference((row["bundle_ahead"] or {}).get("reward")) if row["curve"] != own else Cell()
 
-def _row(name: str, policy: Mapping[str, Any], own: str, units: Units, names: Mapping[str, str]) -> TableRow:
-    gain = policy["against_best_single"]
-    cells = [
-        Cell(name, small=_BOUND if policy["kind"] == "bound" else ""),
-        Cell(number(policy["reward"]), small=f"({span(*policy['reward_ci'])})"),
-        _difference(gain),
-        _difference((policy["bundle_ahead"] or {}).get("reward")) if policy["curve"] != own else Cell(),
-        Cell(units.money(policy["cost_usd"])),
-        Cell(number(policy["regret"])),
-        Cell("" if policy["kind"] == "single" else mostly(policy["share"], names)),
-    ]
-    return TableRow(cells, own=policy["curve"] == own)
-
-
-_BOUND = "a bound: it looks at the rewards"
-
-
-def _difference(interval: Mapping[str, Any] | None, digits: int = 3) -> Cell:
-    if interval is None:
-        return Cell()
-    ends, mean = signed_span(interval["low"], interval["high"], digits), signed(interval["mean"], digits)
-    # What is written as nought points nowhere.
-    return Cell(mean, small=f"({ends})", tone=tone(interval) if mean != signed(0.0, digits) else "")
-
-
-def _over_budgets(payload: Mapping[str, Any]) -> DataTable:
-    heads = [
-        Head("policy", text=True),
-        Head("mean reward"),
-        Head("against the mixture"),
-        Head("gain at the best single model's cost"),
-        Head("cheaper at that model's reward"),
-        Head("the bundle against it, utility over λ"),
-    ]
-    rows, own = [], own_key(payload)
-    for key, curve in payload["curves"].items():
-        if curve["area"] is None or curve["kind"] in ("single", "bound"):
-            continue
-        single, mixture = curve["against"].get("best_single") or {}, curve["against"].get("mixture") or {}
-        saved = single.get("saved_at_equal_reward")
-        cells = [
-            Cell(curve["label"]),
-            Cell(number(curve["area"]["mean"]), small=f"({span(curve['area']['low'], curve['area']['high'])})"),
-            _difference(mixture.get("area")),
-            _difference(single.get("gained_at_equal_cost")),
-            Cell(percent(saved["mean"]), small=_ends(saved)) if saved else Cell(NOTHING),
-            _difference(curve["bundle_ahead"], 4) if key != own else Cell(),
-        ]
-        rows.append(TableRow(cells, own=curve["kind"] == "bundle"))
-    return DataTable(heads, rows, title="Over all budgets", note=_OVER_NOTE)
-
-
-_OVER_NOTE = (
-    "Mean reward with the budget spread evenly from the cheapest to the dearest single model. The mixture of "
-    "single models tosses a coin between two of them, to hit the same cost without looking at the prompt. Utility is "
-    "reward less λ times cost, averaged over λ from 0 to where the dearest model stops paying."
-)
-
-
-def _oracle(payload: Mapping[str, Any]) -> str:
+    columns = (
+        Column("policy", lambda row: Cell(row["name"], small=_BOUND if row["kind"] == "bound" else ""), text=True),
+        Column("mean reward", lambda row: level(row["reward"], *row["reward_ci"])),
+        Column("against best single", lambda row: difference(row["against_best_single"])),
+        Column("the bundle against it", ahead),
+        Column(units.cost_short, lambda row: units.money(row["cost_usd"])),
+        Column("regret", lambda row: number(row["regret"])),
+        Column("chosen most", lambda row: "" if row["kind"] == "single" else mostly(row["share"], names), text=True),
+    )
     found = payload["oracle"]
-    return f"Regret is measured against the oracle, which earns {number(found['reward']['mean'])}: {found['text']}."
+    note = f"Regret is measured against the oracle, which earns {number(found['reward']['mean'])}: {found['text']}."
+    return table_of(columns, rows, own=lambda row: row["curve"] == own, note=note)
+
+
+def _over_budgets(payload: Figures) -> DataTable:
+    own = own_key(payload)
+
+    def against(row: Figures, which: str, what: str) -> Figures | None:
+        found: Figures | None = (row["against"].get(which) or {}).get(what)
+        return found
+
+    def saved(row: Figures) -> Cell:
+        found = against(row, "best_single", "saved_at_equal_reward")
+        return Cell(percent(found["mean"]), small=_ends(found)) if found else Cell(NOTHING)
+
+    columns = (
+        Column("policy", lambda row: row["label"], text=True),
+        Column("mean reward", lambda row: level(*(row["area"][end] for end in ("mean", "low", "high")))),
+        Column("against the mixture", lambda row: difference(against(row, "mixture", "area"))),
+        Column("gain at the best single model's cost",
+               lambda row: difference(against(row, "best_single", "gained_at_equal_cost"))),
+        Column("cheaper at that model's reward", saved),
+        Column("the bundle against it, utility over λ",
+               lambda row: difference(row["bundle_ahead"], 4) if row["key"] != own else Cell()),
+    )  # fmt: skip
+    rows = [
+        {**curve, "key": key}
+        for key, curve in payload["curves"].items()
+        if curve["area"] is not None and curve["kind"] not in ("single", "bound")
+    ]
+    return table_of(columns, rows, own=lambda row: row["kind"] == "bundle", title="Over all budgets", note=_OVER_NOTE)

@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erp_trainer.report import charts
-from erp_trainer.report.page import Cell, DataTable, Head, Part, Section, TableRow
+from erp_trainer.report.charts import grids, rewards
+from erp_trainer.report.charts.base import Spec
+from erp_trainer.report.page import Column, DataTable, Figures, Part, Section, table_of
 from erp_trainer.report.sections.categories import MOST_DRAWN
-from erp_trainer.report.words import NOTHING, Units, number, shortened, span
+from erp_trainer.report.units import Units
+from erp_trainer.words import NOTHING, number, shortened, span
 
 # More small charts than this are a wall, not a figure; the table has all models.
 _MOST_CHARTS = 12
 
+_LINE = (
+    "Left to right: what the bundle expected of a model on prompts it had not seen, in bins of equally many prompts; "
+    "upwards: what was recorded there. On the dashed line, expectation and record agree."
+)
+_NOTE = (
+    "R² below nought: worse than the model's mean. Within categories it is taken against each category's own mean, so "
+    "that knowing the category alone earns nothing, and averaged over their prompts. Error / stated error is 1 where "
+    "standard errors are right."
+)
 
-def prediction(payload: Mapping[str, Any], units: Units) -> Part:
+
+def prediction(payload: Figures, units: Units) -> Part:
     """Predicted against observed reward, and the table of R²."""
-    models: Mapping[str, Mapping[str, Any]] = payload["models"]
+    models: Mapping[str, Figures] = payload["models"]
     bins = {name: model["calibration"]["bins"] for name, model in models.items() if model.get("calibration")}
     shown = sorted(bins, key=lambda name: -models[name]["mean_reward"])[:_MOST_CHARTS]
     found = {}
@@ -24,126 +36,92 @@ def prediction(payload: Mapping[str, Any], units: Units) -> Part:
         domain = _domain([point for name in shown for point in bins[name]])
         found = {f"calibration-{place}": _chart(name, bins[name], domain) for place, name in enumerate(shown)}
     names = tuple(found)
-    categories = _categories(models)
-    rows = _by_category(models, categories)
-    lines = [
-        "Left to right: what the bundle expected of a model on prompts it had not seen, in bins of equally many "
-        "prompts; upwards: what was recorded there. On the dashed line, expectation and record agree."
-    ]
+    lines = [_LINE]
     if len(shown) < len(bins):
         lines.append(f"The {len(shown)} models with the highest reward are drawn; the table has all {len(bins)}.")
-    if rows and len(categories) > 1:
-        found["r2"] = charts.heat_map(
-            rows,
-            (list(shortened(list(models)).values()), categories),
-            "R² within a category",
-            ("category", "model"),
-            (-0.3, 0.0, 0.3),
-        )
+    if within := _within_categories(models):
+        found["r2"] = within
     section = Section(
         id="prediction",
         name="Prediction",
         heading="Predicted against recorded reward",
         lines=lines,
         small_charts=names,
-        tables=(_table(payload, units),),
-        notes=_notes(payload),
-        charts=("r2",) if "r2" in found else (),
+        tables=(_table(models, units),),
+        notes=(_ceiling(payload), _NOTE),
+        charts=("r2",) if within else (),
     )
     return Part(section, found)
 
 
-def _chart(name: str, bins: list[Mapping[str, Any]], domain: tuple[float, float]) -> charts.Spec:
+def _chart(name: str, bins: Sequence[Figures], domain: tuple[float, float]) -> Spec:
     rows = [
-        {
-            "predicted": point["predicted"],
-            "observed": point["observed"],
-            "low": point["observed_ci"][0],
-            "high": point["observed_ci"][1],
-            "n": point["prompts"],
-        }
+        {"predicted": point["predicted"], "observed": point["observed"], "low": point["observed_ci"][0],
+         "high": point["observed_ci"][1], "n": point["prompts"]}
         for point in bins
-    ]
-    return charts.calibration(rows, domain, name)
+    ]  # fmt: skip
+    return rewards.calibration(rows, domain, name)
 
 
-def _domain(bins: list[Mapping[str, Any]]) -> tuple[float, float]:
+def _domain(bins: Sequence[Figures]) -> tuple[float, float]:
     values = [value for point in bins for value in (point["predicted"], point["observed"])]
     low, high = min(values), max(values)
     pad = 0.04 * (high - low) or 0.1
     return low - pad, high + pad
 
 
-def _table(payload: Mapping[str, Any], units: Units) -> DataTable:
-    heads = [
-        Head("model", text=True),
-        Head("R²"),
-        Head("95% interval"),
-        Head("noise ceiling"),
-        Head("R² within categories"),
-        Head("slope"),
-        Head("error / stated error"),
-        Head("mean reward"),
-        Head(units.cost_short),
-        Head("trained on"),
-    ]
-    rows = []
-    for name, model in payload["models"].items():
-        cells = [
-            Cell(name),
-            Cell(number(model["r2"])),
-            Cell(span(*(model.get("r2_ci") or (None, None)))),
-            Cell("unknown" if model.get("ceiling") is None else number(model["ceiling"])),
-            Cell(number(_within(model))),
-            Cell(number((model.get("calibration") or {}).get("slope"), 2)),
-            Cell(number(model["standardised_error"], 2)),
-            Cell(number(model["mean_reward"])),
-            Cell(units.money(model.get("cost_usd"))),
-            Cell(NOTHING if model.get("train_rows") is None else f"{model['train_rows']:,}"),
-        ]
-        rows.append(TableRow(cells))
-    return DataTable(heads, rows)
+def _table(models: Mapping[str, Figures], units: Units) -> DataTable:
+    def known(row: Figures, key: str, write: Any, missing: str) -> str:
+        return missing if row.get(key) is None else str(write(row[key]))
+
+    columns = (
+        Column("model", lambda row: row["name"], text=True),
+        Column("R²", lambda row: number(row["r2"])),
+        Column("95% interval", lambda row: span(*(row.get("r2_ci") or (None, None)))),
+        Column("noise ceiling", lambda row: known(row, "ceiling", number, "unknown")),
+        Column("R² within categories", lambda row: number(_within(row))),
+        Column("slope", lambda row: number((row.get("calibration") or {}).get("slope"), 2)),
+        Column("error / stated error", lambda row: number(row["standardised_error"], 2)),
+        Column("mean reward", lambda row: number(row["mean_reward"])),
+        Column(units.cost_short, lambda row: units.money(row.get("cost_usd"))),
+        Column("trained on", lambda row: known(row, "train_rows", "{:,}".format, NOTHING)),
+    )
+    return table_of(columns, [{"name": name, **model} for name, model in models.items()])
 
 
-def _within(model: Mapping[str, Any]) -> float | None:
+def _within(model: Figures) -> float | None:
     """R² within categories, weighted by their prompts."""
     found = [part for part in (model.get("r2_by_category") or {}).values() if part["r2"] is not None]
     weight = sum(part["prompts"] for part in found)
     return sum(part["r2"] * part["prompts"] for part in found) / weight if weight else None
 
 
-def _by_category(models: Mapping[str, Mapping[str, Any]], categories: Sequence[str]) -> list[dict[str, Any]]:
-    short = shortened(list(models))
-    return [
-        {"row": short[name], "column": category, "value": part["r2"], "n": part["prompts"]}
+def _within_categories(models: Mapping[str, Figures]) -> Spec | None:
+    """R² of every model within the largest categories; None where there are fewer than two."""
+    parts = [
+        (name, category, part)
         for name, model in models.items()
         for category, part in (model.get("r2_by_category") or {}).items()
-        if part["r2"] is not None and category in categories
     ]
+    prompts = {category: part["prompts"] for _, category, part in parts}
+    largest = sorted(sorted(prompts, key=lambda category: -prompts[category])[:MOST_DRAWN])
+    short = shortened(list(models))
+    rows = [
+        {"row": short[name], "column": category, "value": part["r2"], "n": part["prompts"]}
+        for name, category, part in parts
+        if part["r2"] is not None and category in largest
+    ]
+    if not rows or len(largest) < 2:
+        return None
+    sides = (list(short.values()), largest)
+    return grids.heat_map(rows, sides, "R² within a category", ("category", "model"), (-0.3, 0.0, 0.3))
 
 
-def _categories(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The largest categories, by name."""
-    prompts = {
-        category: part["prompts"]
-        for model in models.values()
-        for category, part in (model.get("r2_by_category") or {}).items()
-    }
-    return sorted(sorted(prompts, key=lambda category: -prompts[category])[:MOST_DRAWN])
-
-
-def _notes(payload: Mapping[str, Any]) -> list[str]:
+def _ceiling(payload: Figures) -> str:
     samples = payload["counts"]["samples"]
     if all(model.get("ceiling") is None for model in payload["models"].values()):
-        ceiling = (
+        return (
             f"The noise ceiling, the R² of a perfect expectation, is unknown at {samples} sample"
             f"{'' if samples == 1 else 's'} per prompt: single rewards cannot be told from their noise."
         )
-    else:
-        ceiling = f"The noise ceiling is the R² of a perfect expectation, given the spread over {samples} samples."
-    return [
-        ceiling,
-        "R² below nought: worse than the model's mean. Within categories it is taken against each category's own mean, "
-        "so that knowing the category alone earns nothing, and averaged over their prompts. Error / stated error "
-        "is 1 where standard errors are right.",
-    ]
+    return f"The noise ceiling is the R² of a perfect expectation, given the spread over {samples} samples."
