@@ -153,7 +153,7 @@ def _sample(source: Path, folder: Path, n_prompts: int) -> Path:
 
 
 def _show(found: Reproduced) -> None:
-    from erp_trainer.evaluation.text import render
+    from erp_trainer.report.text import render
 
     text = render(found.payload)
     (found.folder / "report.txt").write_text(text + "\n", encoding="utf-8")

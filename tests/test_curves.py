@@ -7,8 +7,9 @@ import pytest
 
 from erp_trainer.evaluation import curves, duels
 from erp_trainer.evaluation.contenders import oracle, oracle_kind
-from erp_trainer.evaluation.curves import Line, mixture_vertices, pareto
+from erp_trainer.evaluation.curves import Line, pareto
 from erp_trainer.evaluation.economics import Market, compare
+from litellm_erp.bundle.frontier import upper_hull
 from tests.evaluated import curve, table
 
 CHEAP, BEST = curve([(1.0, 0.2)], key="cheap"), curve([(5.0, 0.8)], key="best")
@@ -87,8 +88,8 @@ def test_equal_points_are_both_on_the_frontier() -> None:
 
 def test_a_mixture_is_the_hull_of_the_single_models() -> None:
     cost, reward = np.array([1.0, 2.0, 3.0, 4.0, 2.5]), np.array([0.2, 0.6, 0.55, 0.8, 0.1])
-    assert mixture_vertices(cost, reward) == [0, 1, 3]
-    assert mixture_vertices(np.array([1.0, np.nan, 2.0]), np.array([0.5, 0.9, 0.4])) == [0]
+    assert upper_hull(cost, reward).tolist() == [0, 1, 3]
+    assert upper_hull(np.array([1.0, np.nan, 2.0]), np.array([0.5, 0.9, 0.4])).tolist() == [0]
 
 
 def test_at_one_sample_the_oracle_is_hindsight() -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.console import plain
-from erp_trainer.evaluation.evaluation import Options, evaluation_of
-from erp_trainer.evaluation.text import WIDTH, render
+from erp_trainer.evaluation.evaluation import Options
+from erp_trainer.evaluation.measure import evaluation_of
+from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
+from erp_trainer.report.text import WIDTH, render
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import rank_scores
 from litellm_erp.choice.cost import Price
@@ -39,7 +41,7 @@ def measured(run: Run, bundle: Path, **options: Any) -> dict[str, Any]:
     loaded = load_bundle(bundle)
     embedder = bundle_embedder(loaded)
     try:
-        payload = evaluation_of(run, loaded, embedder, Options(rivals=False, **options)).payload()
+        payload = payload_of(evaluation_of(run, loaded, embedder, Options(rivals=False, **options)))
     finally:
         embedder.close()
     assert max(map(len, render(payload).splitlines())) <= WIDTH, render(payload)
@@ -192,5 +194,5 @@ def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
     found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options(rivals=False))
     embedder.close()
     for lambda_, safety in ((0.0, True), (0.5, True), (0.5, False), (100.0, True)):
-        served = rank_scores(bundle, found.scores, lambda_, safety=safety).order[:, 0]
+        served = rank_scores(bundle, found.served.scores, lambda_, safety=safety).order[:, 0]
         assert found.choice(lambda_, safety=safety).tolist() == served.tolist()

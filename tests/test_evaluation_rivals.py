@@ -8,9 +8,11 @@ from click.testing import CliRunner
 
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.cli import cli
-from erp_trainer.evaluation.evaluation import Options, evaluation_of
-from erp_trainer.evaluation.text import render
+from erp_trainer.evaluation.evaluation import Options
+from erp_trainer.evaluation.measure import evaluation_of
+from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.outcomes.run import open_run
+from erp_trainer.report.text import render
 from litellm_erp.bundle.load import load_bundle
 
 LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
@@ -20,7 +22,7 @@ LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
 def payload(planted_bundle: Path) -> dict[str, Any]:
     bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
-    found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options()).payload()
+    found = payload_of(evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options()))
     embedder.close()
     return found
 
@@ -67,7 +69,7 @@ def test_a_bundle_of_another_policy_is_measured_as_what_it_is(planted_bundle: Pa
     assert result.exit_code == 0, result.output
     bundle = load_bundle(tmp_path / "zooter")
     embedder = bundle_embedder(bundle)
-    found = evaluation_of(open_run(run), bundle, embedder, Options(rivals=False, price_of_adding=True)).payload()
+    found = payload_of(evaluation_of(open_run(run), bundle, embedder, Options(rivals=False, price_of_adding=True)))
     embedder.close()
     assert next(iter(found["curves"])) == "zooter"
     assert found["curves"]["zooter"]["points"][0]["against_best_single"]["low"] > 0

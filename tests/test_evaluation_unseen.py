@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
-from erp_trainer.evaluation.evaluation import Options, evaluation_of
+from erp_trainer.evaluation.evaluation import Options
+from erp_trainer.evaluation.measure import evaluation_of
+from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.evaluation.studies.new_tasks import TaskScores, task_score_rows
-from erp_trainer.evaluation.text import WIDTH, render
 from erp_trainer.outcomes.run import open_run
+from erp_trainer.report.text import WIDTH, render
 from litellm_erp.bundle.load import load_bundle
 
 
@@ -19,7 +21,7 @@ def payload(planted_bundle: Path) -> dict[str, Any]:
     bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
     options = Options(rivals=False, leave_one_task_out=True, price_of_adding=True)
-    found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, options).payload()
+    found = payload_of(evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, options))
     embedder.close()
     return found
 

@@ -12,7 +12,7 @@ from erp_trainer.evaluation.predictions import (
     calibration_slopes,
     error_calibration,
     noise_ceiling,
-    r_squared,
+    r2_estimates,
 )
 from erp_trainer.evaluation.studies.routellm import gap_recovered, routing_curve, two_model_measures
 from erp_trainer.learning.bootstrap import Resamples
@@ -29,7 +29,7 @@ def resamples(n: int) -> Resamples:
 def test_r_squared_is_that_of_scikit_learn(shift: float) -> None:
     observed = RNG.normal(size=200) + shift
     predicted = observed + RNG.normal(size=200)
-    assert r_squared(predicted[:, None], observed[:, None], resamples(200)).value_S[0] == pytest.approx(
+    assert r2_estimates(predicted[:, None], observed[:, None], resamples(200)).value_S[0] == pytest.approx(
         r2_score(observed, predicted)
     )
 
@@ -38,12 +38,12 @@ def test_resampled_r_squared_is_that_of_the_resampled_rows() -> None:
     observed, predicted = RNG.normal(size=20), RNG.normal(size=20)
     drawn = resamples(20)
     rows = np.repeat(np.arange(20), drawn.weights_RG[0])
-    found = r_squared(predicted[:, None], observed[:, None], drawn).resampled_RS[0, 0]
+    found = r2_estimates(predicted[:, None], observed[:, None], drawn).resampled_RS[0, 0]
     assert found == pytest.approx(r2_score(observed[rows], predicted[rows]))
 
 
 def test_r_squared_of_rewards_that_do_not_vary_is_not_known() -> None:
-    assert np.isnan(r_squared(RNG.normal(size=(9, 1)), np.full((9, 1), 0.1), resamples(9)).value_S[0])
+    assert np.isnan(r2_estimates(RNG.normal(size=(9, 1)), np.full((9, 1), 0.1), resamples(9)).value_S[0])
 
 
 def test_the_ceiling_is_what_a_perfect_prediction_reaches() -> None:

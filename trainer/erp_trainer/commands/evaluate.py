@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from erp_trainer.commands.measuring import measured, measuring_options
-from erp_trainer.console import emit, json_option
+from erp_trainer.commands.measuring import measuring_options
+from erp_trainer.console import emit, json_option, progress
 
 
 @click.command("evaluate", short_help="Measure a bundle on a run's test prompts.")
@@ -16,18 +16,14 @@ from erp_trainer.console import emit, json_option
 @click.option("--bundle", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
 @measuring_options
 @json_option
-def command(
-    run: Path,
-    bundle: Path,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def command(run: Path, bundle: Path, as_json: bool, **options: Any) -> None:
     """Measure BUNDLE on the test split of RUN: reward, cost and regret over λ beside every baseline, with intervals.
 
     The verdict comes last. Tables are cut to what fits; --json has every figure (docs/evaluation.md), and
     `erp-train report` draws them. It reports and never changes the bundle.
     """
-    from erp_trainer.evaluation.text import render
+    from erp_trainer.evaluation.measure import measured
+    from erp_trainer.evaluation.payload import payload_of
+    from erp_trainer.report.text import render
 
-    found = measured(run, bundle, **options)
-    emit(found.payload(), as_json, render)
+    emit(payload_of(measured(run, bundle, progress, **options)), as_json, render)

@@ -1,17 +1,11 @@
-"""What `evaluate` and `report` share: options of what is measured, and measuring it."""
+"""The options that `evaluate` and `report` share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-from erp_trainer.console import progress
-
-if TYPE_CHECKING:
-    from erp_trainer.evaluation.evaluation import Evaluation
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -27,30 +21,7 @@ _OPTIONS = (
 
 
 def measuring_options(command: _Command) -> _Command:
-    """Add the options, for :func:`measured`."""
+    """Add the options, by the names that `evaluation.measure.measured` takes."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-def measured(
-    run: Path, bundle: Path, *, embedder_url: str | None, trust_remote_code: bool, **options: Any
-) -> Evaluation:
-    """Embed a run's prompts with a progress bar, and measure a bundle on them.
-
-    Parameters
-    ----------
-    options : by the names of ``evaluation.report.Options``
-    """
-    from erp_trainer.bundles.predict import bundle_embedder
-    from erp_trainer.evaluation.evaluation import Options, evaluation_of
-    from erp_trainer.outcomes.run import open_run
-    from litellm_erp.bundle.load import load_bundle
-
-    opened, loaded = open_run(run), load_bundle(bundle)
-    embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
-    try:
-        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            return evaluation_of(opened, loaded, embedder, Options(**options), advance)
-    finally:
-        embedder.close()

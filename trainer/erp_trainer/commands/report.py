@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from erp_trainer.commands.measuring import measured, measuring_options
-from erp_trainer.console import emit, json_option
+from erp_trainer.commands.measuring import measuring_options
+from erp_trainer.console import emit, json_option, progress
 
 FORMATS = ("html", "json", "csv", "png")
 
@@ -49,12 +49,14 @@ def command(
     """
     formats = [format_ or _format_of(path) for path in outs]
 
+    from erp_trainer.evaluation.measure import measured
+    from erp_trainer.evaluation.payload import payload_of
     from erp_trainer.report.examples import candidates_of, pick
     from erp_trainer.report.files import write
     from erp_trainer.report.units import Units
 
-    found = measured(run, bundle, **options)
-    payload = found.payload()
+    found = measured(run, bundle, progress, **options)
+    payload = payload_of(found)
     examples = pick(candidates_of(found), Units.of(payload)) if prompts else []
     for path, kind in zip(outs, formats, strict=True):
         write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)

@@ -165,30 +165,6 @@ def pareto(curves: Sequence[Curve]) -> list[np.ndarray]:
     return np.split(best, np.cumsum([len(curve.lambdas) for curve in curves])[:-1])
 
 
-def mixture_vertices(cost_M: np.ndarray, reward_M: np.ndarray) -> list[int]:
-    """The models whose mixtures earn most at each mean cost, by ascending cost; empty where costs are not known.
-
-    Parameters
-    ----------
-    cost_M, reward_M : shape (M,), train means of the single models
-    """
-    known = np.flatnonzero(~np.isnan(cost_M) & ~np.isnan(reward_M))
-    hull: list[int] = []
-    for m in known[np.lexsort((-reward_M[known], cost_M[known]))].tolist():
-        if hull and reward_M[m] <= reward_M[hull[-1]]:
-            continue
-        while len(hull) > 1 and _below(hull[-2], hull[-1], m, cost_M, reward_M):
-            hull.pop()
-        hull.append(m)
-    return hull
-
-
-def _below(a: int, b: int, c: int, cost_M: np.ndarray, reward_M: np.ndarray) -> bool:
-    """Whether b lies on or below the line from a to c."""
-    rise = (reward_M[c] - reward_M[a]) * (cost_M[b] - cost_M[a])
-    return bool((reward_M[b] - reward_M[a]) * (cost_M[c] - cost_M[a]) <= rise)
-
-
 def _rows(estimates: Estimates) -> np.ndarray:
     return np.vstack([estimates.value_S[None], estimates.resampled_RS])
 

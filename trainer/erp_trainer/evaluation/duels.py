@@ -21,7 +21,7 @@ def at_lambda(bundle: Curve, other: Curve, lambda_: float, cost_scale: float) ->
         return None
     reward = bundle.reward.column(bundle.at(lambda_)) - other.reward.column(other.at(lambda_))
     utility = _utility(bundle, [lambda_], cost_scale) - _utility(other, [lambda_], cost_scale)
-    return {"reward": reward.intervals()[0].to_json(), "utility": _known(utility)}
+    return {"reward": reward.interval().to_json(), "utility": _known(utility)}
 
 
 def over_lambda(bundle: Curve, other: Curve, highest: float, cost_scale: float) -> dict[str, float] | None:
@@ -54,4 +54,4 @@ def _utility(curve: Curve, lambdas: list[float], cost_scale: float) -> Estimates
 
 
 def _known(estimates: Estimates) -> dict[str, float] | None:
-    return None if np.isnan(estimates.value_S[0]) else estimates.intervals()[0].to_json()
+    return None if np.isnan(estimates.value_S[0]) else estimates.interval().to_json()

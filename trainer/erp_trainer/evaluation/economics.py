@@ -95,7 +95,7 @@ def _row(curve: Curve, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _interval(value_R: np.ndarray) -> dict[str, float]:
-    return Estimates(value_R[:1], value_R[1:, None]).intervals()[0].to_json()
+    return Estimates.of(value_R).interval().to_json()
 
 
 def _saving(spent_R: np.ndarray, instead_R: np.ndarray) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from erp_trainer.learning.training_table import Table
 MAX_BOUND_PROMPTS = 5000
 _PAIRS_AT_ONCE = 32
 
-Scores = Callable[[int, int], np.ndarray]
+PairScore = Callable[[int, int], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Pair:
     draws: Draws
 
 
-def pair_measures(test: Table, scores: Mapping[str, Scores], resamples: Resamples) -> dict[str, Any]:
+def pair_measures(test: Table, scores: Mapping[str, PairScore], resamples: Resamples) -> dict[str, Any]:
     """AUROC of every scorer for every pair of models, with intervals and, paired, the difference to the first scorer.
 
     Parameters
@@ -115,7 +115,7 @@ def pair_measures(test: Table, scores: Mapping[str, Scores], resamples: Resample
 
 
 def _rows(
-    test: Table, pairs: Sequence[_Pair], scores: Mapping[str, Scores], resamples: Resamples
+    test: Table, pairs: Sequence[_Pair], scores: Mapping[str, PairScore], resamples: Resamples
 ) -> list[dict[str, Any]]:
     areas = np.empty(len(pairs) * len(scores))
     influence = np.empty((len(test), len(areas)), dtype=np.float32)
@@ -154,7 +154,7 @@ def _rows(
 
 def _differences(estimates: Estimates, own: range) -> list[Interval]:
     first = estimates.column(own[0])
-    return [(first - estimates.column(at)).intervals()[0] for at in own]
+    return [(first - estimates.column(at)).interval() for at in own]
 
 
 def _row_json(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _row_json(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {
         **{key: row[key] for key in ("a", "b", "prompts", "draws", "ties", "predicted_win")},
         "true_win": true.mean,
-        "true_win_ci": [true.low, true.high],
+        "true_win_ci": true.ends,
         "auroc": row["aurocs"][names[0]].to_json(),
         "auroc_other": {name: row["aurocs"][name].to_json() for name in names[1:]},
         "difference": {name: row["differences"][name].to_json() for name in names[1:]},
@@ -188,17 +188,17 @@ def win_rates(test: Table, predicted_PM: np.ndarray, resamples: Resamples) -> di
     rewards = test.rewards_PM
     predicted = np.where(np.isnan(rewards), np.nan, predicted_PM)
     best, foreseen = _shares_of_best(rewards), _shares_of_best(predicted)
-    names = ["", *sorted(set(test.categories_P.tolist()) - {""})]
+    names = ["", *test.categories]
     keys = ("prompts", "predicted", "predicted_ci", "true", "true_ci", "pairwise_predicted", "pairwise_true")
     found: dict[str, Any] = {"models": list(test.models), **{key: {} for key in keys}}
     for name in names:
-        rows = np.arange(len(test)) if name == "" else np.flatnonzero(test.categories_P == name)
+        rows = test.inside(name)
         shares = resamples.among(rows).means(np.hstack([best[rows], foreseen[rows]])).intervals()
         true, predicted_shares = shares[: len(test.models)], shares[len(test.models) :]
         found["prompts"][name] = len(rows)
         for key, intervals in (("predicted", predicted_shares), ("true", true)):
             found[key][name] = [interval.mean for interval in intervals]
-            found[f"{key}_ci"][name] = [[interval.low, interval.high] for interval in intervals]
+            found[f"{key}_ci"][name] = [interval.ends for interval in intervals]
         found["pairwise_predicted"][name] = _pairwise(predicted[rows])
         found["pairwise_true"][name] = _pairwise(rewards[rows])
     return found

@@ -16,7 +16,7 @@ MAX_BINS = 15
 MIN_IN_BIN = 20
 
 
-def r_squared(predicted_PM: np.ndarray, observed_PM: np.ndarray, resamples: Resamples) -> Estimates:
+def r2_estimates(predicted_PM: np.ndarray, observed_PM: np.ndarray, resamples: Resamples) -> Estimates:
     """R² of M models, each over its prompts; NaN where the observed rewards do not vary.
 
     Parameters
@@ -75,7 +75,7 @@ def calibration(predicted_P: np.ndarray, observed_P: np.ndarray, resamples: Resa
         "slope": slope,
         "intercept": float(observed_P.mean() - slope * predicted_P.mean()),
         "bins": [
-            {"predicted": float(p), "observed": o.mean, "observed_ci": [o.low, o.high], "prompts": int(n)}
+            {"predicted": float(p), "observed": o.mean, "observed_ci": o.ends, "prompts": int(n)}
             for p, o, n in zip(predicted, observed, sizes, strict=True)
         ],
     }
@@ -141,13 +141,12 @@ def model_measures(
     test: Table, predicted_PM: np.ndarray, std_error_PM: np.ndarray, resamples: Resamples
 ) -> dict[str, dict[str, Any]]:
     """Everything about each model's predictions on the test prompts, by model name."""
-    categories = sorted(set(test.categories_P.tolist()) - {""})
     rewards, predicted_PM = test.rewards_PM, predicted_PM.astype(np.float64)
     noise_PM = np.full(rewards.shape, np.nan) if test.noise_PM is None else test.noise_PM
-    inside = {category: np.flatnonzero(test.categories_P == category) for category in categories}
-    overall = r_squared(predicted_PM, rewards, resamples).intervals()
+    inside = {category: test.inside(category) for category in test.categories}
+    overall = r2_estimates(predicted_PM, rewards, resamples).intervals()
     within = {
-        category: r_squared(predicted_PM[rows], rewards[rows], resamples.among(rows)).intervals()
+        category: r2_estimates(predicted_PM[rows], rewards[rows], resamples.among(rows)).intervals()
         for category, rows in inside.items()
     }
     means = resamples.means(rewards).intervals()
@@ -164,11 +163,11 @@ def model_measures(
         own = {category: at[present[at]] for category, at in inside.items() if present[at].any()}
         measures[name] = {
             "r2": overall[m].mean,
-            "r2_ci": [overall[m].low, overall[m].high],
+            "r2_ci": overall[m].ends,
             "r2_by_category": {
                 category: {
                     "r2": within[category][m].mean,
-                    "ci": [within[category][m].low, within[category][m].high],
+                    "ci": within[category][m].ends,
                     "prompts": len(at),
                 }
                 for category, at in own.items()
@@ -178,7 +177,7 @@ def model_measures(
                 category: noise_ceiling(rewards[at, m], noise_PM[at, m]) for category, at in own.items()
             },
             "mean_reward": means[m].mean,
-            "mean_reward_ci": [means[m].low, means[m].high],
+            "mean_reward_ci": means[m].ends,
             "cost_usd": float(test.realised_cost_PM[rows, m].mean()),
             "prompts": len(rows),
             "standardised_error": float(np.sqrt(np.mean((error / np.where(error_at > 0, error_at, np.nan)) ** 2))),

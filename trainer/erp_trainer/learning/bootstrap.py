@@ -26,6 +26,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def ends(self) -> list[float]:
+        """Both ends."""
+        return [self.low, self.high]
+
     def to_json(self) -> dict[str, float]:
         """The three numbers by name."""
         return {"mean": self.mean, "low": self.low, "high": self.high}
@@ -43,6 +48,11 @@ class Estimates:
 
     value_S: np.ndarray
     resampled_RS: np.ndarray
+
+    @classmethod
+    def of(cls, value_R: np.ndarray) -> Estimates:
+        """One figure: on all prompts, then in every resample, shape (1 + R,)."""
+        return cls(value_R[:1], value_R[1:, None])
 
     def __sub__(self, other: Estimates) -> Estimates:
         return Estimates(self.value_S - other.value_S, self.resampled_RS - other.resampled_RS)
@@ -63,6 +73,10 @@ class Estimates:
             below, above = sorted_RS[low_S, columns], sorted_RS[high_S, columns]
             bounds[:, side] = below + (at_S - low_S) * (above - below)
         return bounds
+
+    def interval(self, index: int = 0) -> Interval:
+        """The interval of one figure."""
+        return self.column(index).intervals()[0]
 
     def intervals(self) -> list[Interval]:
         """One interval per figure."""
@@ -179,7 +193,7 @@ class Resamples:
 
     def mean(self, values_P: np.ndarray) -> Interval:
         """Interval of one mean, over the prompts where it is not NaN; for a paired comparison pass differences."""
-        return self.means(values_P[:, None]).intervals()[0]
+        return self.means(values_P[:, None]).interval()
 
 
 def _by_cluster(values_PS: np.ndarray, cluster_P: np.ndarray, n_clusters: int) -> np.ndarray:

@@ -84,6 +84,15 @@ class Table:
         return name_order(self.models)
 
     @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The categories there are, sorted; prompts without one have ``""``, which is not among them."""
+        return tuple(category_names(self.categories_P))
+
+    def inside(self, category: str) -> np.ndarray:
+        """Which rows are of a category, ascending, int; ``""`` is all of them."""
+        return np.arange(len(self)) if category == "" else np.flatnonzero(self.categories_P == category)
+
+    @cached_property
     def mean_reward_M(self) -> np.ndarray:
         """Mean reward of always choosing each model, shape (M,), over the prompts it has outcomes for."""
         if self.stated_means is not None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from erp_trainer.evaluation.evaluation import Evaluation
 from erp_trainer.report.units import Units
 from erp_trainer.words import NOTHING, number, signed
 from litellm_erp.choice.prompt import from_value
-
-if TYPE_CHECKING:
-    from erp_trainer.evaluation.evaluation import Evaluation
 
 # As much of a prompt as is shown, in characters.
 MOST_TEXT = 420
@@ -69,7 +67,7 @@ def candidates_of(ev: Evaluation) -> Candidates:
         models=ev.test.models,
         prompts=[from_value(prompt).text for prompt in ev.prompts],
         categories=ev.test.categories_P.tolist(),
-        expected_PM=ev.predicted_PM,
+        expected_PM=ev.served.predicted_PM,
         recorded_PM=ev.test.rewards_PM,
         cost_PM=ev.test.realised_cost_PM,
         choice_P=ev.choice(lambda_),

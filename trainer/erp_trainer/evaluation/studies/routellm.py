@@ -65,7 +65,7 @@ def gap_recovered(
     pgr = np.divide(risen, gap[:, None], out=np.full_like(risen, np.nan), where=gap[:, None] > 0)
     thresholds = {str(target): _least_share(share, pgr, target) for target in TARGETS}
     return {
-        "apgr": Estimates(apgr[:1], apgr[1:, None]).intervals()[0].to_json(),
+        "apgr": Estimates.of(apgr).interval().to_json(),
         "cpt": {target: None if np.isnan(found[0]) else float(found[0]) for target, found in thresholds.items()},
         "cpt_ci": {target: _bounds(found[1:]) for target, found in thresholds.items()},
         "weak_reward": float(reward[0, 0]),
@@ -120,8 +120,8 @@ def two_model_measures(
     routers = {key: (found[:, strong] - found[:, weak]).astype(np.float64) for key, found in scores.items()}
     rows = []
     for key, score_P in {**routers, "random": at_random}.items():
-        for category in ["", *sorted(set(test.categories_P[both].tolist()) - {""})]:
-            inside = both if category == "" else both[test.categories_P[both] == category]
+        for category in ["", *test.categories]:
+            inside = np.intersect1d(both, test.inside(category))
             if len(inside) < N_THRESHOLDS:
                 continue
             weak_P, strong_P = test.rewards_PM[inside, weak], test.rewards_PM[inside, strong]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.bootstrap import Estimates, Interval, Resamples
+from erp_trainer.learning.bootstrap import Estimates, Resamples
 from erp_trainer.learning.training_table import Table
 
 
@@ -39,8 +39,8 @@ class Tasks:
 def tasks_of(test: Table, best_on_average: int) -> Tasks | None:
     """The tasks of a test table; None where there are fewer than two."""
     names, rows = [], []
-    for name in sorted(set(test.categories_P.tolist()) - {""}):
-        inside = np.flatnonzero(test.categories_P == name)
+    for name in test.categories:
+        inside = test.inside(name)
         if not np.isnan(test.rewards_PM[inside]).all(axis=0).any():
             names.append(name)
             rows.append(inside)
@@ -236,8 +236,8 @@ def entropy_bins(
             "entropy": float(entropy[inside].mean()),
             "ranking": float(ranking[known].mean()) if len(known) else None,
             "router": float(router[inside].mean()),
-            "ranking_ci": _ends(resamples.among(rows[known]).mean(ranking[known])) if len(known) else None,
-            "router_ci": _ends(resamples.among(rows[inside]).mean(router[inside])),
+            "ranking_ci": resamples.among(rows[known]).mean(ranking[known]).ends if len(known) else None,
+            "router_ci": resamples.among(rows[inside]).mean(router[inside]).ends,
             "prompts": len(inside),
         })  # fmt: skip
     return {
@@ -245,10 +245,6 @@ def entropy_bins(
         "quality": "share of model pairs in the right order, a tie half: .5 is chance",
         "models": n_models,
     }
-
-
-def _ends(found: Interval) -> list[float]:
-    return [found.low, found.high]
 
 
 def _concordance(scores_PM: np.ndarray, judge_PM: np.ndarray) -> np.ndarray:
@@ -261,8 +257,3 @@ def _concordance(scores_PM: np.ndarray, judge_PM: np.ndarray) -> np.ndarray:
             agreed = np.sign(scores_PM[:, j] - scores_PM[:, i]) * np.sign(judge_PM[:, j] - judge_PM[:, i])
             total += (1 + agreed) / 2
     return np.asarray(total / pairs)
-
-
-def categories_of(test: Table) -> Sequence[str]:
-    """The categories of a table, sorted, without the empty one."""
-    return sorted(set(test.categories_P.tolist()) - {""})

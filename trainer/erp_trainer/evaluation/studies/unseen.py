@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.studies.new_tasks import benchmark_study
-from erp_trainer.evaluation.studies.tasks import categories_of
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import PolicySpec, Tuning
@@ -35,8 +34,8 @@ def unseen_tasks(
     resamples : of the test prompts
     """
     train = tuning.train
-    names = sorted(categories_of(test), key=lambda name: (-int((test.categories_P == name).sum()), name))[:MAX_TASKS]
-    if len(set(categories_of(train)) | set(names)) < 3:
+    names = sorted(test.categories, key=lambda name: (-int((test.categories_P == name).sum()), name))[:MAX_TASKS]
+    if len(set(train.categories) | set(names)) < 3:
         return None
     policies = [policy for policy in tuning.policies if _is_fitted(policy, tuning, preset, rivals)]
     gains: dict[str, np.ndarray] = {}
