@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.bootstrap import Estimates, Interval, Resamples
+from erp_trainer.learning.bootstrap import Estimates, Resamples
 from erp_trainer.learning.training_table import Table
 
 MAX_BOUND_PROMPTS = 5000
 _PAIRS_AT_ONCE = 32
+_FIGURES = ("bound", "won", "slack", "held")
 
 PairScore = Callable[[int, int], np.ndarray]
 
@@ -81,13 +82,6 @@ def auroc(score_P: np.ndarray, lost_P: np.ndarray, won_P: np.ndarray) -> tuple[f
     return area, influence
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    a: int
-    b: int
-    draws: Draws
-
-
 def pair_measures(test: Table, scores: Mapping[str, PairScore], resamples: Resamples) -> dict[str, Any]:
     """AUROC of every scorer for every pair of models, with intervals and, paired, the difference to the first scorer.
 
@@ -96,88 +90,71 @@ def pair_measures(test: Table, scores: Mapping[str, PairScore], resamples: Resam
     scores : by name, from models a and b to how likely b is to win on each test prompt, shape (P,); the first is the
         bundle's ER_b - ER_a
     """
-    names = list(scores)
-    pairs = [_Pair(a, b, draws(test, a, b)) for a, b in combinations(range(len(test.models)), 2)]
-    rows = []
+    pairs = list(combinations(range(len(test.models)), 2))
+    rows: list[dict[str, Any]] = []
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         rows += _rows(test, pairs[start : start + _PAIRS_AT_ONCE], scores, resamples)
+
+    def matrix(value: Callable[[Mapping[str, Any]], float]) -> list[list[float | None]]:
+        """Entry [i][j] is about model j against model i; these figures are the same either way round."""
+        size = len(test.models)
+        found: list[list[float | None]] = [[None] * size for _ in range(size)]
+        for row in rows:
+            found[row["a"]][row["b"]] = found[row["b"]][row["a"]] = value(row)
+        return found
+
+    def other(name: str) -> list[list[float | None]]:
+        return matrix(lambda row: row["auroc_other"][name]["mean"])
+
     return {
         "models": list(test.models),
-        "auroc": _matrix(test, rows, lambda row: row["aurocs"][names[0]].mean),
-        "auroc_other": {
-            name: _matrix(test, rows, lambda row, name=name: row["aurocs"][name].mean)  # type: ignore[misc]
-            for name in names[1:]
-        },
-        "draws": _matrix(test, rows, lambda row: row["draws"]),
-        "ties": _matrix(test, rows, lambda row: row["ties"]),
-        "rows": [_row_json(row, names) for row in rows],
+        "auroc": matrix(lambda row: row["auroc"]["mean"]),
+        "auroc_other": {name: other(name) for name in list(scores)[1:]},
+        "draws": matrix(lambda row: row["draws"]),
+        "ties": matrix(lambda row: row["ties"]),
+        "rows": rows,
     }
 
 
 def _rows(
-    test: Table, pairs: Sequence[_Pair], scores: Mapping[str, PairScore], resamples: Resamples
+    test: Table, pairs: Sequence[tuple[int, int]], scores: Mapping[str, PairScore], resamples: Resamples
 ) -> list[dict[str, Any]]:
+    drawn = [draws(test, a, b) for a, b in pairs]
+    first, *others = scores
     areas = np.empty(len(pairs) * len(scores))
     influence = np.empty((len(test), len(areas)), dtype=np.float32)
-    share = np.empty((len(test), len(pairs)))
-    for i, pair in enumerate(pairs):
-        total = pair.draws.first_P + pair.draws.second_P + pair.draws.tied_P
-        won = pair.draws.second_P + pair.draws.tied_P / 2
-        share[:, i] = np.divide(won, total, out=np.full(len(test), np.nan), where=total > 0)
-        for j, score in enumerate(scores.values()):
-            at = i * len(scores) + j
-            areas[at], influence[:, at] = auroc(score(pair.a, pair.b), pair.draws.first_P, pair.draws.second_P)
-    wins = resamples.means(share).intervals()
+    share = np.full((len(test), len(pairs)), np.nan)
+    for i, ((a, b), found) in enumerate(zip(pairs, drawn, strict=True)):
+        total = found.first_P + found.second_P + found.tied_P
+        np.divide(found.second_P + found.tied_P / 2, total, out=share[:, i], where=total > 0)
+        for at, score in enumerate(scores.values(), start=i * len(scores)):
+            areas[at], influence[:, at] = auroc(score(a, b), found.first_P, found.second_P)
     known = ~np.isnan(areas)
     _, moved = resamples.sums(np.where(known, influence, np.float32(0.0)))
-    resampled = np.where(known, np.clip(areas + moved, 0.0, 1.0), np.nan)
-    estimates = Estimates(areas, resampled)
-    intervals = estimates.intervals()
+    estimates = Estimates(areas, np.where(known, np.clip(areas + moved, 0.0, 1.0), np.nan))
+    intervals = [interval.to_json() for interval in estimates.intervals()]
     rows = []
-    for i, pair in enumerate(pairs):
-        own = range(i * len(scores), (i + 1) * len(scores))
+    for i, ((a, b), found, won) in enumerate(zip(pairs, drawn, resamples.means(share).intervals(), strict=True)):
+        own = i * len(scores)
         present = ~np.isnan(share[:, i])
-        er = next(iter(scores.values()))(pair.a, pair.b)[present]
+        foreseen = scores[first](a, b)[present]
         rows.append({
-            "a": pair.a,
-            "b": pair.b,
-            "aurocs": dict(zip(scores, (intervals[at] for at in own), strict=True)),
-            "differences": dict(zip(scores, _differences(estimates, own), strict=True)),
+            "a": a,
+            "b": b,
             "prompts": int(present.sum()),
-            "draws": int(pair.draws.first_P.sum() + pair.draws.second_P.sum() + pair.draws.tied_P.sum()),
-            "ties": int(pair.draws.tied_P.sum()),
-            "predicted_win": float(((er > 0) + (er == 0) / 2).mean()) if present.any() else float("nan"),
-            "true_win": wins[i],
+            "draws": int(found.first_P.sum() + found.second_P.sum() + found.tied_P.sum()),
+            "ties": int(found.tied_P.sum()),
+            "predicted_win": float(((foreseen > 0) + (foreseen == 0) / 2).mean()) if present.any() else float("nan"),
+            "true_win": won.mean,
+            "true_win_ci": won.ends,
+            "auroc": intervals[own],
+            "auroc_other": {name: intervals[at] for at, name in enumerate(others, start=own + 1)},
+            "difference": {
+                name: (estimates.column(own) - estimates.column(at)).interval().to_json()
+                for at, name in enumerate(others, start=own + 1)
+            },
         })  # fmt: skip
     return rows
-
-
-def _differences(estimates: Estimates, own: range) -> list[Interval]:
-    first = estimates.column(own[0])
-    return [(first - estimates.column(at)).interval() for at in own]
-
-
-def _row_json(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    true = row["true_win"]
-    return {
-        **{key: row[key] for key in ("a", "b", "prompts", "draws", "ties", "predicted_win")},
-        "true_win": true.mean,
-        "true_win_ci": true.ends,
-        "auroc": row["aurocs"][names[0]].to_json(),
-        "auroc_other": {name: row["aurocs"][name].to_json() for name in names[1:]},
-        "difference": {name: row["differences"][name].to_json() for name in names[1:]},
-    }
-
-
-def _matrix(
-    test: Table, rows: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]
-) -> list[list[float | None]]:
-    """Entry [i][j] is about model j against model i; AUROC and draws are the same either way round."""
-    size = len(test.models)
-    matrix: list[list[float | None]] = [[None] * size for _ in range(size)]
-    for row in rows:
-        matrix[row["a"]][row["b"]] = matrix[row["b"]][row["a"]] = value(row)
-    return matrix
 
 
 def win_rates(test: Table, predicted_PM: np.ndarray, resamples: Resamples) -> dict[str, Any]:
@@ -240,58 +217,42 @@ def bound_tightness(test: Table, resamples: Resamples, *, seed: int = 0) -> dict
     mean = np.nansum(samples, axis=2) / np.maximum(counts, 1) * several
     squares = np.nansum((samples - mean[:, :, None]) ** 2, axis=2)
     variance = squares / np.maximum(counts - 1, 1) * several
-    pairs, bounds, shares, prompts = [], [], [], []
+    pairs, parts, prompts = [], [], []
     for a, b in combinations(range(samples.shape[1]), 2):
         rows = np.flatnonzero(~np.isnan(mean[:, [a, b]]).any(axis=1))
-        bound, won = _bound(samples[rows, a], samples[rows, b], mean[rows][:, [a, b]], variance[rows][:, [a, b]])
-        if len(bound):
-            pairs.append({"a": a, "b": b, **_tightness(bound, won)})
-            bounds.append(bound)
-            shares.append(won)
+        if len(rows):
+            found = _bound(samples[rows, a], samples[rows, b], mean[rows][:, [a, b]], variance[rows][:, [a, b]])
+            pairs.append({"a": a, "b": b, **_means(found)})
+            parts.append(found)
             prompts.append(rows)
     if not pairs:
         return None
-    bound, won = np.concatenate(bounds), np.concatenate(shares)
-    edges = np.linspace(0.0, 1.0, 11)
-    bins = np.clip(np.searchsorted(edges, bound, side="right") - 1, 0, 9)
+    found_4N, prompt_N = np.hstack(parts), np.concatenate(prompts)
+    # All instances of a prompt are resampled together.
+    summed = [np.bincount(prompt_N, weights=row, minlength=len(taken)) for row in (*found_4N, np.ones(len(prompt_N)))]
+    sums = np.stack(summed, axis=1)
+    ends = resamples.among(taken).ratios(sums[:, :-1], sums[:, -1:]).bounds()
+    bins = np.clip((10 * found_4N[0]).astype(int), 0, 9)
     return {
-        "overall": _tightness(bound, won) | _tightness_ci(bound, won, np.concatenate(prompts), resamples.among(taken)),
-        "bins": [_tightness(bound[bins == i], won[bins == i]) for i in range(10) if (bins == i).any()],
+        "overall": _means(found_4N) | {f"{key}_ci": end.tolist() for key, end in zip(_FIGURES, ends, strict=True)},
+        "bins": [_means(found_4N[:, bins == i]) for i in np.unique(bins)],
         "pairs": pairs,
         "variance": "the larger of the two sample variances stands in for the variance proxy",
     }
 
 
-def _bound(
-    first_PK: np.ndarray, second_PK: np.ndarray, mean_P2: np.ndarray, variance_P2: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bound, and share of sample pairs won by whichever model has the higher mean; both have two samples everywhere."""
+def _bound(first_PK: np.ndarray, second_PK: np.ndarray, mean_P2: np.ndarray, variance_P2: np.ndarray) -> np.ndarray:
+    """By ``_FIGURES``, shape (4, P): the bound, the share of sample pairs won by whichever model has the higher mean,
+    the second less the first, and whether the bound held; both models have two samples everywhere."""
     gap, proxy = mean_P2[:, 1] - mean_P2[:, 0], variance_P2.max(axis=1)
     # Without any spread the better model always wins, and between equals nothing is promised.
     exponent = np.divide(gap**2, 4 * proxy, out=np.where(gap != 0, np.inf, 0.0), where=proxy > 0)
     difference = second_PK[:, :, None] - first_PK[:, None, :]
     known = (~np.isnan(difference)).sum(axis=(1, 2))
     won = ((difference > 0).sum(axis=(1, 2)) + (difference == 0).sum(axis=(1, 2)) / 2) / known
-    return 1.0 - np.exp(-exponent), np.where(gap >= 0, won, 1.0 - won)
+    bound, won = 1.0 - np.exp(-exponent), np.where(gap >= 0, won, 1.0 - won)
+    return np.stack([bound, won, won - bound, won >= bound - 1e-12])
 
 
-def _tightness(bound: np.ndarray, won: np.ndarray) -> dict[str, Any]:
-    return {
-        "bound": float(bound.mean()),
-        "won": float(won.mean()),
-        "slack": float((won - bound).mean()),
-        "held": float((won >= bound - 1e-12).mean()),
-        "instances": len(bound),
-    }
-
-
-def _tightness_ci(
-    bound_N: np.ndarray, won_N: np.ndarray, prompt_N: np.ndarray, resamples: Resamples
-) -> dict[str, list[float]]:
-    """Intervals of the same figures; all instances of a prompt are resampled together."""
-    kept = (won_N >= bound_N - 1e-12).astype(np.float64)
-    columns = (bound_N, won_N, won_N - bound_N, kept, np.ones(len(bound_N)))
-    size = len(resamples.cluster_P)
-    sums = np.stack([np.bincount(prompt_N, weights=column, minlength=size) for column in columns], axis=1)
-    bounds = resamples.ratios(sums[:, :-1], sums[:, -1:]).bounds()
-    return {f"{key}_ci": ends.tolist() for key, ends in zip(("bound", "won", "slack", "held"), bounds, strict=True)}
+def _means(found_4N: np.ndarray) -> dict[str, Any]:
+    return dict(zip(_FIGURES, found_4N.mean(axis=1).tolist(), strict=True)) | {"instances": found_4N.shape[1]}

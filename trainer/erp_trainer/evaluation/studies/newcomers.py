@@ -9,7 +9,8 @@ estimated from its random prompts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,6 @@ def price_of_adding(
     resamples: Resamples,
     *,
     seed: int,
-    advance: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any] | None:
     """Routed reward without each model, and with it after so many of its prompts; None for fewer than two models.
 
@@ -53,55 +53,51 @@ def price_of_adding(
     """
     if len(test.models) < 2:
         return None
-    order = np.argsort(-train.mean_reward_M, kind="stable")[:MAX_MODELS]
     candidates = _candidates(train, seed)
-    selected = _Selected(train, seed)
-    fitting = _Fitting.of(train, penalties, seed)
+    folds_P = assign_folds(train.groups_P, seed)
+    tasks_P = None if penalties.task == penalties.rest else task_codes(train.categories_P)
 
-    def added(m: int, asked: np.ndarray, audit: np.ndarray) -> np.ndarray:
-        probes, mean = fitting.fit(m, asked, audit)
-        predicted_P = probes.predict(test.embeddings_PD)[:, 0]
-        return _with(test, predicted_PM, mean_reward_M, choose, m, predicted_P, mean)
+    @cache
+    def asked(answered: bytes, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the train rows that a newcomer answered it is asked, and the random ones among them, which judge it.
+
+        Slow to find, and the same for all that answered the same rows.
+        """
+        rows = np.frombuffer(answered, dtype=candidates.dtype)
+        found = select(train.embeddings_PD[rows], size, penalties.rest, seed=seed)
+        return rows[np.sort(np.concatenate([found.chosen, found.audit]))], rows[found.audit]
+
+    def with_model(m: int, rows: np.ndarray, audit: np.ndarray) -> np.ndarray:
+        """Routed reward with a probe fitted on some rows, and a mean reward by the difference estimator."""
+        targets = np.full((len(train), 1), np.nan)
+        targets[rows, 0] = train.rewards_PM[rows, m]
+        fitted = cross_fit(train.embeddings_PD, targets, folds_P, (train.models[m],), tasks_P)
+        in_train = fitted.out_of_fold(penalties)
+        predicted, means = predicted_PM.copy(), mean_reward_M.copy()
+        predicted[:, m] = Probes(*fitted.probes(penalties)).predict(test.embeddings_PD)[:, 0]
+        means[m] = float(in_train.mean() + (targets[audit] - in_train[audit]).mean())
+        return test.reward_of(choose(test, predicted, means))
 
     rows = []
-    for m in sorted(order.tolist()):
+    for m in sorted(np.argsort(-train.mean_reward_M, kind="stable")[:MAX_MODELS].tolist()):
+        out = replace(test, rewards_PM=np.where(np.arange(len(test.models)) == m, np.nan, test.rewards_PM))
         answered = candidates[~np.isnan(train.rewards_PM[candidates, m])]
-        sizes = [size for size in SIZES if size < len(answered)]
-        columns = [_reward(_without(test, m), predicted_PM, mean_reward_M, choose)]
-        for size in sizes:
-            columns.append(added(m, *selected.of(answered, size, penalties.rest)))
-            advance(1)
         everything = np.flatnonzero(~np.isnan(train.rewards_PM[:, m]))
-        columns.append(added(m, everything, everything))
+        sizes = [size for size in SIZES if size < len(answered)]
+        columns = [out.reward_of(choose(out, predicted_PM, mean_reward_M))]
+        columns += [with_model(m, *asked(answered.tobytes(), size)) for size in sizes]
+        columns.append(with_model(m, everything, everything))
         reward = np.stack(columns, axis=1)
         found = resamples.means(np.hstack([reward, reward[:, 1:] - reward[:, :1]])).intervals()
-        rewards, gains = [i.to_json() for i in found[: len(columns)]], [i.to_json() for i in found[len(columns) :]]
-        rows.append({
-            "model": test.models[m],
-            "without": rewards[0],
-            "points": [{"prompts": size, "reward": rewards[i + 1], "gain": gains[i]} for i, size in enumerate(sizes)],
-            "all": {"prompts": len(everything), "reward": rewards[-1], "gain": gains[-1]},
-        })  # fmt: skip
+        without, *rewards = (i.to_json() for i in found[: len(columns)])
+        gains = (i.to_json() for i in found[len(columns) :])
+        *points, all_of_them = (
+            {"prompts": size, "reward": reward, "gain": gain}
+            for size, reward, gain in zip([*sizes, len(everything)], rewards, gains, strict=True)
+        )
+        rows.append({"model": test.models[m], "without": without, "points": points, "all": all_of_them})
     text = "each model taken out and added again; the other probes, the penalties and the shrinkage are the bundle's"
     return {"lambda": lambda_, "models": rows, "text": text}
-
-
-@dataclass(frozen=True, slots=True)
-class _Selected:
-    """Which train rows a newcomer is asked: slow to find, and the same for all that answered the same rows."""
-
-    train: Table
-    seed: int
-    known: dict[tuple[bytes, int, float], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-
-    def of(self, answered: np.ndarray, size: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
-        """All rows it is asked, and the random ones among them, which judge it."""
-        key = (answered.tobytes(), size, beta)
-        if key not in self.known:
-            found = select(self.train.embeddings_PD[answered], size, beta, seed=self.seed)
-            asked = np.sort(np.concatenate([found.chosen, found.audit]))
-            self.known[key] = answered[asked], answered[found.audit]
-        return self.known[key]
 
 
 def _candidates(train: Table, seed: int) -> np.ndarray:
@@ -109,51 +105,3 @@ def _candidates(train: Table, seed: int) -> np.ndarray:
     if len(train) <= MAX_CANDIDATES:
         return np.arange(len(train))
     return np.sort(np.random.default_rng(seed).choice(len(train), MAX_CANDIDATES, replace=False))
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitting:
-    """How a newcomer is fitted: at the bundle's penalties, on the folds and tasks of the whole train split."""
-
-    train: Table
-    penalties: Penalties
-    folds_P: np.ndarray
-    tasks_P: np.ndarray | None
-
-    @classmethod
-    def of(cls, train: Table, penalties: Penalties, seed: int) -> _Fitting:
-        tasks = None if penalties.task == penalties.rest else task_codes(train.categories_P)
-        return cls(train, penalties, assign_folds(train.groups_P, seed), tasks)
-
-    def fit(self, m: int, asked: np.ndarray, audit: np.ndarray) -> tuple[Probes, float]:
-        """A newcomer's probe on the rows it was asked, and its mean reward by the difference estimator."""
-        targets = np.full((len(self.train), 1), np.nan)
-        targets[asked, 0] = self.train.rewards_PM[asked, m]
-        name = (self.train.models[m],)
-        fitted = cross_fit(self.train.embeddings_PD, targets, self.folds_P, name, self.tasks_P)
-        predicted = fitted.out_of_fold(self.penalties)
-        mean = float(predicted.mean() + (targets[audit] - predicted[audit]).mean())
-        return Probes(*fitted.probes(self.penalties)), mean
-
-
-def _with(
-    test: Table,
-    predicted_PM: np.ndarray,
-    mean_reward_M: np.ndarray,
-    choose: Choose,
-    m: int,
-    predicted_P: np.ndarray,
-    mean: float,
-) -> np.ndarray:
-    predicted, means = predicted_PM.copy(), mean_reward_M.copy()
-    predicted[:, m], means[m] = predicted_P, mean
-    return _reward(test, predicted, means, choose)
-
-
-def _without(test: Table, m: int) -> Table:
-    out = np.arange(len(test.models)) == m
-    return replace(test, rewards_PM=np.where(out, np.nan, test.rewards_PM))
-
-
-def _reward(table: Table, predicted_PM: np.ndarray, mean_reward_M: np.ndarray, choose: Choose) -> np.ndarray:
-    return table.reward_of(choose(table, predicted_PM, mean_reward_M))

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
+from scipy.stats import entropy as entropy_of
+from scipy.stats import rankdata
 
 from erp_trainer.learning.bootstrap import Estimates, Resamples
 from erp_trainer.learning.training_table import Table
@@ -82,10 +86,10 @@ def _per_task(
         "accuracy": earned.mean(axis=-1),
         "ratio_to_best": ratio.mean(axis=-1),
         "pearson": _mean_over_tasks(pearson(score_TM, reward_TM)),
-        "spearman": _mean_over_tasks(pearson(_ranks(score_TM), _ranks(reward_TM))),
+        "spearman": _mean_over_tasks(pearson(rankdata(score_TM, axis=-1), rankdata(reward_TM, axis=-1))),
         "share_best_on_average": (choice == best_on_average).mean(axis=-1),
         "mean_cost_usd": of_choice(cost_TM).mean(axis=-1),
-        "rank": of_choice(_places(reward_TM)).mean(axis=-1),
+        "rank": of_choice(rankdata(-reward_TM, axis=-1)).mean(axis=-1),
     }
 
 
@@ -192,18 +196,6 @@ def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(found, -1.0, 1.0))
 
 
-def _ranks(values_TM: np.ndarray) -> np.ndarray:
-    """Ascending ranks along the last axis, ties in the middle, as Spearman's correlation needs them."""
-    below = (values_TM[..., :, None] > values_TM[..., None, :]).sum(axis=-1)
-    equal = (values_TM[..., :, None] == values_TM[..., None, :]).sum(axis=-1)
-    return np.asarray(below + (equal + 1) / 2)
-
-
-def _places(reward_TM: np.ndarray) -> np.ndarray:
-    """1 for the best model of a task, ties in the middle."""
-    return reward_TM.shape[-1] + 1 - _ranks(reward_TM)
-
-
 def entropy_bins(
     test: Table, predicted_PM: np.ndarray, resamples: Resamples, *, n_bins: int = 10
 ) -> dict[str, Any] | None:
@@ -217,10 +209,7 @@ def entropy_bins(
     sd = float(rewards[rows].std()) if len(rows) else 0.0
     if n_models < 2 or sd == 0:
         return None
-    logits = rewards[rows] / sd
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    share = weights / weights.sum(axis=1, keepdims=True)
-    entropy = -(share * np.log(np.maximum(share, 1e-300))).sum(axis=1) / np.log(n_models)
+    entropy = entropy_of(softmax(rewards[rows] / sd, axis=1), base=n_models, axis=1)
     router = _concordance(predicted_PM[rows], rewards[rows])
     halves = test.halves()
     ranking = np.full(len(rows), np.nan) if halves is None else _concordance(halves[0][rows], halves[1][rows])
@@ -232,12 +221,14 @@ def entropy_bins(
     for code in np.unique(codes):
         inside = np.flatnonzero(codes == code)
         known = inside[~np.isnan(ranking[inside])]
+        ranked = resamples.among(rows[known]).mean(ranking[known]) if len(known) else None
+        routed = resamples.among(rows[inside]).mean(router[inside])
         bins.append({
             "entropy": float(entropy[inside].mean()),
-            "ranking": float(ranking[known].mean()) if len(known) else None,
-            "router": float(router[inside].mean()),
-            "ranking_ci": resamples.among(rows[known]).mean(ranking[known]).ends if len(known) else None,
-            "router_ci": resamples.among(rows[inside]).mean(router[inside]).ends,
+            "ranking": ranked and ranked.mean,
+            "router": routed.mean,
+            "ranking_ci": ranked and ranked.ends,
+            "router_ci": routed.ends,
             "prompts": len(inside),
         })  # fmt: skip
     return {
@@ -249,11 +240,9 @@ def entropy_bins(
 
 def _concordance(scores_PM: np.ndarray, judge_PM: np.ndarray) -> np.ndarray:
     """Share of a prompt's model pairs that both order alike, ties half, shape (P,)."""
-    n_models = scores_PM.shape[1]
+    pairs = list(combinations(range(scores_PM.shape[1]), 2))
     total = np.zeros(len(scores_PM))
-    pairs = n_models * (n_models - 1) // 2
-    for i in range(n_models):
-        for j in range(i + 1, n_models):
-            agreed = np.sign(scores_PM[:, j] - scores_PM[:, i]) * np.sign(judge_PM[:, j] - judge_PM[:, i])
-            total += (1 + agreed) / 2
-    return np.asarray(total / pairs)
+    for i, j in pairs:
+        agreed = np.sign(scores_PM[:, j] - scores_PM[:, i]) * np.sign(judge_PM[:, j] - judge_PM[:, i])
+        total += (1 + agreed) / 2
+    return total / len(pairs)
