@@ -10,8 +10,7 @@ import click
 
 from erp_trainer.commands.measuring import measuring_options
 from erp_trainer.console import emit, json_option, progress
-
-FORMATS = ("html", "json", "csv", "png")
+from erp_trainer.report import FORMATS
 
 
 @click.command("report", short_help="Draw that as one HTML file, a picture or a table.")

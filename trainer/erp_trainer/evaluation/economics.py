@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.curves import Curve, Line
-from erp_trainer.learning.bootstrap import Estimates
+from erp_trainer.learning.bootstrap import Estimates, outer_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,5 @@ def _saving(spent_R: np.ndarray, instead_R: np.ndarray) -> dict[str, Any] | None
     reached = float((~np.isnan(saved[1:])).mean())
     if not reached:
         return None
-    ordered = np.sort(np.where(np.isnan(saved[1:]), -np.inf, saved[1:]))
-    last = len(ordered) - 1
-    # Nearest ranks, because there is nothing between a number and "not reached".
-    low, high = ordered[int(np.floor(0.025 * last))], ordered[int(np.ceil(0.975 * last))]
-    return {
-        "mean": None if np.isnan(saved[0]) else float(saved[0]),
-        "low": float(low) if np.isfinite(low) else None,
-        "high": float(high) if np.isfinite(high) else None,
-        "reached": reached,
-    }
+    low, high = outer_bounds(saved[1:], -np.inf)
+    return {"mean": None if np.isnan(saved[0]) else float(saved[0]), "low": low, "high": high, "reached": reached}

@@ -5,6 +5,7 @@ Source: R² within categories as in arXiv 2603.20217, tables 1 and 2; the ceilin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,16 +68,14 @@ def calibration(predicted_P: np.ndarray, observed_P: np.ndarray, resamples: Resa
     variance = float(centred @ centred)
     # The line is undefined where one value is predicted for all.
     slope = float(centred @ (observed_P - observed_P.mean())) / variance if variance > 1e-300 else float("nan")
-    order, starts = equal_bins(predicted_P)
-    observed = resamples.among(order).binned_means(observed_P[order], starts).intervals()
-    sizes = np.diff(np.append(starts, len(order)))
-    predicted = np.add.reduceat(predicted_P[order].astype(np.float64), starts) / sizes
+    bins = _Bins.of(predicted_P)
+    observed = resamples.among(bins.order).binned_means(observed_P[bins.order], bins.starts).intervals()
     return {
         "slope": slope,
         "intercept": float(observed_P.mean() - slope * predicted_P.mean()),
         "bins": [
             {"predicted": float(p), "observed": o.mean, "observed_ci": o.ends, "prompts": int(n)}
-            for p, o, n in zip(predicted, observed, sizes, strict=True)
+            for p, o, n in zip(bins.means(predicted_P), observed, bins.sizes, strict=True)
         ],
     }
 
@@ -117,24 +116,34 @@ def error_calibration(error_P: np.ndarray, std_error_P: np.ndarray) -> dict[str,
     error_P : shape (P,), observed less predicted reward
     std_error_P : shape (P,), the standard error of that prediction against an observed mean
     """
-    order, starts = equal_bins(std_error_P)
-    sizes = np.diff(np.append(starts, len(order)))
-    stated = np.add.reduceat(std_error_P[order].astype(np.float64), starts) / sizes
-    actual = np.sqrt(np.add.reduceat(error_P[order] ** 2, starts) / sizes)
+    bins = _Bins.of(std_error_P)
     return {
         "within_95": float((np.abs(error_P) <= 1.96 * std_error_P).mean()),
         "bins": [
-            {"std_error": float(s), "rms_error": float(a), "prompts": int(n)}
-            for s, a, n in zip(stated, actual, sizes, strict=True)
+            {"std_error": float(stated), "rms_error": float(np.sqrt(squared)), "prompts": int(n)}
+            for stated, squared, n in zip(bins.means(std_error_P), bins.means(error_P**2), bins.sizes, strict=True)
         ],
     }
 
 
-def equal_bins(values_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, slots=True)
+class _Bins:
     """Prompts ordered by a value, and where each of up to ``MAX_BINS`` bins of equal counts starts in that order."""
-    n_bins = int(np.clip(len(values_P) // MIN_IN_BIN, 1, MAX_BINS))
-    starts = (np.arange(n_bins) * len(values_P)) // n_bins
-    return np.argsort(values_P, kind="stable"), starts
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, values_P: np.ndarray) -> _Bins:
+        n_bins = int(np.clip(len(values_P) // MIN_IN_BIN, 1, MAX_BINS))
+        return cls(np.argsort(values_P, kind="stable"), (np.arange(n_bins) * len(values_P)) // n_bins)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.diff(np.append(self.starts, len(self.order)))
+
+    def means(self, values_P: np.ndarray) -> np.ndarray:
+        return np.asarray(np.add.reduceat(values_P[self.order].astype(np.float64), self.starts) / self.sizes)
 
 
 def model_measures(

@@ -196,6 +196,21 @@ class Resamples:
         return self.means(values_P[:, None]).interval()
 
 
+def outer_bounds(value_R: np.ndarray, worst: float) -> list[float | None]:
+    """95% interval of a figure that some resamples do not have: they count as the worst there is, and None is unknown.
+
+    Parameters
+    ----------
+    value_R : shape (R,), NaN where a resample has none
+    worst : an infinity
+    """
+    ordered = np.sort(np.where(np.isnan(value_R), worst, value_R))
+    last = len(ordered) - 1
+    # Nearest ranks, because there is nothing between a number and none.
+    ends = ordered[[int(np.floor(0.025 * last)), int(np.ceil(0.975 * last))]]
+    return [float(end) if np.isfinite(end) else None for end in ends]
+
+
 def _by_cluster(values_PS: np.ndarray, cluster_P: np.ndarray, n_clusters: int) -> np.ndarray:
     if n_clusters == len(values_PS):
         clustered = np.empty_like(values_PS)

@@ -11,9 +11,8 @@ from typing import Any
 
 from erp_trainer.console import plain
 from erp_trainer.files.atomic import atomic_file
+from erp_trainer.report import FORMATS as FORMATS
 from erp_trainer.report.assembly import page_of
-
-FORMATS = ("html", "json", "csv", "png")
 
 
 def write(

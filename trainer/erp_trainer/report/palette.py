@@ -18,40 +18,27 @@ _DARK_HUES = (
     "#7aa8ff", "#f0a04b", "#4fc3a1", "#de86cb", "#dcc53e", "#f2788a", "#76c9ea", "#ab98f5", "#b4c455", "#c99a83",
 )  # fmt: skip
 
-PALETTES: dict[Theme, dict[str, str]] = {
-    "light": {
-        "page": "#ffffff",
-        "surface": "#f6f7f9",
-        "line": "#e2e5ea",
-        "grid": "#eceef2",
-        "ink": "#1a1d23",
-        "muted": "#5b6472",
-        "faint": "#9aa3b0",
-        "accent": "#2a62c9",
-        "good": "#14764f",
-        "bad": "#b3261e",
-        "low": "#f0a868",
-        "mid": "#f6f7f9",
-        "high": "#7ea6ec",
-    },
-    "dark": {
-        "page": "#111419",
-        "surface": "#1a1e25",
-        "line": "#2c323c",
-        "grid": "#242a33",
-        "ink": "#e9ecf1",
-        "muted": "#a3acba",
-        "faint": "#6d7684",
-        "accent": "#7aa8ff",
-        "good": "#5fd0a0",
-        "bad": "#ff8f85",
-        "low": "#a05a17",
-        "mid": "#1f242c",
-        "high": "#2f5fb3",
-    },
+# Light, then dark.
+_COLOURS = {
+    "page": ("#ffffff", "#111419"),
+    "surface": ("#f6f7f9", "#1a1e25"),
+    "line": ("#e2e5ea", "#2c323c"),
+    "grid": ("#eceef2", "#242a33"),
+    "ink": ("#1a1d23", "#e9ecf1"),
+    "muted": ("#5b6472", "#a3acba"),
+    "faint": ("#9aa3b0", "#6d7684"),
+    "accent": ("#2a62c9", "#7aa8ff"),
+    "good": ("#14764f", "#5fd0a0"),
+    "bad": ("#b3261e", "#ff8f85"),
+    "low": ("#f0a868", "#a05a17"),
+    "mid": ("#f6f7f9", "#1f242c"),
+    "high": ("#7ea6ec", "#2f5fb3"),
 }
-for _theme, _hues in (("light", _LIGHT_HUES), ("dark", _DARK_HUES)):
-    PALETTES[_theme] |= {f"hue{place}": hue for place, hue in enumerate(_hues)}  # type: ignore[index]
+_COLOURS |= {f"hue{place}": pair for place, pair in enumerate(zip(_LIGHT_HUES, _DARK_HUES, strict=True))}
+PALETTES: dict[Theme, dict[str, str]] = {
+    "light": {name: light for name, (light, _) in _COLOURS.items()},
+    "dark": {name: dark for name, (_, dark) in _COLOURS.items()},
+}
 N_HUES = len(_LIGHT_HUES)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.bootstrap import Estimates, Resamples
+from erp_trainer.learning.bootstrap import Estimates, Resamples, outer_bounds
 from erp_trainer.learning.training_table import Table
 
 N_THRESHOLDS = 10
@@ -67,7 +67,7 @@ def gap_recovered(
     return {
         "apgr": Estimates.of(apgr).interval().to_json(),
         "cpt": {target: None if np.isnan(found[0]) else float(found[0]) for target, found in thresholds.items()},
-        "cpt_ci": {target: _bounds(found[1:]) for target, found in thresholds.items()},
+        "cpt_ci": {target: outer_bounds(found[1:], np.inf) for target, found in thresholds.items()},
         "weak_reward": float(reward[0, 0]),
         "strong_reward": float(reward[0, -1]),
         "points": [
@@ -92,15 +92,6 @@ def _least_share(share_RT: np.ndarray, pgr_RT: np.ndarray, target: float) -> np.
     )
     along = np.divide(target - low, high - low, out=np.ones(len(low)), where=high > low)
     return np.where(enough.any(axis=1), start + along * (end - start), np.nan)
-
-
-def _bounds(share_R: np.ndarray) -> list[float | None]:
-    """95% interval of a threshold; a resample without a gap is the worst there is, and an end there is not known."""
-    ordered = np.sort(share_R)  # NaN sorts last
-    last = len(ordered) - 1
-    # Nearest ranks, because there is nothing between a number and "no gap".
-    ends = ordered[[int(np.floor(0.025 * last)), int(np.ceil(0.975 * last))]]
-    return [None if np.isnan(end) else float(end) for end in ends]
 
 
 def two_model_measures(
