@@ -59,7 +59,8 @@ def train_benchmark(table: Table, options: BenchmarkOptions, seed: int = 0) -> N
     table = tuning_rows(table, seed, MAX_ROWS)
     records, trust = records_of(table, options.threshold), None
     if options.use_trust:
-        trust = trust_of(leave_tasks_out(records, tasks(table, seed)[1], [options.neighbours])[0])
+        left_out = leave_tasks_out(records, tasks(table, seed)[1], [options.neighbours])[0]
+        trust = trust_of(left_out.distance_T, left_out.trust_TM)
     return _predictor(table, records, options, trust)
 
 
@@ -78,7 +79,8 @@ def tune_benchmark(table: Table, seed: int = 0) -> BenchmarkOptions:
         shares, distances = records.votes(table.embeddings_PD[rows], NEIGHBOURS)
         for option in options:
             k = NEIGHBOURS.index(option.neighbours)
-            predictor = _predictor(part, records, option, trust_of(left_out[k]) if option.use_trust else None)
+            trust = trust_of(left_out[k].distance_T, left_out[k].trust_TM) if option.use_trust else None
+            predictor = _predictor(part, records, option, trust)
             predicted[option][rows] = predictor.expected_reward(shares[k], distances[k])
     return max(options, key=lambda option: routed_utility(table, predicted[option]))
 

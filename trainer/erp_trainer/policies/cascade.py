@@ -112,18 +112,18 @@ def _measured(
     """One chain with every combination of thresholds: mean reward and cost, as products of who stops where."""
     kept_PL = np.maximum.accumulate(reward_PL, axis=1) if signal == "reward" else reward_PL
     paid_PL = np.cumsum(cost_PL, axis=1)
-    if len(models) == 1:
-        return [Chain(models, (), float(kept_PL.mean()), float(paid_PL.mean()))]
     grids = [np.unique(np.quantile(accept, _QUANTILES)) for accept in accept_PL[:, :-1].T]
-    stops = [(accept[:, None] >= grid).astype(np.float64) for accept, grid in zip(accept_PL.T, grids, strict=False)]
+    goes = [(accept[:, None] < grid).astype(np.float64) for accept, grid in zip(accept_PL.T, grids, strict=False)]
 
     def means(values_PL: np.ndarray) -> np.ndarray:
-        goes = 1.0 - stops[0]
-        at_first = (stops[0] * values_PL[:, :1]).mean(axis=0)
-        if len(stops) == 1:
-            return at_first + (goes * values_PL[:, 1:2]).mean(axis=0)
-        rest = stops[1] * values_PL[:, 1:2] + (1.0 - stops[1]) * values_PL[:, 2:3]
-        return (at_first[:, None] + goes.T @ rest / len(values_PL)).ravel()
+        """Of what is had at the first model, and of what each further one adds where it is asked."""
+        added_PL = np.diff(values_PL, axis=1)
+        total = np.array(values_PL[:, 0].mean())
+        if goes:
+            total = total + (goes[0] * added_PL[:, :1]).mean(axis=0)
+        if len(goes) > 1:
+            total = total[:, None] + goes[0].T @ (goes[1] * added_PL[:, 1:]) / len(values_PL)
+        return total.ravel()
 
     return [
         Chain(models, thresholds, float(reward), float(cost))

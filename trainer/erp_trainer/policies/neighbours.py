@@ -147,18 +147,12 @@ def leave_two_tasks_out(records: Records, codes_N: np.ndarray, count: int) -> tu
 def agreement(share_PM: np.ndarray, correct_PM: np.ndarray) -> np.ndarray:
     """How often a verdict of at least 1/2 is right, shape (M,); 1/2 where there is no outcome."""
     present = ~np.isnan(correct_PM)
-    right = np.where(present, (share_PM >= 0.5) == (correct_PM == 1.0), False).sum(axis=0)
-    counts = present.sum(axis=0)
+    right, counts = (present & ((share_PM >= 0.5) == (correct_PM == 1.0))).sum(axis=0), present.sum(axis=0)
     return np.where(counts > 0, right / np.maximum(counts, 1), 0.5)
 
 
-def trust_of(left_out: LeftOut) -> Trust:
-    """What is known of p from tasks left out."""
-    return kernel(left_out.distance_T, left_out.trust_TM)
-
-
-def kernel(distance_T: np.ndarray, trust_TM: np.ndarray) -> Trust:
-    """p over distances, with a width that suits these tasks."""
+def trust_of(distance_T: np.ndarray, trust_TM: np.ndarray) -> Trust:
+    """What is known of p from tasks left out, with a kernel width that suits them."""
     bandwidth = choose_bandwidth(distance_T, trust_TM)
     return Trust(distance_T.astype(np.float32), trust_TM.astype(np.float32), bandwidth)
 

@@ -30,23 +30,17 @@ def tag_means(table: Table, seed: int) -> np.ndarray:
         prompts, codes = np.arange(len(table)), tasks(table, seed)[1]
     means_TM = group_means(table.rewards_PM[prompts], codes, table.mean_reward_M)
     counts = np.bincount(prompts, minlength=len(table))
-    mean_PM = np.empty((len(table), len(table.models)))
-    for m in range(len(table.models)):
-        mean_PM[:, m] = np.bincount(prompts, weights=means_TM[codes, m], minlength=len(table)) / np.maximum(counts, 1)
-    return np.where(counts[:, None] > 0, mean_PM, table.mean_reward_M)
+    sums_PM = np.zeros(table.rewards_PM.shape)
+    np.add.at(sums_PM, prompts, means_TM[codes])
+    return np.where(counts > 0, sums_PM.T / np.maximum(counts, 1), table.mean_reward_M[:, None]).T
 
 
 def group_means(values_NM: np.ndarray, codes_N: np.ndarray, fallback_M: np.ndarray) -> np.ndarray:
     """Mean of each column within each group, shape (T, M), NaN cells left out; the fallback where a group has none."""
-    n_groups, n_columns = int(codes_N.max(initial=-1)) + 1, values_NM.shape[1]
-    means = np.empty((n_groups, n_columns))
-    for m in range(n_columns):
-        column = values_NM[:, m]
-        rows = ~np.isnan(column)
-        counts = np.bincount(codes_N[rows], minlength=n_groups)
-        sums = np.bincount(codes_N[rows], weights=column[rows], minlength=n_groups)
-        means[:, m] = np.where(counts > 0, sums / np.maximum(counts, 1), fallback_M[m])
-    return means
+    sums, counts = np.zeros((2, int(codes_N.max(initial=-1)) + 1, values_NM.shape[1]))
+    np.add.at(sums, codes_N, np.nan_to_num(values_NM))
+    np.add.at(counts, codes_N, ~np.isnan(values_NM))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), fallback_M)
 
 
 def tasks(table: Table, seed: int) -> tuple[list[str], np.ndarray]:

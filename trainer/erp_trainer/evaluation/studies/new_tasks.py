@@ -15,7 +15,7 @@ from erp_trainer.evaluation.studies.tasks import Tasks, per_task
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import tuning_rows
 from erp_trainer.policies.benchmark import MAX_ROWS, BenchmarkOptions, records_of, right_threshold
-from erp_trainer.policies.neighbours import Records, agreement, kernel, leave_tasks_out, leave_two_tasks_out
+from erp_trainer.policies.neighbours import Records, agreement, leave_tasks_out, leave_two_tasks_out, trust_of
 from erp_trainer.policies.prompt_groups import group_means, tasks
 from litellm_erp.bundle.neighbour_predictor import Trust
 
@@ -190,7 +190,7 @@ def trust_without(table: Table, options: BenchmarkOptions, seed: int = 0) -> lis
     for task in range(len(distance_TT)):
         others = np.arange(len(distance_TT)) != task
         others = others if others.any() else ~others
-        found.append(kernel(distance_TT[task, others], trust_TTM[task, others]))
+        found.append(trust_of(distance_TT[task, others], trust_TTM[task, others]))
     return found
 
 
