@@ -114,7 +114,7 @@ class Tuning:
         FitError : the rows are too few, or lack what the policy needs
         """
         if reason := policy.lacking(self.train):
-            raise FitError(f"{reason}, which policy {policy.name} needs")
+            raise FitError(reason)
         if policy.key not in self._known:
             self._known[policy.key] = policy.tune(self.train, self.seed)
         return self._known[policy.key]
