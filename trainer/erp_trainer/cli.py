@@ -15,24 +15,24 @@ from erp_trainer.console import emit, printable
 from litellm_erp import __version__
 from litellm_erp.errors import ErpError
 
-# Command name to (module, short help). Modules are imported when their command runs, so `--help` stays fast.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("erp_trainer.commands.init", "Write a pool file from a LiteLLM config."),
-    "run": ("erp_trainer.commands.run", "From a pool file to a bundle, all stages."),
-    "prompts": ("erp_trainer.commands.prompts", "Gather, split and record the prompts of a run."),
-    "sample": ("erp_trainer.commands.sample", "Sample K responses per prompt from every pool model."),
-    "score": ("erp_trainer.commands.score", "Score the sampled responses with every reward model."),
-    "import": ("erp_trainer.commands.import_", "Read recorded outcomes into a run folder."),
-    "embed": ("erp_trainer.commands.embed", "Embed a run's prompts ahead of fitting."),
-    "fit": ("erp_trainer.commands.fit", "Fit one probe per model and write a bundle."),
-    "predict": ("erp_trainer.commands.predict", "Rank the pool models for every prompt of a file."),
-    "evaluate": ("erp_trainer.commands.evaluate", "Measure a bundle on a run's test prompts."),
-    "report": ("erp_trainer.commands.report", "Draw that as one HTML file, a picture or a table."),
-    "add-model": ("erp_trainer.commands.add_model", "Add one model to a bundle; no other probe changes."),
-    "remove-model": ("erp_trainer.commands.remove_model", "Take one model out of a bundle; no other probe changes."),
-    "calibrate": ("erp_trainer.commands.calibrate", "Find the λ of a budget or a quality floor."),
-    "doctor": ("erp_trainer.commands.doctor", "Check whether a proxy config would route."),
-    "inspect": ("erp_trainer.commands.inspect", "Show what is in a bundle."),
+# Name to short help, in the order of the work. Modules are imported when their command runs, so `--help` stays fast.
+COMMANDS: dict[str, str] = {
+    "init": "Write a pool file from a LiteLLM config.",
+    "run": "From a pool file to a bundle, all stages.",
+    "prompts": "Gather, split and record the prompts of a run.",
+    "sample": "Sample K responses per prompt from every pool model.",
+    "score": "Score the sampled responses with every reward model.",
+    "import": "Read recorded outcomes into a run folder.",
+    "embed": "Embed a run's prompts ahead of fitting.",
+    "fit": "Fit one probe per model and write a bundle.",
+    "predict": "Rank the pool models for every prompt of a file.",
+    "evaluate": "Measure a bundle on a run's test prompts.",
+    "report": "Draw that as one HTML file, a picture or a table.",
+    "add-model": "Add one model to a bundle; no other probe changes.",
+    "remove-model": "Take one model out of a bundle; no other probe changes.",
+    "calibrate": "Find the λ of a budget or a quality floor.",
+    "doctor": "Check whether a proxy config would route.",
+    "inspect": "Show what is in a bundle.",
 }
 
 _AS_JSON = "erp_trainer.as_json"
@@ -60,13 +60,14 @@ class LazyGroup(click.Group):
         """Import one command; None where the table does not have it."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
+        command: click.Command = importlib.import_module(f"erp_trainer.commands.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the table without importing anything."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note ``--json`` in the raw arguments: a usage error is raised before any option has a value."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from erp_trainer.bundles.grown_pool import record_audit
 from erp_trainer.bundles.members import Added, add_model, check_newcomer
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.files.records import only_process
-from erp_trainer.learning.embed import Embed, embed_prompts, embed_run
+from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.selection import select
 from erp_trainer.outcomes.from_samples import ModelCounts, outcomes_of
 from erp_trainer.outcomes.run import Run, complete_run, open_run
@@ -63,13 +63,12 @@ def run_pool(pool: Pool, progress: Progress, warn: Warn) -> dict[str, Any]:
         parts = {model.name: sample_parts(pool.run, model) for model in models}
         scored = score_run(pool.run, gathered.prompts, parts, pool.rewards, progress)
         run, counts = assemble(pool, gathered.prompts, scored, warn)
-        embedder = load_embedder(pool.embedder)
-        try:
-            embed(run, embedder, progress)
-            spec = FitSpec(preset="paper" if pool.preset == "paper" else "best")
-            bundle = fit_bundle(run, embedder, pool.bundle, spec)
-        finally:
-            embedder.close()
+        spec = FitSpec(preset="paper" if pool.preset == "paper" else "best")
+        with (
+            closing(load_embedder(pool.embedder)) as embedder,
+            progress(run.manifest["counts"]["prompts"], "embedding") as advance,
+        ):
+            bundle = fit_bundle(run, embedder, pool.bundle, spec, advance)
     return {
         "run": str(pool.run),
         "bundle": str(pool.bundle),
@@ -145,21 +144,6 @@ def assemble(
         expected_output_tokens=pool.expected_output_tokens,
     )
     return run, counts
-
-
-def embed(run: Run, embedder: Embedder, progress: Progress, by: Embed = embed_prompts) -> int:
-    """Embed a run's prompts into its cache; returns how many had to be embedded."""
-    outcomes = run.outcomes()
-    done = 0
-
-    def count(steps: int) -> None:
-        nonlocal done
-        done += steps
-        advance(steps)
-
-    with progress(len(outcomes.prompt_ids), "embedding") as advance:
-        embed_run(run, outcomes, embedder, count, by)
-    return done
 
 
 def add_sampled_model(

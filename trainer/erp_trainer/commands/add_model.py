@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, progress, warn
 
 
-@click.command("add-model", short_help="Add one model to a bundle; no other probe changes.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("add-model")
+@click.argument("bundle", type=PATH)
 @click.option("--model", "name", required=True, help="The pool model's name.")
-@click.option("--pool", type=click.Path(path_type=Path), help="Pool file that names it: it is sampled and scored.")
-@click.option("--run", type=click.Path(path_type=Path), help="Run that has its outcomes already.")
+@click.option("--pool", type=PATH, help="Pool file that names it: it is sampled and scored.")
+@click.option("--run", type=PATH, help="Run that has its outcomes already.")
 @click.option("--prompts", "n_prompts", type=click.IntRange(min=20), help="With --pool: how many of the train prompts.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random prompts.")
 @json_option
@@ -45,12 +47,9 @@ def command(
         from litellm_erp.bundle.load import load_bundle
 
         opened = open_run(Path(str(run)))
-        embedder = bundle_embedder(load_bundle(bundle))
-        try:
-            with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-                added = add_model(bundle, opened, name, embedder, advance)
-        finally:
-            embedder.close()
+        count = opened.manifest["counts"]["prompts"]
+        with closing(bundle_embedder(load_bundle(bundle))) as embedder, progress(count, "embedding") as advance:
+            added = add_model(bundle, opened, name, embedder, advance)
     emit({"bundle": str(bundle), "id": added.bundle.id, **added.report}, as_json, _render)
 
 

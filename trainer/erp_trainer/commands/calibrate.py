@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option
 
 
-@click.command("calibrate", short_help="Find the λ of a budget or a quality floor.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("calibrate")
+@click.argument("bundle", type=PATH)
 @click.option("--budget", type=float, help="USD per 1,000 requests: the best reward that it buys.")
 @click.option(
     "--min-quality", type=float, help="Share of the way from the cheapest model to the best: its lowest cost."

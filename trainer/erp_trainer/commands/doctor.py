@@ -13,7 +13,7 @@ from erp_trainer.console import emit, json_option
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 
 
-@click.command("doctor", short_help="Check whether a proxy config would route.")
+@click.command("doctor")
 @click.argument("config", type=click.Path(path_type=Path))
 @json_option
 @click.pass_context

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from erp_trainer.commands.measuring import measuring_options
+from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, progress
 
 
-@click.command("evaluate", short_help="Measure a bundle on a run's test prompts.")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
+@click.command("evaluate")
+@click.argument("run", type=PATH)
+@click.option("--bundle", required=True, type=PATH, help="The bundle's folder.")
 @measuring_options
 @json_option
 def command(run: Path, bundle: Path, as_json: bool, **options: Any) -> None:

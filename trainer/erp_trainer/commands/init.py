@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import emit, json_option
 
 
-@click.command("init", short_help="Write a pool file from a LiteLLM config.")
+@click.command("init")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("pool.yaml"), show_default=True)
 @click.option("--group", help="Only the members of this routing group.")

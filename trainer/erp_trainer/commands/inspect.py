@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, padded
 
 if TYPE_CHECKING:
     from litellm_erp.bundle.bundle import Bundle
 
 
-@click.command("inspect", short_help="Show what is in a bundle, or what each team would get.")
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--teams", type=click.Path(path_type=Path), help="A proxy config: the λ each of its teams would get, and why."
-)
+@click.command("inspect")
+@click.argument("bundle", type=PATH, required=False)
+@click.option("--teams", type=PATH, help="A proxy config: the λ each of its teams would get, and why.")
 @json_option
 def command(bundle: Path | None, teams: Path | None, as_json: bool) -> None:
     """Validate BUNDLE and show its models, its frontier and its verdict; or show the teams of a proxy config."""

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from erp_trainer.commands.options import PATH, bundle_embedder_options
 from erp_trainer.console import emit, json_option, progress
 
 
-@click.command("predict", short_help="Rank the pool models for every prompt of a file.")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--prompts", required=True, type=click.Path(path_type=Path), help="Parquet, CSV or JSONL: prompt_id, prompt."
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Parquet, CSV or JSONL.")
+@click.command("predict")
+@click.argument("bundle", type=PATH)
+@click.option("--prompts", required=True, type=PATH, help="Parquet, CSV or JSONL: prompt_id, prompt.")
+@click.option("--out", required=True, type=PATH, help="Parquet, CSV or JSONL.")
 @click.option("--lambda", "lambda_", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option("--no-safety", is_flag=True, help="Believe the probes wherever they are.")
-@click.option("--embedder-url", help="Where an endpoint embedder is now.")
-@click.option("--trust-remote-code", is_flag=True, help="Run code from the embedder's repository.")
+@bundle_embedder_options
 @json_option
 def command(
     bundle: Path,
@@ -40,13 +39,12 @@ def command(
     from litellm_erp.bundle.load import load_bundle
 
     loaded = load_bundle(bundle)
-    embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
     ids, texts = read_prompts(prompts)
-    try:
-        with progress(len(ids), "embedding") as advance:
-            rows = predict_rows(loaded, embedder, ids, texts, lambda_, safety=not no_safety, advance=advance)
-    finally:
-        embedder.close()
+    with (
+        closing(bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)) as embedder,
+        progress(len(ids), "embedding") as advance,
+    ):
+        rows = predict_rows(loaded, embedder, ids, texts, lambda_, safety=not no_safety, advance=advance)
     write_rows(rows, out)
     chosen = [model for model, rank in zip(rows["model"], rows["rank"], strict=True) if rank == 1]
     share = {model: chosen.count(model) / len(chosen) for model in sorted(set(chosen))}

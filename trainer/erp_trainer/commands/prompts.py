@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import emit, json_option, warn
 
 
-@click.command("prompts", short_help="Gather, split and record the prompts of a run.")
+@click.command("prompts")
 @click.argument("pool", required=False, type=click.Path(path_type=Path))
 @click.option("--source", help="open-perfectblend, litellm-log, or a .jsonl, .csv or .parquet file.")
 @click.option("--dataset", help="A hub data set instead, as org/name.")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import click
 
 from erp_trainer.commands.inspect import bundle_payload, render_bundle
+from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, progress
 
 
-@click.command("remove-model", short_help="Take one model out of a bundle; no other probe changes.")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("remove-model")
+@click.argument("bundle", type=PATH)
 @click.option("--model", "name", required=True, help="The pool model's name.")
-@click.option("--run", required=True, type=click.Path(path_type=Path), help="The run that BUNDLE was fitted on.")
+@click.option("--run", required=True, type=PATH, help="The run that BUNDLE was fitted on.")
 @json_option
 def command(bundle: Path, name: str, run: Path, as_json: bool) -> None:
     """Take a model's probe out of BUNDLE and compute the frontier of the others, out of fold, from RUN.
@@ -28,10 +30,7 @@ def command(bundle: Path, name: str, run: Path, as_json: bool) -> None:
     from litellm_erp.bundle.load import load_bundle
 
     opened = open_run(run)
-    embedder = bundle_embedder(load_bundle(bundle))
-    try:
-        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            changed = remove_model(bundle, opened, name, embedder, advance)
-    finally:
-        embedder.close()
+    count = opened.manifest["counts"]["prompts"]
+    with closing(bundle_embedder(load_bundle(bundle))) as embedder, progress(count, "embedding") as advance:
+        changed = remove_model(bundle, opened, name, embedder, advance)
     emit(bundle_payload(changed), as_json, render_bundle)

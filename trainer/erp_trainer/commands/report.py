@@ -13,7 +13,7 @@ from erp_trainer.console import emit, json_option, progress
 from erp_trainer.report import FORMATS
 
 
-@click.command("report", short_help="Draw that as one HTML file, a picture or a table.")
+@click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--bundle", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
 @click.option(

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, progress, warn
 
 
-@click.command("run", short_help="From a pool file to a bundle, all stages.")
-@click.argument("pool", type=click.Path(path_type=Path))
+@click.command("run")
+@click.argument("pool", type=PATH)
 @json_option
 def command(pool: Path, as_json: bool) -> None:
     """Make the bundle that POOL (a YAML file) describes: prompts, samples, rewards, outcomes, embeddings, probes.

@@ -11,7 +11,7 @@ import click
 from erp_trainer.console import emit, json_option, padded, progress, ray_options, warn
 
 
-@click.command("sample", short_help="Sample K responses per prompt from every pool model.")
+@click.command("sample")
 @click.argument("pool", type=click.Path(path_type=Path))
 @click.option("--model", "names", multiple=True, metavar="NAME", help="Only this pool model; repeatable.")
 @ray_options

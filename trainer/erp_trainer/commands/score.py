@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from erp_trainer.rewards.stage import RewardSummary, ScoreSummary
 
 
-@click.command("score", short_help="Score the sampled responses with every reward model.")
+@click.command("score")
 @click.argument("pool", type=click.Path(path_type=Path))
 @ray_options
 @json_option
