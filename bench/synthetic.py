@@ -1,13 +1,19 @@
 """A valid bundle of any size, with random probes: what it predicts means nothing, what it costs to serve does."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.records import probe_file, write_json, write_tensors
+from erp_trainer.bundles.records import write_json, write_model, write_uncertainty
 from erp_trainer.bundles.write import save_bundle
-from litellm_erp.bundle.manifest import MANIFEST, FileRecord, Manifest, ModelRecord
+from litellm_erp.bundle.manifest import MANIFEST, Manifest
+from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import Price
+from litellm_erp.embedding.base import EmbedderSpec
 from litellm_erp.embedding.static import StaticEmbedder
 
 LAMBDAS = 24
@@ -31,80 +37,100 @@ def write_bundle(
     """
     rng = np.random.default_rng(seed)
     spec = (embedder or StaticEmbedder()).spec
+    intercept_M = rng.uniform(0.4, 0.6, n_models).astype(np.float32)
+    head = Probes(_weights(rng, spec.dimension, n_models, 200.0), np.full(n_models, 300.0, dtype=np.float32))
+    usd_M = np.exp(rng.uniform(np.log(0.05), np.log(5.0), n_models))
+    prices = [Price(usd, 4.0 * usd) for usd in usd_M.tolist()]
+    basis = np.linalg.qr(rng.standard_normal((spec.dimension, spec.dimension)))[0]
+    lambdas = [0.0, *np.geomspace(1e-3, 10.0, LAMBDAS - 1).tolist()]
+    return save_synthetic(
+        path,
+        [f"model-{m:03d}" for m in range(n_models)],
+        spec,
+        Probes(_weights(rng, spec.dimension, n_models, 0.3), intercept_M),
+        intercept_M,
+        1.2e-3 * usd_M,
+        prices,
+        Uncertainty(
+            mean_D=_weights(rng, spec.dimension, 1, 0.5)[:, 0],
+            whiten_DR=(basis / np.sqrt(10.0)).astype(np.float32),
+            base=1e-3,
+            noise_M=np.full(n_models, 0.05),
+            slope_M=np.full(n_models, 0.05),
+            usual=0.1,
+            distrust=distrust,
+        ),
+        points=[
+            {"lambda": x, "shrinkage": 0.8, "reward": 0.6 - 0.01 * i, "cost_usd": 1e-3 / (1 + i), "share": {}}
+            for i, x in enumerate(lambdas)
+        ],
+        verdict={"helps": True, "text": "synthetic: for benchmarks only"},
+        output_tokens=head if output_heads else None,
+    )
+
+
+def save_synthetic(
+    path: Path,
+    models: Sequence[str],
+    spec: EmbedderSpec,
+    probes: Probes,
+    mean_reward_M: np.ndarray,
+    mean_cost_M: np.ndarray,
+    prices: Sequence[Price],
+    uncertainty: Uncertainty,
+    points: Sequence[Mapping[str, Any]],
+    verdict: Mapping[str, Any],
+    *,
+    output_tokens: Probes | None = None,
+    **changes: object,
+) -> Path:
+    """Write a bundle of given numbers; ``changes`` replace fields of its manifest as JSON."""
+    singles = {
+        name: {"reward": float(reward), "cost_usd": float(cost)}
+        for name, reward, cost in zip(models, mean_reward_M, mean_cost_M, strict=True)
+    }
     with save_bundle(path) as folder:
-        records = tuple(_model(folder, m, spec.dimension, rng, output_heads) for m in range(n_models))
+        records = tuple(
+            write_model(
+                folder,
+                name,
+                m,
+                probes,
+                output_tokens,
+                rows=10,
+                beta=1.0,
+                task_beta=None,
+                mean_reward=float(mean_reward_M[m]),
+                r2=0.1,
+                r2_by_category={},
+                price=prices[m],
+                constant_cost_usd=None,
+                stats=(),
+            )
+            for m, name in enumerate(models)
+        )
         manifest = Manifest(
             policy="erp",
             preset="best",
             safety=True,
             embedder=spec,
             embedder_files=(),
-            reward={"models": ["synthetic"], "unit": "reward", "normalisation": "none", "zero": None},
+            reward={"unit": "reward"},
             cost_kind="usd",
             expected_output_tokens=256.0,
-            prompt_set={"fingerprint": "synthetic", "train": 1000, "test": 0},
-            created={"at": "2026-11-22T00:00:00+00:00"},
-            uncertainty=_uncertainty(folder, n_models, spec.dimension, rng, distrust),
-            frontier=_frontier(folder, records),
+            prompt_set={"train": 10},
+            created={},
+            uncertainty=write_uncertainty(folder, uncertainty),
+            frontier=write_json(
+                folder, "frontier.json", {"points": points, "single_models": singles, "verdict": verdict}
+            ),
             models=records,
         )
-        write_json(folder, MANIFEST, manifest.to_json())
+        write_json(folder, MANIFEST, {**manifest.to_json(), **changes})
     return path
 
 
-def _model(folder: Path, number: int, dimension: int, rng: np.random.Generator, output_heads: bool) -> ModelRecord:
-    name = f"model-{number:03d}"
-    tensors = {"weights": _weights(rng, dimension, 0.3), "intercept": np.float32(rng.uniform(0.4, 0.6, 1))}
-    if output_heads:
-        tensors |= {
-            "output_tokens_weights": _weights(rng, dimension, 200.0),
-            "output_tokens_intercept": np.float32([300.0]),
-        }
-    input_usd = float(np.exp(rng.uniform(np.log(0.05), np.log(5.0))))
-    return ModelRecord(
-        name=name,
-        probe=write_tensors(folder, probe_file(name), tensors),
-        rows=1000,
-        beta=10.0,
-        mean_reward=float(tensors["intercept"][0]),
-        r2=0.1,
-        r2_by_category={},
-        price=Price(input_usd, 4.0 * input_usd),
-    )
-
-
-def _weights(rng: np.random.Generator, dimension: int, length: float) -> np.ndarray:
-    weights = rng.standard_normal(dimension)
-    return (weights * (length / np.linalg.norm(weights))).astype(np.float32)
-
-
-def _uncertainty(folder: Path, n_models: int, dimension: int, rng: np.random.Generator, distrust: float) -> FileRecord:
-    basis = np.linalg.qr(rng.standard_normal((dimension, dimension)))[0]
-    tensors = {
-        "mean": _weights(rng, dimension, 0.5),
-        "whiten": (basis / np.sqrt(10.0)).astype(np.float32),
-        "noise": np.full(n_models, 0.05),
-        "slope": np.full(n_models, 0.05),
-        "base": np.array([1e-3]),
-        "usual": np.array([0.1]),
-        "distrust": np.array([distrust]),
-    }
-    return write_tensors(folder, "uncertainty.safetensors", tensors)
-
-
-def _frontier(folder: Path, records: tuple[ModelRecord, ...]) -> FileRecord:
-    lambdas = [0.0, *np.geomspace(1e-3, 10.0, LAMBDAS - 1).tolist()]
-    points = [
-        {"lambda": x, "shrinkage": 0.8, "reward": 0.6 - 0.01 * i, "cost_usd": 1e-3 / (1 + i), "share": {}}
-        for i, x in enumerate(lambdas)
-    ]
-    singles = {
-        model.name: {"reward": model.mean_reward, "cost_usd": 1e-6 * (model.price.input_usd_per_mtok or 0.0) * 1200}
-        for model in records
-    }
-    document = {
-        "points": points,
-        "single_models": singles,
-        "verdict": {"helps": True, "text": "synthetic: for benchmarks only"},
-    }
-    return write_json(folder, "frontier.json", document)
+def _weights(rng: np.random.Generator, dimension: int, n: int, length: float) -> np.ndarray:
+    """Columns of a length, in random directions."""
+    weights = rng.standard_normal((dimension, n))
+    return (weights * (length / np.linalg.norm(weights, axis=0))).astype(np.float32)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from erp_trainer.bundles.records import probe_file, write_json, write_tensors
-from erp_trainer.bundles.write import save_bundle
-from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
+from bench.synthetic import save_synthetic
+from erp_trainer.bundles.records import write_tensors
+from litellm_erp.bundle.manifest import MANIFEST
+from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.base import EmbedderSpec
 
@@ -40,43 +41,27 @@ def write_bundle(
     """A valid bundle; ``changes`` replace fields of its manifest as JSON."""
     m, d = len(models), spec.dimension
     weights = np.arange(d * m, dtype=np.float32).reshape(d, m) if weights_DM is None else weights_DM
-    with save_bundle(path) as folder:
-        probes = [
-            write_tensors(folder, probe_file(name), {"weights": weights[:, i], "intercept": np.zeros(1, np.float32)})
-            for i, name in enumerate(models)
-        ]
-        uncertainty = {
-            "mean": np.zeros(d, np.float32),
-            "whiten": np.eye(d, dtype=np.float32),
-            "noise": np.ones(m),
-            "slope": np.ones(m),
-            **{key: np.ones(1) for key in ("base", "usual")},
-            "distrust": np.zeros(1),
-        }
-        singles = {name: {"reward": float(i), "cost_usd": 0.001 * (i + 1)} for i, name in enumerate(models)}
-        point = {"lambda": 0.0, "reward": 1.0, "cost_usd": 0.001, "shrinkage": 1.0, "share": {models[0]: 1.0}}
-        verdict = {"helps": True, "text": "Routing helps: in this test.", "best_single": models[-1]}
-        manifest = Manifest(
-            policy="erp",
-            preset="best",
-            safety=True,
-            embedder=spec,
-            embedder_files=(),
-            reward={"unit": "reward"},
-            cost_kind="usd",
-            expected_output_tokens=256.0,
-            prompt_set={"train": 10},
-            created={},
-            uncertainty=write_tensors(folder, "uncertainty.safetensors", uncertainty),
-            frontier=write_json(
-                folder, "frontier.json", {"points": [point], "single_models": singles, "verdict": verdict}
-            ),
-            models=tuple(
-                ModelRecord(name, probes[i], 10, 1.0, float(i), 0.1, {}, price) for i, name in enumerate(models)
-            ),
-        )
-        write_json(folder, MANIFEST, {**manifest.to_json(), **changes})
-    return path
+    return save_synthetic(
+        path,
+        models,
+        spec,
+        Probes(weights, np.zeros(m, np.float32)),
+        np.arange(m),
+        0.001 * np.arange(1, m + 1),
+        [price] * m,
+        Uncertainty(
+            mean_D=np.zeros(d, np.float32),
+            whiten_DR=np.eye(d, dtype=np.float32),
+            base=1.0,
+            noise_M=np.ones(m),
+            slope_M=np.ones(m),
+            usual=1.0,
+            distrust=0.0,
+        ),
+        points=[{"lambda": 0.0, "reward": 1.0, "cost_usd": 0.001, "shrinkage": 1.0, "share": {models[0]: 1.0}}],
+        verdict={"helps": True, "text": "Routing helps: in this test.", "best_single": models[-1]},
+        **changes,
+    )
 
 
 def edit_manifest(bundle: Path, **changes: object) -> None:
