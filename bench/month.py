@@ -13,7 +13,7 @@ import numpy as np
 
 from demo.prepare import HeldOut
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.bundle.ranking import rank_scores, score
+from litellm_erp.bundle.ranking import predict_pool, rank_pool
 from litellm_erp.choice.prompt import from_messages
 from litellm_erp.embedding.static import StaticEmbedder
 
@@ -48,13 +48,13 @@ def build(bundle: Bundle, data: HeldOut, lambdas: Sequence[float]) -> World:
     embedder = StaticEmbedder()
     texts = [from_messages([{"role": "user", "content": prompt}]).text for prompt in data.outcomes.prompts]
     columns = [data.outcomes.models.index(name) for name in bundle.models]
-    scores = score(
+    scores = predict_pool(
         bundle,
         np.stack([embedder.embed_counted(text)[0] for text in texts]),
         data.input_tokens_P[:, None],
         prices=bundle.prices({}),
     )
-    choice = {x: rank_scores(bundle, scores, x).order[:, 0] for x in lambdas}
+    choice = {x: rank_pool(bundle, scores, x).order[:, 0] for x in lambdas}
     cost = scores.cost
     return World(
         data.outcomes.rewards_PM[:, columns], data.cost_PM[:, columns], cost, choice, np.nanargmin(cost, axis=1)

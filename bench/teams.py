@@ -35,7 +35,7 @@ from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.outcomes.run import open_run
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.ranking import Scores, rank_scores, score
+from litellm_erp.bundle.ranking import Predictions, predict_pool, rank_pool
 from litellm_erp.errors import ServingError
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.solve import quality_floor, solve
@@ -67,7 +67,7 @@ class Offline:
         embedder = bundle_embedder(bundle)
         embedded = embed_prompts(tuple(data.outcomes.prompts), embedder, lambda steps: None)
         embedder.close()
-        scores = score(bundle, embedded.embeddings_PD, embedded.input_tokens_P[:, None], prices=bundle.prices())
+        scores = predict_pool(bundle, embedded.embeddings_PD, embedded.input_tokens_P[:, None], prices=bundle.prices())
         columns = [data.outcomes.models.index(name) for name in bundle.models]
         rewards, costs = data.outcomes.rewards_PM[:, columns], data.cost_PM[:, columns]
         choices = np.stack([_choice(bundle, scores, float(x)) for x in bundle.frontier.lambda_L])
@@ -104,8 +104,8 @@ class Offline:
         return cheapest, best
 
 
-def _choice(bundle: Bundle, scores: Scores, lambda_: float) -> np.ndarray:
-    return rank_scores(bundle, scores, lambda_).order[:, 0]
+def _choice(bundle: Bundle, scores: Predictions, lambda_: float) -> np.ndarray:
+    return rank_pool(bundle, scores, lambda_).order[:, 0]
 
 
 def main(quick: bool = False) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.manifest import MANIFEST
-from litellm_erp.bundle.ranking import Candidates, rank_scores, score
+from litellm_erp.bundle.ranking import Candidates, predict_pool, rank_pool
 from litellm_erp.goals.goal import GOAL_FORMS, Goal, Window
 from litellm_erp.goals.solve import solve
 from litellm_erp.serving.team_view import expectation, reachable
@@ -59,9 +59,9 @@ def serve(bundle: Bundle) -> None:
     vectors = rng.normal(size=(4, bundle.manifest.embedder.dimension)).astype(np.float32)
     for vector in vectors / np.linalg.norm(vectors, axis=1, keepdims=True):
         for limit in (None, 1.0):
-            scores = score(bundle, vector, 100.0, prices=bundle.prices(), max_output_tokens=limit)
+            scores = predict_pool(bundle, vector, 100.0, prices=bundle.prices(), max_output_tokens=limit)
             for lambda_ in LAMBDAS:
-                ranking = rank_scores(bundle, scores, lambda_)
+                ranking = rank_pool(bundle, scores, lambda_)
                 assert sorted(ranking.order.tolist()) == list(range(len(bundle.models)))
                 assert np.isfinite(ranking.expected_reward).all()
                 for asked in (vector, None):

@@ -16,7 +16,7 @@ from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
 from erp_trainer.report.text import WIDTH, render
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.ranking import rank_scores
+from litellm_erp.bundle.ranking import rank_pool
 from litellm_erp.choice.cost import Price
 from tests.planted import Row, planted_rows, write_outcomes
 
@@ -194,5 +194,5 @@ def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
     found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options(rivals=False))
     embedder.close()
     for lambda_, safety in ((0.0, True), (0.5, True), (0.5, False), (100.0, True)):
-        served = rank_scores(bundle, found.served.scores, lambda_, safety=safety).order[:, 0]
+        served = rank_pool(bundle, found.served.scores, lambda_, safety=safety).order[:, 0]
         assert found.choice(lambda_, safety=safety).tolist() == served.tolist()

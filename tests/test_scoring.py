@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.synthetic import write_bundle as write_synthetic
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.ranking import FEW, Candidates, rank_among, score
+from litellm_erp.bundle.ranking import FEW, Candidates, predict_pool, rank_among
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.embedding.static import StaticEmbedder
 
@@ -41,7 +41,7 @@ def test_candidates_are_ranked_as_offline(bundle, data):
     found = Candidates(bundle, columns, n_unknown, prices).rank(
         embedding, n_tokens, lambda_, max_output_tokens=limit, tier=tier, **options
     )
-    scores = score(bundle, embedding, n_tokens, prices=prices, max_output_tokens=limit)
+    scores = predict_pool(bundle, embedding, n_tokens, prices=prices, max_output_tokens=limit)
     chosen = np.array(columns)
     offline = rank_among(
         bundle, scores, lambda_, chosen, n_unknown, tier=None if tier is None else np.array(tier), **options

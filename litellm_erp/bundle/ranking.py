@@ -18,7 +18,7 @@ FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class Predictions:
     """What a bundle predicts for one prompt, or for P of them.
 
     Attributes
@@ -33,14 +33,14 @@ class Scores:
     leverage: np.ndarray
 
 
-def score(
+def predict_pool(
     bundle: Bundle,
     embeddings: np.ndarray,
     input_tokens: float | np.ndarray,
     *,
     prices: PriceTable,
     max_output_tokens: float | None = None,
-) -> Scores:
+) -> Predictions:
     """Predict reward and cost of every pool model.
 
     Parameters
@@ -52,16 +52,16 @@ def score(
     output_tokens = np.maximum(bundle.output_tokens.predict(embeddings), 1.0)
     if max_output_tokens is not None:
         output_tokens = np.minimum(output_tokens, max_output_tokens)
-    return Scores(
+    return Predictions(
         bundle.predictor.predict(embeddings),
         prices.expected_cost(input_tokens, output_tokens),
         bundle.uncertainty.leverage(embeddings),
     )
 
 
-def rank_scores(
+def rank_pool(
     bundle: Bundle,
-    scores: Scores,
+    predictions: Predictions,
     lambda_: float,
     *,
     safety: bool = True,
@@ -69,12 +69,12 @@ def rank_scores(
 ) -> Ranking:
     """Rank the whole pool of a bundle at one λ."""
     everyone = np.arange(len(bundle.models))
-    return rank_among(bundle, scores, lambda_, everyone, 0, safety=safety, tier=tier)
+    return rank_among(bundle, predictions, lambda_, everyone, 0, safety=safety, tier=tier)
 
 
 def rank_among(
     bundle: Bundle,
-    scores: Scores,
+    predictions: Predictions,
     lambda_: float,
     columns: np.ndarray,
     n_unknown: int,
@@ -87,7 +87,7 @@ def rank_among(
 
     Parameters
     ----------
-    columns : shape (C,), int; the pool models to rank, as columns of ``scores``
+    columns : shape (C,), int; the pool models to rank, as columns of ``predictions``
     n_unknown : how many models without a probe come after them, in the order of their names
     tier : shape (C + n_unknown,), see ``decision.rank``
 
@@ -95,8 +95,8 @@ def rank_among(
     -------
     Ranking over C + n_unknown positions
     """
-    reward = scores.expected_reward[..., columns].astype(np.float64)
-    cost = scores.cost[..., columns]
+    reward = predictions.expected_reward[..., columns].astype(np.float64)
+    cost = predictions.cost[..., columns]
     mean, ties = bundle.mean_reward_M[columns], bundle.tie_order_M[columns]
     if n_unknown:
         blank = np.full((*reward.shape[:-1], n_unknown), np.nan)
@@ -110,7 +110,7 @@ def rank_among(
         lambda_,
         tie_order_M=ties,
         mean_reward_M=mean if safe else None,
-        trust=trust(bundle, scores, lambda_)[..., None],
+        trust=trust(bundle, predictions, lambda_)[..., None],
         cost_scale=bundle.cost_scale,
         tier=tier,
         unknown=unknown,
@@ -157,10 +157,10 @@ class Candidates:
         self._columns = np.array(columns, dtype=np.intp)
         self._few = len(columns) + n_unknown <= FEW
         self._safe, self._cost_scale = bundle.manifest.safety, bundle.cost_scale
-        # Positions of what is scored: the candidates, and the best single model for comparison.
-        scored = list(dict.fromkeys([*columns, *([] if self._best is None else [self._best])]))
-        self._n, self._scored = len(columns), np.array(scored, dtype=np.intp)
-        self._best_position = None if self._best is None else scored.index(self._best)
+        # Positions of what is predicted: the candidates, and the best single model for comparison.
+        wanted = list(dict.fromkeys([*columns, *([] if self._best is None else [self._best])]))
+        self._n, self._wanted = len(columns), np.array(wanted, dtype=np.intp)
+        self._best_position = None if self._best is None else wanted.index(self._best)
         if not self._few:
             return
         unknown = [np.nan] * n_unknown
@@ -168,8 +168,8 @@ class Candidates:
         ties: list[int] = bundle.tie_order_M[self._columns].tolist()
         self._ties = ties + [len(models) + i for i in range(n_unknown)]
         columns_of_prices = (prices.input_M, prices.output_M, prices.fixed_M)
-        self._price_rows = list(zip(*(column[self._scored].tolist() for column in columns_of_prices), strict=True))
-        self._heads = _stacked(bundle, self._scored) if bundle.predictor is bundle.probes else None
+        self._price_rows = list(zip(*(column[self._wanted].tolist() for column in columns_of_prices), strict=True))
+        self._heads = _stacked(bundle, self._wanted) if bundle.predictor is bundle.probes else None
 
     def rank(
         self,
@@ -182,7 +182,7 @@ class Candidates:
         tier: Sequence[int] | None = None,
         unknown: UnknownPlace = "last",
     ) -> Ranked:
-        """Rank the candidates; what ``score`` and ``rank_among`` say of one prompt, up to float32's last digit.
+        """Rank the candidates; what `predict_pool` and ``rank_among`` say of one prompt, up to float32's last digit.
 
         Parameters
         ----------
@@ -211,15 +211,15 @@ class Candidates:
         return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best)
 
     def _predict(self, embedding: np.ndarray | None) -> tuple[list[float], list[float]]:
-        """Rewards and output tokens of what is scored."""
+        """Rewards and output tokens of what is predicted."""
         if embedding is None:
             unit = self._bundle.manifest.expected_output_tokens
-            return self._bundle.mean_reward_M[self._scored].tolist(), [unit] * len(self._scored)
+            return self._bundle.mean_reward_M[self._wanted].tolist(), [unit] * len(self._wanted)
         if self._heads is not None:
             both: list[float] = self._heads.predict(embedding).tolist()
-            return both[: len(self._scored)], both[len(self._scored) :]
-        predicted = self._bundle.predictor.predict(embedding)[self._scored].tolist()
-        return predicted, self._bundle.output_tokens.predict(embedding)[self._scored].tolist()
+            return both[: len(self._wanted)], both[len(self._wanted) :]
+        predicted = self._bundle.predictor.predict(embedding)[self._wanted].tolist()
+        return predicted, self._bundle.output_tokens.predict(embedding)[self._wanted].tolist()
 
     def _costs(self, input_tokens: float, output_tokens: list[float], limit: float | None) -> list[float]:
         costs = []
@@ -243,12 +243,14 @@ class Candidates:
             tokens = np.full(len(bundle.models), bundle.manifest.expected_output_tokens)
             tokens = tokens if max_output_tokens is None else np.minimum(tokens, max_output_tokens)
             cost = self._prices.expected_cost(input_tokens, tokens)
-            scores = Scores(bundle.mean_reward_M, cost, np.float64(0.0))
+            predictions = Predictions(bundle.mean_reward_M, cost, np.float64(0.0))
         else:
-            scores = score(bundle, embedding, input_tokens, prices=self._prices, max_output_tokens=max_output_tokens)
+            predictions = predict_pool(
+                bundle, embedding, input_tokens, prices=self._prices, max_output_tokens=max_output_tokens
+            )
         ranking = rank_among(
             bundle,
-            scores,
+            predictions,
             lambda_,
             self._columns,
             self._n_unknown,
@@ -259,9 +261,9 @@ class Candidates:
         return Ranked(
             ranking.order[: int(ranking.n_ranked)].tolist(),
             ranking.expected_reward,
-            scores.cost[self._columns],
+            predictions.cost[self._columns],
             bool(ranking.leaned),
-            np.nan if self._best is None else float(scores.cost[self._best]),
+            np.nan if self._best is None else float(predictions.cost[self._best]),
         )
 
 
@@ -285,6 +287,6 @@ def _trust_of_one(bundle: Bundle, embedding: np.ndarray, lambda_: float) -> floa
     return float(shrinkage * believed)
 
 
-def trust(bundle: Bundle, scores: Scores, lambda_: float) -> np.ndarray:
+def trust(bundle: Bundle, predictions: Predictions, lambda_: float) -> np.ndarray:
     """How far predictions are believed at this λ, shape () or (P,): the bundle's shrinkage times the prompts' trust."""
-    return bundle.frontier.shrinkage(lambda_) * bundle.uncertainty.trust(scores.leverage)
+    return bundle.frontier.shrinkage(lambda_) * bundle.uncertainty.trust(predictions.leverage)

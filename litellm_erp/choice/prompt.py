@@ -1,4 +1,4 @@
-"""The rule that turns a request into the text that is embedded. Pure.
+"""PURE. The rule that turns a request into the text that is embedded.
 
 * The text is that of all **user** turns, oldest first, joined by newlines. System and developer prompts,
   assistant turns, tool calls and tool results are left out: a system prompt is the same for nearly every

@@ -1,4 +1,4 @@
-"""PURE. A goal solved on a bundle's frontier, as people want to read it, and the curve it was read off."""
+"""A goal solved on a bundle's frontier, as people want to read it, and the curve it was read off."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from erp_trainer.files.arrow import check_suffix, read_table
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_prompts
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.bundle.ranking import rank_scores, score
+from litellm_erp.bundle.ranking import predict_pool, rank_pool
 from litellm_erp.embedding import Embedder, embedder_from_spec
 from litellm_erp.errors import PromptError
 
@@ -52,9 +52,9 @@ def predict_rows(
     observed mean reward; a cost that is unknown is None.
     """
     embedded = embed_prompts(tuple(prompts), embedder, advance)
-    scores = score(bundle, embedded.embeddings_PD, embedded.input_tokens_P[:, None], prices=bundle.prices())
-    ranking = rank_scores(bundle, scores, lambda_, safety=safety)
-    error = bundle.uncertainty.std_error(scores.leverage)
+    predictions = predict_pool(bundle, embedded.embeddings_PD, embedded.input_tokens_P[:, None], prices=bundle.prices())
+    ranking = rank_pool(bundle, predictions, lambda_, safety=safety)
+    error = bundle.uncertainty.std_error(predictions.leverage)
 
     def column(values_PM: np.ndarray) -> list[Any]:
         taken = np.take_along_axis(np.broadcast_to(values_PM, ranking.order.shape), ranking.order, axis=1).ravel()
@@ -66,7 +66,7 @@ def predict_rows(
         "model": [bundle.models[m] for m in ranking.order.ravel()],
         "expected_reward": column(ranking.expected_reward),
         "std_error": column(error),
-        "expected_cost_usd": column(scores.cost),
+        "expected_cost_usd": column(predictions.cost),
         "utility": column(ranking.utility),
         "rank": [place for _ in prompt_ids for place in range(1, n_models + 1)],
         "reason": ["safe-default" if leaned else "routed" for leaned in ranking.leaned for _ in range(n_models)],

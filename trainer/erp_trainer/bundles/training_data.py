@@ -1,4 +1,4 @@
-"""PURE. From a run's outcomes to the rows that a bundle is fitted on: vectors, costs, expected output tokens."""
+"""From a run's outcomes to the rows that a bundle is fitted on: vectors, costs, expected output tokens."""
 
 from __future__ import annotations
 

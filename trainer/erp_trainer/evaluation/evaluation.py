@@ -13,7 +13,7 @@ from erp_trainer.learning.ridge import Penalties
 from erp_trainer.learning.training_table import Table
 from erp_trainer.policies.base import Tuning
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.bundle.ranking import Scores, trust
+from litellm_erp.bundle.ranking import Predictions, trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Served:
     """
 
     bundle: Bundle
-    scores: Scores
+    scores: Predictions
     measured: np.ndarray
 
     @property

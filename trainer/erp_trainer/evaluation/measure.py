@@ -24,7 +24,7 @@ from erp_trainer.policies.frontier import default_lambdas
 from erp_trainer.policies.registry import POLICIES
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.ranking import score
+from litellm_erp.bundle.ranking import predict_pool
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import RunError
 
@@ -86,7 +86,9 @@ def evaluation_of(
     # A model added with a part of the prompts may have no test outcomes; it cannot be measured here.
     measured = np.flatnonzero(~np.isnan(test.rewards_PM).all(axis=0))
     test, train = test.columns(measured.tolist()), train.columns(measured.tolist())
-    scores = score(bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices())
+    scores = predict_pool(
+        bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices()
+    )
     served, tuning = Served(bundle, scores, measured), Tuning(POLICIES, train, options.seed)
     contenders, missing_rivals = _contenders(served, test, tuning, rivals=options.rivals)
     lambdas = tuple(options.lambdas or default_lambdas(bundle.frontier))
