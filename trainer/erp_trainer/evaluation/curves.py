@@ -44,6 +44,11 @@ class Curve:
         """The index of a λ of the grid; 0 where the policy does not look at cost."""
         return self.lambdas.index(lambda_) if self.contender.by_lambda else 0
 
+    def point(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cost and reward at one λ, on all prompts and then in every resample, shape (1 + R,) each."""
+        cost, reward = _rows(self.cost), _rows(self.reward)
+        return cost[:, index], reward[:, index]
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -56,22 +56,19 @@ def compare(curve: Curve, market: Market, lambda_: float) -> dict[str, Any]:
     area = market.area(line)
     against: dict[str, Any] = {}
     for name, reference in market.references.items():
+        against[name] = {"gained_at_equal_cost": None, "saved_at_equal_reward": None, "area": None}
         other = market.line(reference)
         if line is None or other is None:
-            against[name] = {"gained_at_equal_cost": None, "saved_at_equal_reward": None, "area": None}
             continue
-        other_area = market.area(other)
         if len(reference.lambdas) == 1:
-            cost, reward = _row(reference, 0)
-            gained, spent, instead = line.reward_at(cost) - reward, line.cost_of(reward), cost
+            instead, reward = reference.point(0)
+            gained, spent = line.reward_at(instead) - reward, line.cost_of(reward)
         else:
-            cost, reward = _row(curve, curve.at(lambda_))
-            gained, spent, instead = reward - other.reward_at(cost), cost, other.cost_of(reward)
-        against[name] = {
-            "gained_at_equal_cost": _interval(gained),
-            "saved_at_equal_reward": _saving(spent, instead),
-            "area": None if area is None or other_area is None else _interval(area - other_area),
-        }
+            spent, reward = curve.point(curve.at(lambda_))
+            gained, instead = reward - other.reward_at(spent), other.cost_of(reward)
+        against[name] |= {"gained_at_equal_cost": _interval(gained), "saved_at_equal_reward": _saving(spent, instead)}
+        if (other_area := market.area(other)) is not None and area is not None:
+            against[name]["area"] = _interval(area - other_area)
     return {"area": None if area is None else _interval(area), "against": against}
 
 
@@ -82,16 +79,8 @@ def gained_on(curve: Curve, market: Market, reference: str, at: int) -> dict[str
     other = market.line(market.references[reference])
     if other is None:
         return None
-    cost, reward = _row(curve, at)
+    cost, reward = curve.point(at)
     return _interval(reward - other.reward_at(cost))
-
-
-def _row(curve: Curve, index: int) -> tuple[np.ndarray, np.ndarray]:
-    cost, reward = curve.cost.column(index), curve.reward.column(index)
-    return (
-        np.append(cost.value_S, cost.resampled_RS[:, 0]),
-        np.append(reward.value_S, reward.resampled_RS[:, 0]),
-    )
 
 
 def _interval(value_R: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""PURE. A bundle on a run's test prompts, beside every baseline and rival: the arrays behind a payload."""
+"""A bundle on a run's test prompts, beside every baseline and rival: the arrays behind a payload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE. The payload of ``erp-train evaluate``: every measure of one evaluation under its key (docs/evaluation.md)."""
+"""The payload of ``erp-train evaluate``: every measure of one evaluation under its key (docs/evaluation.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE. Every policy of an evaluation as a curve over λ, and what the payload says of curves and of their points."""
+"""Every policy of an evaluation as a curve over λ, and what the payload says of curves and of their points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE. Prompts on which the choice matters: where the bundle was right about it, and where it was wrong."""
+"""Prompts on which the choice matters: where the bundle was right about it, and where it was wrong."""
 
 from __future__ import annotations
 

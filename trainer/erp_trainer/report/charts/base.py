@@ -44,27 +44,27 @@ def fixed(mark: Spec, encoding: Spec, rows: Rows) -> Spec:
     return {"data": {"values": list(rows)}, "mark": mark, "encoding": encoding}
 
 
-def quantity(field: str, title: str, scale: Spec, **axis: Any) -> Spec:
+def quantitative(field: str, title: str, scale: Spec, **axis: Any) -> Spec:
     """Numbers along an axis."""
     return {
         "field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"format": "~g", **axis}
     }  # fmt: skip
 
 
-def at(axis: Spec, field: str) -> Spec:
+def on(axis: Spec, field: str) -> Spec:
     """Another field on the same axis."""
     return {**axis, "field": field}
 
 
-def names(field: str, **others: Any) -> Spec:
+def nominal(field: str, **others: Any) -> Spec:
     """Names along an axis, or as shapes, in the order in which they come."""
     return {"field": field, "type": "nominal", "sort": None, **others}
 
 
-def listed_names(field: str, label_limit: int, **others: Any) -> Spec:
+def nominal_rows(field: str, label_limit: int, **others: Any) -> Spec:
     """Names down the left side, each with a line of its own."""
     axis = {"labelLimit": label_limit, "ticks": False, "domain": False, "labelColor": "$ink", "grid": True}
-    return names(field, title=None, axis=axis, **others)
+    return nominal(field, title=None, axis=axis, **others)
 
 
 def coloured(field: str, values: Sequence[str], colours: Sequence[str] | None = None, **legend: Any) -> Spec:
@@ -72,7 +72,7 @@ def coloured(field: str, values: Sequence[str], colours: Sequence[str] | None = 
     colours = [hue(place) for place in range(len(values))] if colours is None else list(colours)
     columns = max(1, int(_LEGEND_WIDTH // (45 + 6.6 * min(36, max(map(len, values))))))
     scale = {"domain": list(values), "range": colours}
-    return names(field, scale=scale, legend={"title": None, "columns": columns, **legend})
+    return nominal(field, scale=scale, legend={"title": None, "columns": columns, **legend})
 
 
 def tooltip(units: Mapping[str, str], *fields: str) -> list[Spec]:

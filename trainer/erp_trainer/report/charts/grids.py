@@ -9,13 +9,13 @@ from erp_trainer.report.charts.base import (
     LINES,
     Rows,
     Spec,
-    at,
     chart,
     coloured,
     fixed,
     layer,
-    names,
-    quantity,
+    nominal,
+    on,
+    quantitative,
     said,
     tooltip,
 )
@@ -43,8 +43,8 @@ def heat_map(
     level, legible = len(across) <= _MOST_LEVEL, len(across) <= _MOST_LABELLED
     axis = {"labelLimit": 150, "ticks": False, "domain": False, "labelFontSize": 10.5, "titlePadding": 8, "grid": False}
     angle = {"labelAngle": 0 if level else -50}
-    x = names("column", scale={"domain": across}, title=axes[0], axis=axis | angle)
-    y = names("row", scale={"domain": down}, title=axes[1], axis=axis)
+    x = nominal("column", scale={"domain": across}, title=axes[0], axis=axis | angle)
+    y = nominal("row", scale={"domain": down}, title=axes[1], axis=axis)
     scale = {"domain": list(domain), "range": ["$low", "$mid", "$high"], "interpolate": "rgb", "clamp": True}
     colour = {"field": "value", "type": "quantitative", "scale": scale, "legend": None}
     says = said(("row", axes[1]), ("column", axes[0]), ("value", title, ".3f"), ("n", "prompts"))
@@ -74,12 +74,12 @@ def new_model(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Sp
     title = "Prompts the new model was tried on (logarithmic)"
     scale = {"type": "log", "nice": False, "padding": 8}
     ticks = sorted({row["n"] for row in rows})
-    x = quantity("n", title, scale, values=ticks, format="~s", grid=False, labelOverlap=True)
-    y = quantity("reward", units["gain"], {"zero": False})
+    x = quantitative("n", title, scale, values=ticks, format="~s", grid=False, labelOverlap=True)
+    y = quantitative("reward", units["gain"], {"zero": False})
     colour = coloured("model", models, symbolType="stroke")
     says = tooltip(units, "model", "n", "reward", "low", "high")
     layers = [
-        fixed(DASHES, {"y": at(y, "zero")}, [{"zero": 0}]),
+        fixed(DASHES, {"y": on(y, "zero")}, [{"zero": 0}]),
         layer(LINES, {"x": x, "y": y, "color": colour, "tooltip": says}),
     ]
     return chart(layers, 300, rows=rows)
@@ -99,8 +99,8 @@ def lines(
     scale: Spec = {"zero": False} if x[2] is None else {"domain": list(x[2])}
     colours = ["$accent", *(hue(place) for place in range(1, len(series)))]
     encoding = {
-        "x": quantity("x", x[0], scale, format=x[1], grid=False, tickCount=8),
-        "y": quantity("y", y[0], {"zero": False}, format=y[1]),
+        "x": quantitative("x", x[0], scale, format=x[1], grid=False, tickCount=8),
+        "y": quantitative("y", y[0], {"zero": False}, format=y[1]),
         "color": coloured("series", series, colours, symbolType="stroke"),
         "tooltip": said(("series", "policy"), ("x", x[0], ".3~g"), ("y", y[0], ".3~g")),
     }

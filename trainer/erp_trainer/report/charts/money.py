@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erp_trainer.report.charts.base import Rows, Spec, at, chart, coloured, layer, quantity, said, tooltip
+from erp_trainer.report.charts.base import Rows, Spec, chart, coloured, layer, on, quantitative, said, tooltip
 
 _HAIR = {"type": "rule", "color": "$muted", "strokeDash": [3, 3], "strokeWidth": 1}
 # Shapes of what is always the same: a single model, a baseline, and what lies outside the chart.
@@ -42,8 +42,8 @@ def frontier(
     policies, colours = ([style[key] for style in styles] for key in ("policy", "colour"))
     x_scale = {"type": "log" if logarithmic else "linear", "domain": list(domains[0]), "nice": False}
     title = units["cost"] + (" (logarithmic)" if logarithmic else "")
-    x = quantity("cost", title, x_scale, tickCount=6, grid=False)
-    y = quantity("reward", units["reward"], {"domain": list(domains[1]), "nice": False}, tickCount=6)
+    x = quantitative("cost", title, x_scale, tickCount=6, grid=False)
+    y = quantitative("reward", units["reward"], {"domain": list(domains[1]), "nice": False}, tickCount=6)
     xy = {"x": x, "y": y}
     drawn = {**xy, "color": coloured("policy", policies, colours, symbolType="stroke")}
 
@@ -61,7 +61,7 @@ def frontier(
     layers = [
         layer(
             {"type": "area", "opacity": 0.1, "clip": True},
-            {**drawn, "y": at(y, "low"), "y2": {"field": "high"}},
+            {**drawn, "y": on(y, "low"), "y2": {"field": "high"}},
             "curves",
             transform=[{"filter": own}],
         ),
@@ -84,7 +84,7 @@ def frontier(
 
 def _marks(x: Spec, y: Spec, says: list[Spec]) -> list[Spec]:
     """Single models as hollow circles, other baselines as diamonds, each with its name beside it."""
-    there = {"x": at(x, "at_cost"), "y": at(y, "at_reward")}
+    there = {"x": on(x, "at_cost"), "y": on(y, "at_reward")}
     scale = {"domain": list(_SHAPES), "range": list(_SHAPES.values())}
     shape = {"field": "kind", "type": "nominal", "scale": scale, "legend": None}
     look = {"fill": "$page", "stroke": "$muted", "strokeWidth": 1.6, "size": 60, "opacity": 1}
@@ -115,8 +115,8 @@ def mix(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
     """
     costs = [row["cost"] for row in rows]
     scale = {"domain": [min(costs), max(costs)], "nice": False}
-    x = quantity("cost", units["cost"], scale, tickCount=6, grid=False)
-    share = quantity("share", "Share of prompts", {"domain": [0, 1], "nice": False}, format=".0%", tickCount=5)
+    x = quantitative("cost", units["cost"], scale, tickCount=6, grid=False)
+    share = quantitative("share", "Share of prompts", {"domain": [0, 1], "nice": False}, format=".0%", tickCount=5)
     encoding = {
         "x": x,
         "y": share | {"stack": "zero"},

@@ -8,14 +8,14 @@ from erp_trainer.report.charts.base import (
     DASHES,
     Rows,
     Spec,
-    at,
     chart,
     coloured,
     fixed,
     layer,
-    listed_names,
-    names,
-    quantity,
+    nominal,
+    nominal_rows,
+    on,
+    quantitative,
     said,
     tooltip,
 )
@@ -28,17 +28,17 @@ def policies(rows: Rows, best_single: float, units: Mapping[str, str]) -> Spec:
     ----------
     rows : {policy, own, single, reward, low, high}; single models are hollow
     """
-    y = listed_names("policy", 250) | {"sort": {"field": "reward", "order": "descending"}}
-    x = quantity("reward", units["reward"], {"zero": False}, grid=False, tickCount=7)
+    y = nominal_rows("policy", 250) | {"sort": {"field": "reward", "order": "descending"}}
+    x = quantitative("reward", units["reward"], {"zero": False}, grid=False, tickCount=7)
     own = {"test": "datum.own", "value": "$accent"}
     colour = {"condition": own, "value": "$muted"}
     fill = {"condition": [{"test": "datum.single", "value": "$page"}, own], "value": "$muted"}
     says = tooltip(units, "policy", "reward", "low", "high")
     dot = {"type": "point", "filled": True, "size": 70, "opacity": 1, "strokeWidth": 1.8}
     layers = [
-        fixed(DASHES, {"x": at(x, "x")}, [{"x": best_single}]),
+        fixed(DASHES, {"x": on(x, "x")}, [{"x": best_single}]),
         layer(
-            {"type": "rule", "strokeWidth": 2}, {"y": y, "x": at(x, "low"), "x2": {"field": "high"}, "color": colour}
+            {"type": "rule", "strokeWidth": 2}, {"y": y, "x": on(x, "low"), "x2": {"field": "high"}, "color": colour}
         ),
         layer(dot, {"y": y, "x": x, "stroke": colour, "fill": fill, "tooltip": says}),
     ]
@@ -53,14 +53,14 @@ def categories(rows: Rows, series: Sequence[str], units: Mapping[str, str]) -> S
     rows : {category, series, reward, low, high, n, model}
     series : in the order of the legend, the bundle's own first
     """
-    y = listed_names("category", 150)
-    x = quantity("reward", units["reward"], {"zero": False, "nice": True}, grid=False, tickCount=7)
+    y = nominal_rows("category", 150)
+    x = quantitative("reward", units["reward"], {"zero": False, "nice": True}, grid=False, tickCount=7)
     shapes = {"domain": list(series), "range": ["circle", "square", "diamond"]}
     dots = {
         "x": x,
         "y": y,
         "color": coloured("series", series, ("$accent", "$faint", "$hue1")),
-        "shape": names("series", scale=shapes),
+        "shape": nominal("series", scale=shapes),
         "tooltip": tooltip(units, "category", "series", "model", "reward", "low", "high", "n"),
     }
     layers = [
@@ -79,15 +79,15 @@ def calibration(rows: Rows, domain: Sequence[float], title: str) -> Spec:
     domain : the two ends of both axes, shared by all models
     """
     scale = {"domain": list(domain), "nice": False, "zero": False, "clamp": True}
-    x = quantity("predicted", "predicted reward", scale, tickCount=4)
-    y = quantity("observed", "observed reward", scale, tickCount=4)
+    x = quantitative("predicted", "predicted reward", scale, tickCount=4)
+    y = quantitative("observed", "observed reward", scale, tickCount=4)
     ends = [{"predicted": end, "observed": end} for end in domain]
     says = said(("predicted", "", ".3f"), ("observed", "", ".3f"), ("n", "prompts"))
     layers = [
         fixed({**DASHES, "type": "line", "strokeWidth": 1.2}, {"x": x, "y": y}, ends),
         layer(
             {"type": "rule", "color": "$accent", "opacity": 0.45, "strokeWidth": 2},
-            {"x": x, "y": at(y, "low"), "y2": {"field": "high"}},
+            {"x": x, "y": on(y, "low"), "y2": {"field": "high"}},
         ),
         layer({"type": "circle", "color": "$accent", "size": 44, "opacity": 1}, {"x": x, "y": y, "tooltip": says}),
     ]
