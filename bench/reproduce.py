@@ -153,9 +153,9 @@ def _sample(source: Path, folder: Path, n_prompts: int) -> Path:
 
 
 def _show(found: Reproduced) -> None:
-    from erp_trainer.report.text import render
+    from erp_trainer.report.text import report_text
 
-    text = render(found.payload)
+    text = report_text(found.payload)
     (found.folder / "report.txt").write_text(text + "\n", encoding="utf-8")
     print(f"\n{'=' * 100}\n{found.name}\n{'=' * 100}\n{text}\n")
     print("\n".join([*main_table(found.payload), "", *duels(found.payload)]))

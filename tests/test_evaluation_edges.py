@@ -9,12 +9,12 @@ import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.console import plain
-from erp_trainer.evaluation.evaluation import Options
+from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
-from erp_trainer.report.text import WIDTH, render
+from erp_trainer.report.text import WIDTH, report_text
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import rank_pool
 from litellm_erp.choice.cost import Price
@@ -41,10 +41,10 @@ def measured(run: Run, bundle: Path, **options: Any) -> dict[str, Any]:
     loaded = load_bundle(bundle)
     embedder = bundle_embedder(loaded)
     try:
-        payload = payload_of(evaluation_of(run, loaded, embedder, Options(rivals=False, **options)))
+        payload = payload_of(evaluation_of(run, loaded, embedder, EvaluationOptions(rivals=False, **options)))
     finally:
         embedder.close()
-    assert max(map(len, render(payload).splitlines())) <= WIDTH, render(payload)
+    assert max(map(len, report_text(payload).splitlines())) <= WIDTH, report_text(payload)
     found: dict[str, Any] = json.loads(json.dumps(plain(payload), allow_nan=False))
     return found
 
@@ -191,7 +191,7 @@ def test_the_seed_moves_intervals_and_not_figures(tmp_path: Path, planted_bundle
 def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
     bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
-    found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options(rivals=False))
+    found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, EvaluationOptions(rivals=False))
     embedder.close()
     for lambda_, safety in ((0.0, True), (0.5, True), (0.5, False), (100.0, True)):
         served = rank_pool(bundle, found.served.scores, lambda_, safety=safety).order[:, 0]

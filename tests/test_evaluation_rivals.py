@@ -8,11 +8,11 @@ from click.testing import CliRunner
 
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.cli import cli
-from erp_trainer.evaluation.evaluation import Options
+from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.outcomes.run import open_run
-from erp_trainer.report.text import render
+from erp_trainer.report.text import report_text
 from litellm_erp.bundle.load import load_bundle
 
 LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
@@ -22,7 +22,7 @@ LEARNED = ("erp", "erp-paper", "zooter", "benchmark", "pairwise")
 def payload(planted_bundle: Path) -> dict[str, Any]:
     bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
-    found = payload_of(evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, Options()))
+    found = payload_of(evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, EvaluationOptions()))
     embedder.close()
     return found
 
@@ -58,7 +58,7 @@ def test_ranking_all_answers_pays_for_all_models(payload: dict[str, Any]) -> Non
 
 
 def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict[str, Any]) -> None:
-    printed = render(payload)
+    printed = report_text(payload)
     assert all(label in printed for label in ("Zooter", "pairwise preference", "cascade by reward", "oracle"))
     assert printed.splitlines()[-1].endswith(payload["verdict"]["sentences"][-1].split()[-1])
 
@@ -69,7 +69,9 @@ def test_a_bundle_of_another_policy_is_measured_as_what_it_is(planted_bundle: Pa
     assert result.exit_code == 0, result.output
     bundle = load_bundle(tmp_path / "zooter")
     embedder = bundle_embedder(bundle)
-    found = payload_of(evaluation_of(open_run(run), bundle, embedder, Options(rivals=False, price_of_adding=True)))
+    found = payload_of(
+        evaluation_of(open_run(run), bundle, embedder, EvaluationOptions(rivals=False, price_of_adding=True))
+    )
     embedder.close()
     assert next(iter(found["curves"])) == "zooter"
     assert found["curves"]["zooter"]["points"][0]["against_best_single"]["low"] > 0

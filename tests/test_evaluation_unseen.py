@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
-from erp_trainer.evaluation.evaluation import Options
+from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.evaluation.studies.new_tasks import TaskScores, task_score_rows
 from erp_trainer.outcomes.run import open_run
-from erp_trainer.report.text import WIDTH, render
+from erp_trainer.report.text import WIDTH, report_text
 from litellm_erp.bundle.load import load_bundle
 
 
@@ -20,7 +20,7 @@ from litellm_erp.bundle.load import load_bundle
 def payload(planted_bundle: Path) -> dict[str, Any]:
     bundle = load_bundle(planted_bundle)
     embedder = bundle_embedder(bundle)
-    options = Options(rivals=False, leave_one_task_out=True, price_of_adding=True)
+    options = EvaluationOptions(rivals=False, leave_one_task_out=True, price_of_adding=True)
     found = payload_of(evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, options))
     embedder.close()
     return found
@@ -52,7 +52,7 @@ def test_adding_with_all_prompts_is_the_whole_pool(payload: dict[str, Any]) -> N
 
 
 def test_both_are_printed(payload: dict[str, Any]) -> None:
-    printed = render(payload)
+    printed = report_text(payload)
     assert "On tasks left out of training" in printed
     assert "after adding a model" in printed
     assert max(map(len, printed.splitlines())) <= WIDTH

@@ -13,8 +13,8 @@ import pytest
 from erp_trainer import words
 from erp_trainer.report import files
 from erp_trainer.report.assembly import page_of
-from erp_trainer.report.examples import Candidates, pick
-from erp_trainer.report.html import render
+from erp_trainer.report.examples import PromptChoices, pick
+from erp_trainer.report.html import report_html
 from erp_trainer.report.labels import place, stacked
 from erp_trainer.report.palette import PALETTES, themed
 from erp_trainer.report.units import Units
@@ -37,16 +37,16 @@ class Elements(HTMLParser):
         self.attributes += attrs
 
 
-def candidates(text: str = "a prompt") -> Candidates:
+def candidates(text: str = "a prompt") -> PromptChoices:
     """Four prompts and two models; the bundle leaves the best single model on all of them."""
     recorded = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     expected = np.array([[0.9, 0.5], [0.6, 0.5], [0.7, 0.5], [0.8, 0.5]])
     costs = np.array([[1e-4, np.nan]] * 4)
-    return Candidates(("a", "b"), [text] * 4, ["x", "x", "y", "y"], expected, recorded, costs, np.zeros(4, int), 1)
+    return PromptChoices(("a", "b"), [text] * 4, ["x", "x", "y", "y"], expected, recorded, costs, np.zeros(4, int), 1)
 
 
 def test_the_page_loads_nothing():
-    page = Elements(render(page_of(payload(), "run")))
+    page = Elements(report_html(page_of(payload(), "run")))
     assert not {"img", "iframe", "object"} & set(page.names)
     addresses = [value for name, value in page.attributes if name in ("src", "href", "action", "data") and value]
     assert all(address.startswith(("#", "data:")) for address in addresses)
@@ -54,16 +54,16 @@ def test_the_page_loads_nothing():
 
 def test_words_of_the_users_data_stay_words():
     hostile = payload(models=(HOSTILE, "b"))
-    page = render(page_of(hostile, HOSTILE, pick(candidates(HOSTILE), Units.of(hostile))))
+    page = report_html(page_of(hostile, HOSTILE, pick(candidates(HOSTILE), Units.of(hostile))))
     assert Elements(page).names.count("script") == 3
     assert "alert(1)</script> &amp;" not in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in page
 
 
 def test_prompts_are_only_there_where_they_were_given():
-    assert "a very private prompt" not in render(page_of(payload(), "run"))
+    assert "a very private prompt" not in report_html(page_of(payload(), "run"))
     examples = pick(candidates("a very private prompt"), Units.of(payload()))
-    assert "a very private prompt" in render(page_of(payload(), "run", examples))
+    assert "a very private prompt" in report_html(page_of(payload(), "run", examples))
 
 
 def test_a_long_prompt_is_cut():
@@ -82,7 +82,7 @@ def test_money_that_is_worth_the_reward_lost_counts_as_won():
     recorded = np.array([[0.4, 0.5], [0.0, 1.0]])
     expected = np.array([[0.5, 0.55], [0.5, 0.55]])
     costs = np.array([[1e-4, 1e-3]] * 2)
-    choices = Candidates(("a", "b"), ["x", "y"], ["c", "c"], expected, recorded, costs, np.zeros(2, int), 1, 200.0)
+    choices = PromptChoices(("a", "b"), ["x", "y"], ["c", "c"], expected, recorded, costs, np.zeros(2, int), 1, 200.0)
     says = [example["says"] for example in pick(choices, Units.of(payload()))]
     less = "$0.900 less against always b"
     assert says == [f"{words.MINUS}0.100 reward, {less}", f"{words.MINUS}1.000 reward, {less}"]
@@ -108,8 +108,8 @@ def test_the_slider_has_every_lambda_and_every_share():
 
 
 def test_a_ceiling_that_is_unknown_is_said_to_be():
-    assert "is unknown at 1 sample per prompt" in render(page_of(payload(samples=1), "run"))
-    assert "over 8 samples" in render(page_of(payload(samples=8), "run"))
+    assert "is unknown at 1 sample per prompt" in report_html(page_of(payload(samples=1), "run"))
+    assert "over 8 samples" in report_html(page_of(payload(samples=8), "run"))
 
 
 def test_what_lies_outside_the_chart_is_drawn_at_its_edge_with_its_figure():
@@ -161,7 +161,7 @@ def test_on_a_logarithmic_axis_lines_stay_straight_in_cost():
 def test_a_long_table_is_folded():
     found = payload()
     found["categories"] = {f"category {c}": found["categories"]["code"] for c in range(58)}
-    page = render(page_of(found, "run"))
+    page = report_html(page_of(found, "run"))
     assert "<summary>38 more</summary>" in page
     assert page.count('<td class="text ">category ') == 58
 

@@ -42,7 +42,7 @@ def _written(value: float, form: str, *, sign: bool = False) -> str:
     return f"{value or 0.0:{'+' if sign and value else ''}{form}}".replace("-", MINUS)
 
 
-def span(low: float | None, high: float | None, digits: int = 3, *, sign: bool = False) -> str:
+def from_to(low: float | None, high: float | None, digits: int = 3, *, sign: bool = False) -> str:
     """An interval of levels; of differences with ``sign``."""
     if low is None or high is None:
         return NOTHING

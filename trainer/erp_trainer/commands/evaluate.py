@@ -25,6 +25,6 @@ def command(run: Path, bundle: Path, as_json: bool, **options: Any) -> None:
     """
     from erp_trainer.evaluation.measure import measured
     from erp_trainer.evaluation.payload import payload_of
-    from erp_trainer.report.text import render
+    from erp_trainer.report.text import report_text
 
-    emit(payload_of(measured(run, bundle, progress, **options)), as_json, render)
+    emit(payload_of(measured(run, bundle, progress, **options)), as_json, report_text)

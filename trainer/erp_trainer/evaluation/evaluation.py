@@ -17,7 +17,7 @@ from litellm_erp.bundle.ranking import Predictions, trust
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class EvaluationOptions:
     """What to measure.
 
     Attributes
@@ -36,7 +36,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedBundle:
     """What a bundle expects on the test prompts, and chooses as it would serve them.
 
     Attributes
@@ -100,12 +100,12 @@ class Evaluation:
     samples : median number of samples behind a test outcome
     """
 
-    options: Options
+    options: EvaluationOptions
     test: Table
     train: Table
     prompt_ids: tuple[str, ...]
     prompts: tuple[str, ...]
-    served: Served
+    served: ServedBundle
     lambdas: tuple[float, ...]
     grid: tuple[float, ...]
     contenders: Sequence[Contender]

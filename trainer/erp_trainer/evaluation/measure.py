@@ -14,7 +14,7 @@ from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.bundles.records import penalties_of
 from erp_trainer.bundles.training_data import table_of
 from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
-from erp_trainer.evaluation.evaluation import Evaluation, Options, Served
+from erp_trainer.evaluation.evaluation import Evaluation, EvaluationOptions, ServedBundle
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.training_table import Table
@@ -43,13 +43,13 @@ def measured(
     ----------
     progress : from a number of steps and what they are to a context in which they are counted
     embedder_url : where an endpoint embedder is now, if it has moved
-    options : of ``Options``
+    options : of ``EvaluationOptions``
     """
     opened, loaded = open_run(run), load_bundle(bundle)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
     try:
         with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            return evaluation_of(opened, loaded, embedder, Options(**options), advance)
+            return evaluation_of(opened, loaded, embedder, EvaluationOptions(**options), advance)
     finally:
         embedder.close()
 
@@ -58,7 +58,7 @@ def evaluation_of(
     run: Run,
     bundle: Bundle,
     embedder: Embedder,
-    options: Options,
+    options: EvaluationOptions,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Evaluation:
     """Choose on the test prompts as the bundle serves, and fit what it is compared with; the bundle is not changed.
@@ -89,7 +89,7 @@ def evaluation_of(
     scores = predict_pool(
         bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices()
     )
-    served, tuning = Served(bundle, scores, measured), Tuning(POLICIES, train, options.seed)
+    served, tuning = ServedBundle(bundle, scores, measured), Tuning(POLICIES, train, options.seed)
     contenders, missing_rivals = _contenders(served, test, tuning, rivals=options.rivals)
     lambdas = tuple(options.lambdas or default_lambdas(bundle.frontier))
     step = 1 if len(test) <= _MANY_PROMPTS else 2
@@ -114,7 +114,9 @@ def evaluation_of(
     )
 
 
-def _contenders(served: Served, test: Table, tuning: Tuning, *, rivals: bool) -> tuple[list[Contender], dict[str, str]]:
+def _contenders(
+    served: ServedBundle, test: Table, tuning: Tuning, *, rivals: bool
+) -> tuple[list[Contender], dict[str, str]]:
     """The bundle first, with and without safety, and what it is compared with; and why rivals are missing."""
 
     def bundle(key: str, label: str, *, safety: bool = True) -> Contender:

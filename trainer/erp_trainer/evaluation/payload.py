@@ -17,7 +17,7 @@ from erp_trainer.evaluation.studies.routellm import two_model_measures
 from erp_trainer.evaluation.studies.tasks import entropy_bins, task_rows, tasks_of
 from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.tracing import Traced, curve_entries, policy_rows, traced
-from erp_trainer.evaluation.verdict import verdict
+from erp_trainer.evaluation.verdict import verdict_of
 from erp_trainer.learning.outcome import PolicyOutcome
 from erp_trainer.learning.training_table import Table
 
@@ -161,7 +161,7 @@ def _verdict(ev: Evaluation, found: Traced, entry: Mapping[str, Any], cost: Mapp
     curve, best, lambda_ = found.bundle, found.market.best, ev.lambdas[0]
     at = curve.at(lambda_)
     spent = {"bundle": float(curve.cost.value_S[at]), "best_single": float(best.cost.value_S[0])}
-    return verdict(
+    return verdict_of(
         best_single=ev.test.models[found.best],
         best_reward=float(best.reward.value_S[0]),
         gain=curve.gain.interval(at),

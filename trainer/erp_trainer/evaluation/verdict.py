@@ -10,7 +10,7 @@ from erp_trainer.learning.bootstrap import Interval
 from erp_trainer.words import percent, significant
 
 
-def verdict(
+def verdict_of(
     *,
     best_single: str,
     best_reward: float,

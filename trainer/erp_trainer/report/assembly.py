@@ -8,14 +8,14 @@ from typing import Any
 
 from erp_trainer.evaluation.verdict import headline
 from erp_trainer.report.charts.base import Spec
-from erp_trainer.report.page import Dial, Figures, Part, Section
-from erp_trainer.report.sections.categories import categories
-from erp_trainer.report.sections.frontier import frontier, own_key
-from erp_trainer.report.sections.newcomers import adding, unseen
-from erp_trainer.report.sections.pairs import pairs, win_rates
-from erp_trainer.report.sections.papers import papers
-from erp_trainer.report.sections.policies import policies, tiles
-from erp_trainer.report.sections.prediction import prediction
+from erp_trainer.report.page import Dial, Figures, PageSection, Part
+from erp_trainer.report.sections.categories import categories_section
+from erp_trainer.report.sections.frontier import frontier_section, own_key
+from erp_trainer.report.sections.newcomers import adding_section, unseen_section
+from erp_trainer.report.sections.pairs import pairs_section, win_rates_section
+from erp_trainer.report.sections.papers import papers_section
+from erp_trainer.report.sections.policies import policies_section, tiles
+from erp_trainer.report.sections.prediction import prediction_section
 from erp_trainer.report.units import Units
 
 
@@ -32,7 +32,7 @@ class Page:
     title: str
     verdict: Mapping[str, Any]
     tiles: Sequence[Mapping[str, str]]
-    sections: Sequence[Section]
+    sections: Sequence[PageSection]
     charts: Mapping[str, Spec]
     cells: Mapping[str, Any]
     dial: Dial | None
@@ -47,18 +47,18 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
     examples : of ``examples.pick``; none where prompts are to stay out of the report
     """
     units, said = Units.of(payload), payload["verdict"]
-    money, dial = frontier(payload, units)
+    money, dial = frontier_section(payload, units)
     found = [
         money,
-        policies(payload, units),
-        prediction(payload, units),
-        pairs(payload),
-        win_rates(payload),
-        categories(payload, own_key(payload), units),
+        policies_section(payload, units),
+        prediction_section(payload, units),
+        pairs_section(payload),
+        win_rates_section(payload),
+        categories_section(payload, own_key(payload), units),
         _examples(examples, payload),
-        adding(payload, units),
-        unseen(payload, units),
-        papers(payload, units),
+        adding_section(payload, units),
+        unseen_section(payload, units),
+        papers_section(payload, units),
     ]
     parts = [part for part in found if part is not None]
     return Page(
@@ -77,7 +77,7 @@ def _examples(examples: Sequence[Figures], payload: Figures) -> Part | None:
     if not examples:
         return None
     best = payload["verdict"]["best_single"]
-    section = Section(
+    section = PageSection(
         id="examples",
         name="Examples",
         heading="Prompts where the choice matters",

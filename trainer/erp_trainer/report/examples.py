@@ -18,7 +18,7 @@ MOST_TEXT = 420
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class PromptChoices:
     """What examples are picked from: P prompts, M models.
 
     Attributes
@@ -58,12 +58,12 @@ class Candidates:
 _ROUTES = 0.02
 
 
-def candidates_of(ev: Evaluation) -> Candidates:
+def candidates_of(ev: Evaluation) -> PromptChoices:
     """The measured prompts of an evaluation, with the bundle's choices at the first λ at which it routes at all."""
     baseline = int(np.nanargmax(ev.train.mean_reward_M))
     routed = (lambda_ for lambda_ in ev.lambdas if (ev.choice(lambda_) != baseline).mean() >= _ROUTES)
     lambda_ = next(routed, ev.lambdas[0])
-    return Candidates(
+    return PromptChoices(
         models=ev.test.models,
         prompts=[from_value(prompt).text for prompt in ev.prompts],
         categories=ev.test.categories_P.tolist(),
@@ -76,7 +76,7 @@ def candidates_of(ev: Evaluation) -> Candidates:
     )
 
 
-def pick(found: Candidates, units: Units, *, won: int = 4, lost: int = 2) -> list[dict[str, Any]]:
+def pick(found: PromptChoices, units: Units, *, won: int = 4, lost: int = 2) -> list[dict[str, Any]]:
     """Prompts on which the bundle left the best single model and earned more, then some on which it earned less.
 
     Within each kind those are taken that it was surest of; no category is shown twice while there are others.
@@ -99,7 +99,7 @@ def _varied(ordered: Sequence[int], categories: Sequence[str], most: int) -> lis
     return [p for _, _, p in sorted(turns)[:most]]
 
 
-def _example(found: Candidates, p: int, units: Units) -> dict[str, Any]:
+def _example(found: PromptChoices, p: int, units: Units) -> dict[str, Any]:
     chosen = int(found.choice_P[p])
     order = sorted(range(len(found.models)), key=lambda m: -np.nan_to_num(found.expected_PM[p, m], nan=-np.inf))
     shown = order[:4] + [m for m in (chosen, found.baseline) if m not in order[:4]]
@@ -112,7 +112,7 @@ def _example(found: Candidates, p: int, units: Units) -> dict[str, Any]:
     }
 
 
-def _says(found: Candidates, p: int, units: Units) -> str:
+def _says(found: PromptChoices, p: int, units: Units) -> str:
     """What the choice brought, beside always the same model."""
     gained = float(found.recorded_PM[p, found.choice_P[p]] - found.recorded_PM[p, found.baseline])
     saved = float(found.saved_P[p])
@@ -122,7 +122,7 @@ def _says(found: Candidates, p: int, units: Units) -> str:
     return f"{', '.join(words)} against always {found.models[found.baseline]}"
 
 
-def _model(found: Candidates, p: int, m: int, units: Units, chosen: int) -> Mapping[str, Any]:
+def _model(found: PromptChoices, p: int, m: int, units: Units, chosen: int) -> Mapping[str, Any]:
     cost = found.cost_PM[p, m]
     return {
         "name": found.models[m],

@@ -31,13 +31,13 @@ def write(
     format_ : one of FORMATS; by default what the suffix says
     examples : of ``examples.pick``, for HTML
     """
-    from erp_trainer.report.html import render
+    from erp_trainer.report.html import report_html
     from erp_trainer.report.picture import png
 
     found = plain(payload)
     kind = format_ or path.suffix.lower().removeprefix(".")
     if kind == "html":
-        content = render(page_of(found, title, examples)).encode()
+        content = report_html(page_of(found, title, examples)).encode()
     elif kind == "png":
         content = png(found, title)
     elif kind == "csv":

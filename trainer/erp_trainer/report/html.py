@@ -11,7 +11,7 @@ from erp_trainer.report.assembly import Page
 from erp_trainer.report.palette import PALETTES
 
 
-def render(page: Page) -> str:
+def report_html(page: Page) -> str:
     """The whole file.
 
     Raises

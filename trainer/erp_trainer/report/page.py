@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from erp_trainer.report.charts.base import Spec
-from erp_trainer.words import NOTHING, number, signed, span
+from erp_trainer.words import NOTHING, from_to, number, signed
 
 Figures = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ class DataTable:
     shown: int = 40
 
 
-def table_of(
+def lay_out(
     columns: Sequence[Column], rows: Iterable[Any], *, own: Callable[[Any], bool] = lambda row: False, **texts: Any
 ) -> DataTable:
     """Lay out rows by columns.
@@ -68,7 +68,7 @@ def table_of(
 
 def level(value: float | None, low: float | None, high: float | None) -> Cell:
     """A figure, and its interval in small type."""
-    return Cell(number(value), small=f"({span(low, high)})")
+    return Cell(number(value), small=f"({from_to(low, high)})")
 
 
 def difference(interval: Figures | None, digits: int = 3) -> Cell:
@@ -76,7 +76,7 @@ def difference(interval: Figures | None, digits: int = 3) -> Cell:
     if interval is None:
         return Cell()
     low, high = interval["low"], interval["high"]
-    return Cell(signed(interval["mean"], digits), f"({span(low, high, digits, sign=True)})", tone(interval, digits))
+    return Cell(signed(interval["mean"], digits), f"({from_to(low, high, digits, sign=True)})", tone(interval, digits))
 
 
 def tone(interval: Figures, digits: int = 3) -> str:
@@ -97,7 +97,7 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class PageSection:
     """One part of the page. What is empty is not shown.
 
     Attributes
@@ -130,7 +130,7 @@ class Section:
 class Part:
     """A section with the charts it shows, and the cells its lists choose from."""
 
-    section: Section
+    section: PageSection
     charts: Mapping[str, Spec] = field(default_factory=dict)
     cells: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from erp_trainer.report.html import VEGA_LITE
 from erp_trainer.report.palette import themed
-from erp_trainer.report.sections.frontier import frontier
+from erp_trainer.report.sections.frontier import frontier_section
 from erp_trainer.report.units import Units
 
 WIDTH, HEIGHT = 1060, 480
@@ -22,7 +22,7 @@ def png(payload: Mapping[str, Any], title: str) -> bytes:
     """
     import vl_convert
 
-    part, _ = frontier(payload, Units.of(payload))
+    part, _ = frontier_section(payload, Units.of(payload))
     spec = themed(part.charts["frontier"], "light")
     counts = payload["counts"]
     heading = {

@@ -6,18 +6,16 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from statistics import fmean
-from typing import Any
 
+from erp_trainer.report.page import Figures
 from erp_trainer.words import NOTHING, number, percent
 
 WIDTH = 110
 MAX_ROWS = 20
 _NAME = 38
 
-Row = Mapping[str, Any]
 
-
-def render(payload: Row) -> str:
+def report_text(payload: Figures) -> str:
     """Everything a reader needs who has not seen this before; the rest is in the payload and in the report."""
     sections = (_opening, _policies, _over_lambda, _areas, _models, _categories, _pairs, _two_models, _unseen, _adding,
                 _verdict)  # fmt: skip
@@ -53,7 +51,7 @@ def _figure(value: float | None) -> str:
     return number(value, 4)
 
 
-def _spread(interval: Row | None) -> str:
+def _spread(interval: Figures | None) -> str:
     """A figure with its interval, signed."""
     if interval is None or not _known(interval):
         return NOTHING
@@ -61,11 +59,11 @@ def _spread(interval: Row | None) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _known(interval: Row) -> bool:
+def _known(interval: Figures) -> bool:
     return interval["mean"] is not None and isfinite(interval["mean"])
 
 
-def _opening(payload: Row) -> Iterator[str]:
+def _opening(payload: Figures) -> Iterator[str]:
     counts = payload["counts"]
     samples = "one sample" if counts["samples"] == 1 else f"{counts['samples']} samples"
     yield (
@@ -77,20 +75,20 @@ def _opening(payload: Row) -> Iterator[str]:
     yield from _wrap("Figures in brackets are 95% intervals. Regret is against " + payload["oracle"]["text"] + ".")
 
 
-def _verdict(payload: Row) -> Iterator[str]:
+def _verdict(payload: Figures) -> Iterator[str]:
     for sentence in payload["verdict"]["sentences"]:
         yield from _wrap(sentence)
 
 
-def _cost_head(payload: Row) -> str:
+def _cost_head(payload: Figures) -> str:
     return "USD/1k" if payload["cost"]["kind"] == "usd" else "cost"
 
 
-def _cost(payload: Row, value: float | None) -> str:
+def _cost(payload: Figures, value: float | None) -> str:
     return _figure(None if value is None else value * payload["cost"]["scale"])
 
 
-def _policies(payload: Row) -> Iterator[str]:
+def _policies(payload: Figures) -> Iterator[str]:
     asked = payload["lambda"]
     listed = {row["curve"]: row for row in payload["policies"].values() if row["lambda"] in (asked, None)}
     rows = sorted(listed.values(), key=lambda row: (row["kind"] == "single", -(row["reward"] or 0.0)))
@@ -105,7 +103,7 @@ def _policies(payload: Row) -> Iterator[str]:
     yield from _table(heads, cells, MAX_ROWS + 1)
 
 
-def _over_lambda(payload: Row) -> Iterator[str]:
+def _over_lambda(payload: Figures) -> Iterator[str]:
     key, curve = next(iter(payload["curves"].items()))
     rows = [row for row in payload["policies"].values() if row["curve"] == key]
     if len(rows) < 2:
@@ -121,7 +119,7 @@ def _over_lambda(payload: Row) -> Iterator[str]:
     yield from _table(heads, cells, len(cells))
 
 
-def _areas(payload: Row) -> Iterator[str]:
+def _areas(payload: Figures) -> Iterator[str]:
     rows = [row for row in payload["curves"].values() if row["area"] is not None and row["kind"] != "single"]
     if not rows:
         return
@@ -135,7 +133,7 @@ def _areas(payload: Row) -> Iterator[str]:
     yield from _table(heads, cells, len(cells))
 
 
-def _models(payload: Row) -> Iterator[str]:
+def _models(payload: Figures) -> Iterator[str]:
     def r2(value: float | None) -> str:
         # Far below 0 only says that these rewards are not those that were fitted.
         return "< −99" if value is not None and value < -99 else _figure(value)
@@ -151,8 +149,10 @@ def _models(payload: Row) -> Iterator[str]:
     yield from _table(heads, cells)
 
 
-def _categories(payload: Row) -> Iterator[str]:
-    found: Sequence[tuple[str, Row]] = sorted(payload["categories"].items(), key=lambda item: -item[1]["test_prompts"])
+def _categories(payload: Figures) -> Iterator[str]:
+    found: Sequence[tuple[str, Figures]] = sorted(
+        payload["categories"].items(), key=lambda item: -item[1]["test_prompts"]
+    )
     if not found:
         return
     bundle = next(iter(payload["curves"]))
@@ -167,7 +167,7 @@ def _categories(payload: Row) -> Iterator[str]:
     yield from _table(heads, cells)
 
 
-def _pairs(payload: Row) -> Iterator[str]:
+def _pairs(payload: Figures) -> Iterator[str]:
     rows = [row for row in payload["pairs"]["rows"] if _known(row["auroc"])]
     if not rows:
         return
@@ -183,7 +183,7 @@ def _pairs(payload: Row) -> Iterator[str]:
     )
 
 
-def _two_models(payload: Row) -> Iterator[str]:
+def _two_models(payload: Figures) -> Iterator[str]:
     found = payload["routellm"]
     if found is None:
         return
@@ -199,7 +199,7 @@ def _two_models(payload: Row) -> Iterator[str]:
     yield from _table({"policy": -_NAME, "APGR": 30, "half": 8, "4/5": 8}, rows, len(rows))
 
 
-def _unseen(payload: Row) -> Iterator[str]:
+def _unseen(payload: Figures) -> Iterator[str]:
     found = payload["leave_one_task_out"]
     if found is None:
         return
@@ -208,7 +208,7 @@ def _unseen(payload: Row) -> Iterator[str]:
         yield _line(((policy, -_NAME), (_spread(gain), -30)))
 
 
-def _adding(payload: Row) -> Iterator[str]:
+def _adding(payload: Figures) -> Iterator[str]:
     found = payload["price_of_adding"]
     if found is None:
         return

@@ -27,7 +27,7 @@ SIZES = (25, 50, 100, 200, 500, 1000, 2000)
 MAX_MODELS = 6
 MAX_CANDIDATES = 10_000
 
-Choose = Callable[[Table, np.ndarray, np.ndarray], np.ndarray]
+ChooseBy = Callable[[Table, np.ndarray, np.ndarray], np.ndarray]
 
 
 def price_of_adding(
@@ -35,7 +35,7 @@ def price_of_adding(
     test: Table,
     predicted_PM: np.ndarray,
     mean_reward_M: np.ndarray,
-    choose: Choose,
+    choose: ChooseBy,
     penalties: Penalties,
     lambda_: float,
     resamples: Resamples,

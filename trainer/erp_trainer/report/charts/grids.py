@@ -64,7 +64,7 @@ def heat_map(
     return chart(layers if legible else layers[:1], height, title={"text": title, "fontSize": 12}, rows=rows)
 
 
-def new_model(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
+def new_model_chart(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
     """Routed reward after adding each model with ever more prompts.
 
     Parameters

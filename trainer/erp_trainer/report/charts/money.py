@@ -19,7 +19,7 @@ _SHAPES = {
 _SIDES = {"right": ("left", 9, 0), "left": ("right", -9, 0), "above": ("center", 0, -12), "below": ("center", 0, 13)}
 
 
-def frontier(
+def frontier_chart(
     curves: Rows,
     points: Rows,
     styles: Sequence[Mapping[str, str]],
@@ -105,7 +105,7 @@ def _marks(x: Spec, y: Spec, says: list[Spec]) -> list[Spec]:
     return [layer(mark, {**there, "shape": shape, "tooltip": says}, "points"), *labels]
 
 
-def mix(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
+def mix_chart(rows: Rows, models: Sequence[str], units: Mapping[str, str]) -> Spec:
     """Which models are chosen as the money grows: shares stacked, over mean cost.
 
     Parameters

@@ -21,7 +21,7 @@ from erp_trainer.report.charts.base import (
 )
 
 
-def policies(rows: Rows, best_single: float, units: Mapping[str, str]) -> Spec:
+def policies_chart(rows: Rows, best_single: float, units: Mapping[str, str]) -> Spec:
     """Mean reward of every policy with its interval, best first, and a line at the best single model.
 
     Parameters
@@ -45,7 +45,7 @@ def policies(rows: Rows, best_single: float, units: Mapping[str, str]) -> Spec:
     return chart(layers, 24 * len(rows), rows=rows)
 
 
-def categories(rows: Rows, series: Sequence[str], units: Mapping[str, str]) -> Spec:
+def categories_chart(rows: Rows, series: Sequence[str], units: Mapping[str, str]) -> Spec:
     """Mean reward per category of a few policies, on one line each.
 
     Parameters
@@ -70,7 +70,7 @@ def categories(rows: Rows, series: Sequence[str], units: Mapping[str, str]) -> S
     return chart(layers, 26 * len({row["category"] for row in rows}), rows=rows)
 
 
-def calibration(rows: Rows, domain: Sequence[float], title: str) -> Spec:
+def calibration_chart(rows: Rows, domain: Sequence[float], title: str) -> Spec:
     """Predicted against observed reward of one model, in bins of equally many prompts, beside the diagonal.
 
     Parameters

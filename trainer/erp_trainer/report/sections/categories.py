@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_trainer.report.charts import rewards
-from erp_trainer.report.page import Cell, Column, DataTable, Figures, Part, Section, difference, table_of
+from erp_trainer.report.page import Cell, Column, DataTable, Figures, PageSection, Part, difference, lay_out
 from erp_trainer.report.units import Units
 from erp_trainer.words import NOTHING, mostly, number, shortened
 
@@ -14,7 +14,7 @@ from erp_trainer.words import NOTHING, mostly, number, shortened
 MOST_DRAWN = 20
 
 
-def categories(payload: Figures, own: str, units: Units) -> Part | None:
+def categories_section(payload: Figures, own: str, units: Units) -> Part | None:
     """Winners per category as a chart and a table.
 
     Parameters
@@ -29,7 +29,7 @@ def categories(payload: Figures, own: str, units: Units) -> Part | None:
     found = dict(sorted(found.items(), key=lambda item: -item[1]["test_prompts"]))
     drawn = list(found.items())[:MOST_DRAWN]
     rows = [row for name, part in drawn for row in _rows(name, part, own, best, series)]
-    section = Section(
+    section = PageSection(
         id="categories",
         name="Categories",
         heading="Who wins in which category",
@@ -40,7 +40,7 @@ def categories(payload: Figures, own: str, units: Units) -> Part | None:
         charts=("categories",),
         tables=(_table(found, own),),
     )
-    return Part(section, {"categories": rewards.categories(rows, series, units.titles())})
+    return Part(section, {"categories": rewards.categories_chart(rows, series, units.titles())})
 
 
 def _rows(name: str, part: Figures, own: str, best: str, series: Sequence[str]) -> list[dict[str, Any]]:
@@ -75,4 +75,4 @@ def _table(found: Mapping[str, Figures], own: str) -> DataTable:
         Column("best on train", lambda row: model(row[1], "best_on_train", "not in train"), text=True),
         Column("best on test", lambda row: model(row[1], "best_on_test", NOTHING), text=True),
     )
-    return table_of(columns, found.items(), shown=MOST_DRAWN)
+    return lay_out(columns, found.items(), shown=MOST_DRAWN)

@@ -11,10 +11,10 @@ from typing import Any
 from erp_trainer.report import labels
 from erp_trainer.report.charts import money, rewards
 from erp_trainer.report.charts.base import Spec
-from erp_trainer.report.page import Dial, Figures, Part, Section
+from erp_trainer.report.page import Dial, Figures, PageSection, Part
 from erp_trainer.report.palette import N_HUES, hue
 from erp_trainer.report.units import Units
-from erp_trainer.words import NOTHING, bare, number, signed, significant, span
+from erp_trainer.words import NOTHING, bare, from_to, number, signed, significant
 
 # The cost axis is logarithmic where it spans so many times its smallest value, and most single models would else stand
 # in its first so-and-so-manieth part.
@@ -32,7 +32,7 @@ _CAPTION = (
 )
 
 
-def frontier(payload: Figures, units: Units) -> tuple[Part, Dial | None]:
+def frontier_section(payload: Figures, units: Units) -> tuple[Part, Dial | None]:
     """The section, and its slider where costs are known and the bundle's choice depends on λ."""
     own = payload["curves"][own_key(payload)]
     if not payload["cost"]["known"] or own["points"][0]["cost_usd"] is None:
@@ -41,7 +41,7 @@ def frontier(payload: Figures, units: Units) -> tuple[Part, Dial | None]:
     found = {"frontier": picture(payload, units)}
     if len({point["cost"] for point in dial.points if point["mix"]}) > 1:
         found["mix"] = _mix(dial, units)
-    section = Section(
+    section = PageSection(
         id="frontier",
         name="Cost and reward",
         heading="What reward costs",
@@ -79,7 +79,7 @@ def picture(payload: Figures, units: Units) -> Spec:
     edges = [{**row, "cost": row["at_cost"], "reward": row["at_reward"]} for row in point_rows]
     sides = labels.place(edges, inside, costs, levels, logarithmic=logarithmic)
     point_rows = [row | {"side": placed["side"]} for row, placed in zip(point_rows, sides, strict=True)]
-    return money.frontier(
+    return money.frontier_chart(
         curve_rows, point_rows, _styles(lines), units.titles(), (costs, levels), logarithmic=logarithmic
     )
 
@@ -188,9 +188,9 @@ def _dial_point(own: Figures, point: Figures, places: Mapping[str, int], units: 
         "lambda": significant(point["lambda"] or 0.0),
         "cost": units.money(point["cost_usd"]),
         "reward": number(point["reward"]),
-        "interval": span(*point["reward_ci"]),
+        "interval": from_to(*point["reward_ci"]),
         "gain": signed(gain["mean"]) if gain else NOTHING,
-        "gain-interval": span(gain["low"], gain["high"], sign=True) if gain else "",
+        "gain-interval": from_to(gain["low"], gain["high"], sign=True) if gain else "",
     }
     used = sorted((places[model], model, share) for model, share in point["share"].items() if share >= 5e-4)
     mix = [{"model": model, "share": share, "colour": hue(place)} for place, model, share in used if place < N_HUES]
@@ -214,11 +214,11 @@ def _mix(dial: Dial, units: Units) -> Spec:
             {"cost": cost, "model": model, "place": place, "share": shares.get(model, 0)}
             for place, model in enumerate(models)
         ]
-    return money.mix(rows, models, units.titles())
+    return money.mix_chart(rows, models, units.titles())
 
 
 def _without_cost(payload: Figures, units: Units) -> Part:
-    section = Section(
+    section = PageSection(
         id="frontier",
         name="Reward",
         heading="What each policy earns",
@@ -236,4 +236,4 @@ def bars(payload: Figures, policies: Iterable[Figures], units: Units) -> Spec:
         for policy in policies
     ]  # fmt: skip
     best = payload["models"][payload["verdict"]["best_single"]]["mean_reward"]
-    return rewards.policies(rows, best, units.titles())
+    return rewards.policies_chart(rows, best, units.titles())

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from erp_trainer.report.charts import grids
 from erp_trainer.report.charts.base import Spec
-from erp_trainer.report.page import Cell, Column, DataTable, Figures, Part, Section, difference, table_of, tone
+from erp_trainer.report.page import Cell, Column, DataTable, Figures, PageSection, Part, difference, lay_out, tone
 from erp_trainer.report.palette import N_HUES
 from erp_trainer.report.sections.papers import by_task
 from erp_trainer.report.units import Units
@@ -33,7 +33,7 @@ _OWN_DATA = {
 }
 
 
-def adding(payload: Figures, units: Units) -> Part | None:
+def adding_section(payload: Figures, units: Units) -> Part | None:
     """Routed reward gained by adding each model with ever more prompts."""
     found = payload.get("price_of_adding")
     grown = [model for model in found["models"] if model["points"]] if found else []
@@ -47,7 +47,7 @@ def adding(payload: Figures, units: Units) -> Part | None:
         for model in grown if model["model"] in drawn
         for point in model["points"]
     ]  # fmt: skip
-    section = Section(
+    section = PageSection(
         id="adding",
         name="Adding models",
         heading="What adding a model costs",
@@ -59,7 +59,7 @@ def adding(payload: Figures, units: Units) -> Part | None:
         tables=(_adding_table(found),),
         notes=(f"{found['text'][:1].upper()}{found['text'][1:]}.".replace("..", "."),),
     )
-    return Part(section, {"adding": grids.new_model(rows, drawn, units.titles())})
+    return Part(section, {"adding": grids.new_model_chart(rows, drawn, units.titles())})
 
 
 def _adding_table(found: Figures) -> DataTable:
@@ -76,10 +76,10 @@ def _adding_table(found: Figures) -> DataTable:
         *map(after, counts),
         Column("all", lambda row: gain(row["all"]["gain"])),
     )
-    return table_of(columns, found["models"])
+    return lay_out(columns, found["models"])
 
 
-def unseen(payload: Figures, units: Units) -> Part | None:
+def unseen_section(payload: Figures, units: Units) -> Part | None:
     """Each task predicted by policies fitted without it, and arXiv 2309.15789's measures of that."""
     found = payload.get("leave_one_task_out")
     if not found:
@@ -95,7 +95,7 @@ def unseen(payload: Figures, units: Units) -> Part | None:
             which = f"Small: those that cost at most half of what the dearest does ({', '.join(small['models'])})."
             tables.append(replace(table, note=which))
         drawn = {"in-distribution": _own_data(benchmark["in_distribution"], units)}
-    section = Section(
+    section = PageSection(
         id="unseen",
         name="Unseen tasks",
         heading="Tasks it was never trained on",
@@ -124,7 +124,7 @@ def _left_out(payload: Figures, found: Figures) -> DataTable:
         *map(gained, overall),
     )
     skipped = [f"{task['task']}: {task['skipped']}" for task in found["tasks"] if "skipped" in task]
-    return table_of(columns, [whole, *measured], own=lambda row: row is whole, note=" ".join(skipped))
+    return lay_out(columns, [whole, *measured], own=lambda row: row is whole, note=" ".join(skipped))
 
 
 def _own_data(points: Sequence[Figures], units: Units) -> Spec:

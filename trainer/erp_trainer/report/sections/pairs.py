@@ -7,7 +7,7 @@ from typing import Any
 
 from erp_trainer.report.charts.base import Spec
 from erp_trainer.report.charts.grids import heat_map
-from erp_trainer.report.page import Choices, Figures, Part, Section
+from erp_trainer.report.page import Choices, Figures, PageSection, Part
 from erp_trainer.report.sections.categories import MOST_DRAWN
 from erp_trainer.words import shortened
 
@@ -29,7 +29,7 @@ _BEST_TEXT = (
 _Matrix = Sequence[Sequence[float | None]]
 
 
-def pairs(payload: Figures) -> Part | None:
+def pairs_section(payload: Figures) -> Part | None:
     """Heat maps of AUROC, the bundle's beside the logistic regression's."""
     found = payload.get("pairs")
     if not found or len(found["models"]) < 2:
@@ -39,7 +39,7 @@ def pairs(payload: Figures) -> Part | None:
     for key, matrix in found["auroc_other"].items():
         label = payload["curves"].get(key, {}).get("label", key)
         drawn[f"auroc-{key}"] = _square(_cells(found, matrix, models), models, f"AUROC, {label}", _AUROC)
-    section = Section(
+    section = PageSection(
         id="pairs",
         name="Pairs",
         heading="Which of two models will win",
@@ -50,7 +50,7 @@ def pairs(payload: Figures) -> Part | None:
     return Part(section, drawn)
 
 
-def win_rates(payload: Figures) -> Part | None:
+def win_rates_section(payload: Figures) -> Part | None:
     """Win rates, predicted and recorded: every pair in a category that can be chosen, and the best of the pool."""
     found = payload.get("win_rates")
     if not found or len(found["models"]) < 2:
@@ -73,7 +73,7 @@ def win_rates(payload: Figures) -> Part | None:
         "best-predicted": _best(found, "predicted", models, "Predicted to be the best of the pool"),
         "best-true": _best(found, "true", models, "Recorded as the best of the pool"),
     }
-    section = Section(
+    section = PageSection(
         id="wins",
         name="Win rates",
         heading="Who wins where",

@@ -7,9 +7,9 @@ from typing import Any
 
 from erp_trainer.report.charts import grids
 from erp_trainer.report.charts.base import Spec
-from erp_trainer.report.page import Column, DataTable, Figures, Part, Section, table_of
+from erp_trainer.report.page import Column, DataTable, Figures, PageSection, Part, lay_out
 from erp_trainer.report.units import Units
-from erp_trainer.words import number, percent, span
+from erp_trainer.words import from_to, number, percent
 
 _BY_TASK = (
     "The model with the policy's highest mean score on a task's prompts answers the whole task. Accuracy is its mean "
@@ -21,7 +21,7 @@ _APGR = (
 )
 
 
-def papers(payload: Figures, units: Units) -> Part | None:
+def papers_section(payload: Figures, units: Units) -> Part | None:
     """Tables and charts of what the payload has of these."""
     tables: list[DataTable] = []
     drawn: dict[str, Spec] = {}
@@ -43,7 +43,7 @@ def papers(payload: Figures, units: Units) -> Part | None:
     if not tables and not drawn and not notes:
         return None
     heading = "The papers' own measures"
-    section = Section("papers", "Papers' measures", heading, tables=tables, charts=tuple(drawn), notes=notes)
+    section = PageSection("papers", "Papers' measures", heading, tables=tables, charts=tuple(drawn), notes=notes)
     return Part(section, drawn)
 
 
@@ -60,7 +60,7 @@ def by_task(found: Sequence[Figures], units: Units, title: str) -> DataTable:
         Column("rank", lambda row: number(row["rank"], 1)),
     )
     rows = [row for row in found if row.get("accuracy") is not None]
-    return table_of(columns, rows, title=title, note=_BY_TASK)
+    return lay_out(columns, rows, title=title, note=_BY_TASK)
 
 
 def _ranked(found: Figures) -> DataTable:
@@ -72,7 +72,7 @@ def _ranked(found: Figures) -> DataTable:
     )
     rows = [row for row in found["rows"] if row.get("routed_reward") is not None]
     note = "A model for each prompt; tasks count alike (arXiv 2311.08692)."
-    return table_of(columns, rows, title="Policies by task", note=note)
+    return lay_out(columns, rows, title="Policies by task", note=note)
 
 
 def _labelled(found: Figures, curves: Figures) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def _routellm(found: Figures) -> DataTable:
         Column("policy", lambda row: row["label"], text=True),
         Column("prompts", lambda row: row["category"] or "all", text=True),
         Column("APGR", lambda row: number(row["apgr"]["mean"])),
-        Column("95% interval", lambda row: span(row["apgr"]["low"], row["apgr"]["high"])),
+        Column("95% interval", lambda row: from_to(row["apgr"]["low"], row["apgr"]["high"])),
         *map(recovering, sorted({mark for row in found["rows"] for mark in row["cpt"]})),
     )
     title = f"RouteLLM's protocol: {found['weak']} and {found['strong']}"
-    return table_of(columns, found["rows"], title=title, note=_APGR)
+    return lay_out(columns, found["rows"], title=title, note=_APGR)
 
 
 def _recovered(found: Sequence[Figures]) -> Spec:

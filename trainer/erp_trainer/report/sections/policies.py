@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from erp_trainer.report.page import Cell, Column, DataTable, Figures, Part, Section, difference, level, table_of
+from erp_trainer.report.page import Cell, Column, DataTable, Figures, PageSection, Part, difference, lay_out, level
 from erp_trainer.report.sections.frontier import bars, own_key
 from erp_trainer.report.units import Units
-from erp_trainer.words import NOTHING, bare, mostly, number, percent, shortened, signed, significant, span
+from erp_trainer.words import NOTHING, bare, from_to, mostly, number, percent, shortened, signed, significant
 
 _BOUND = "a bound: it looks at the rewards"
 _OVER_NOTE = (
@@ -34,7 +34,7 @@ def tiles(payload: Figures) -> list[dict[str, str]]:
 
 
 def _signed_span(interval: Figures) -> str:
-    return span(interval["low"], interval["high"], sign=True)
+    return from_to(interval["low"], interval["high"], sign=True)
 
 
 def _cheaper(saved: float) -> str:
@@ -53,12 +53,12 @@ def _ends(saved: Figures) -> str:
     return f"95%: {low} to {percent(saved['high'])}{often}"
 
 
-def policies(payload: Figures, units: Units) -> Part:
+def policies_section(payload: Figures, units: Units) -> Part:
     """All policies at the λ asked for, and what each gains over all budgets."""
     asked = {row["curve"]: row for row in payload["policies"].values() if row["lambda"] in (None, payload["lambda"])}
     over = _over_budgets(payload)
     best = payload["verdict"]["best_single"]
-    section = Section(
+    section = PageSection(
         id="policies",
         name="Policies",
         heading=f"All policies at λ = {significant(payload['lambda'])}",
@@ -97,7 +97,7 @@ def _at_lambda(payload: Figures, asked: list[Figures], units: Units) -> DataTabl
     )
     found = payload["oracle"]
     note = f"Regret is measured against the oracle, which earns {number(found['reward']['mean'])}: {found['text']}."
-    return table_of(columns, rows, own=lambda row: row["curve"] == own, note=note)
+    return lay_out(columns, rows, own=lambda row: row["curve"] == own, note=note)
 
 
 def _over_budgets(payload: Figures) -> DataTable:
@@ -126,4 +126,4 @@ def _over_budgets(payload: Figures) -> DataTable:
         for key, curve in payload["curves"].items()
         if curve["area"] is not None and curve["kind"] not in ("single", "bound")
     ]
-    return table_of(columns, rows, own=lambda row: row["kind"] == "bundle", title="Over all budgets", note=_OVER_NOTE)
+    return lay_out(columns, rows, own=lambda row: row["kind"] == "bundle", title="Over all budgets", note=_OVER_NOTE)

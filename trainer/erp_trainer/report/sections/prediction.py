@@ -7,10 +7,10 @@ from typing import Any
 
 from erp_trainer.report.charts import grids, rewards
 from erp_trainer.report.charts.base import Spec
-from erp_trainer.report.page import Column, DataTable, Figures, Part, Section, table_of
+from erp_trainer.report.page import Column, DataTable, Figures, PageSection, Part, lay_out
 from erp_trainer.report.sections.categories import MOST_DRAWN
 from erp_trainer.report.units import Units
-from erp_trainer.words import NOTHING, number, shortened, span
+from erp_trainer.words import NOTHING, from_to, number, shortened
 
 # More small charts than this are a wall, not a figure; the table has all models.
 _MOST_CHARTS = 12
@@ -26,7 +26,7 @@ _NOTE = (
 )
 
 
-def prediction(payload: Figures, units: Units) -> Part:
+def prediction_section(payload: Figures, units: Units) -> Part:
     """Predicted against observed reward, and the table of R²."""
     models: Mapping[str, Figures] = payload["models"]
     bins = {name: model["calibration"]["bins"] for name, model in models.items() if model.get("calibration")}
@@ -41,7 +41,7 @@ def prediction(payload: Figures, units: Units) -> Part:
         lines.append(f"The {len(shown)} models with the highest reward are drawn; the table has all {len(bins)}.")
     if within := _within_categories(models):
         found["r2"] = within
-    section = Section(
+    section = PageSection(
         id="prediction",
         name="Prediction",
         heading="Predicted against recorded reward",
@@ -60,7 +60,7 @@ def _chart(name: str, bins: Sequence[Figures], domain: tuple[float, float]) -> S
          "high": point["observed_ci"][1], "n": point["prompts"]}
         for point in bins
     ]  # fmt: skip
-    return rewards.calibration(rows, domain, name)
+    return rewards.calibration_chart(rows, domain, name)
 
 
 def _domain(bins: Sequence[Figures]) -> tuple[float, float]:
@@ -77,7 +77,7 @@ def _table(models: Mapping[str, Figures], units: Units) -> DataTable:
     columns = (
         Column("model", lambda row: row["name"], text=True),
         Column("R²", lambda row: number(row["r2"])),
-        Column("95% interval", lambda row: span(*(row.get("r2_ci") or (None, None)))),
+        Column("95% interval", lambda row: from_to(*(row.get("r2_ci") or (None, None)))),
         Column("noise ceiling", lambda row: known(row, "ceiling", number, "unknown")),
         Column("R² within categories", lambda row: number(_within(row))),
         Column("slope", lambda row: number((row.get("calibration") or {}).get("slope"), 2)),
@@ -86,7 +86,7 @@ def _table(models: Mapping[str, Figures], units: Units) -> DataTable:
         Column(units.cost_short, lambda row: units.money(row.get("cost_usd"))),
         Column("trained on", lambda row: known(row, "train_rows", "{:,}".format, NOTHING)),
     )
-    return table_of(columns, [{"name": name, **model} for name, model in models.items()])
+    return lay_out(columns, [{"name": name, **model} for name, model in models.items()])
 
 
 def _within(model: Figures) -> float | None:
