@@ -7,12 +7,15 @@ import math
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# `progress`, or like it: from a number of steps and what they are to a context in which they are counted.
+Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 
 
 def json_option(command: _Command) -> _Command:

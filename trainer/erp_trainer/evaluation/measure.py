@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.bundles.records import penalties_of
 from erp_trainer.bundles.training_data import table_of
+from erp_trainer.console import Progress
 from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
 from erp_trainer.evaluation.evaluation import Evaluation, EvaluationOptions, ServedBundle
 from erp_trainer.learning.bootstrap import Resamples
@@ -31,8 +31,6 @@ from litellm_erp.errors import RunError
 # A long table is measured at every other λ of the bundle's frontier.
 _MANY_PROMPTS = 20_000
 
-Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
-
 
 def measured(
     run: Path, bundle: Path, progress: Progress, *, embedder_url: str | None, trust_remote_code: bool, **options: Any
@@ -41,7 +39,6 @@ def measured(
 
     Parameters
     ----------
-    progress : from a number of steps and what they are to a context in which they are counted
     embedder_url : where an endpoint embedder is now, if it has moved
     options : of ``EvaluationOptions``
     """
