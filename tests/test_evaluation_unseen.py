@@ -10,7 +10,8 @@ from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
-from erp_trainer.evaluation.studies.new_tasks import TaskScores, task_score_rows
+from erp_trainer.evaluation.studies.new_tasks import task_score_rows
+from erp_trainer.evaluation.studies.tasks import Tasks
 from erp_trainer.outcomes.run import open_run
 from erp_trainer.report.text import WIDTH, report_text
 from litellm_erp.bundle.load import load_bundle
@@ -60,18 +61,9 @@ def test_both_are_printed(payload: dict[str, Any]) -> None:
 
 def test_scores_of_benchmark_data_sets_by_hand() -> None:
     accuracy = np.array([[0.9, 0.5], [0.2, 0.8]])
-    scores = TaskScores(
-        tasks=("x", "y"),
-        accuracy_TM=accuracy,
-        cost_TM=np.array([[1.0, 3.0], [1.0, 3.0]]),
-        s1_TM=np.array([[0.7, 0.6], [0.7, 0.6]]),
-        s2_TM=accuracy,
-        s3_TM=accuracy,
-        s3_true_TM=accuracy,
-        log_likelihood_TM=None,
-        best_on_average_T=np.array([1, 0]),
-    )
-    rows = {row["policy"]: row for row in task_score_rows(scores)}
+    judged = Tasks(("x", "y"), (), accuracy, np.array([[1.0, 3.0], [1.0, 3.0]]), np.array([1, 0]))
+    scores = {"s1": np.array([[0.7, 0.6], [0.7, 0.6]])}
+    rows = {row["policy"]: row for row in task_score_rows(judged, scores)}
     assert rows["s1"]["accuracy"] == pytest.approx((0.9 + 0.2) / 2)
     assert rows["s1"]["share_best_on_average"] == 0.5
     assert rows["s1"]["mean_cost_usd"] == 1.0

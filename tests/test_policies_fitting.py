@@ -217,10 +217,10 @@ def _two_tasks():
 
 
 def test_left_out_tasks_are_judged_by_the_others_and_their_own_data_helps():
-    scores = leave_one_task_out(_two_tasks(), BenchmarkOptions(5, True, 0.5))
-    np.testing.assert_array_equal(scores.s1_TM, [[0, 1], [1, 0]])
-    np.testing.assert_array_equal(scores.s3_true_TM, scores.accuracy_TM)  # knowing that verdicts are wrong mends them
-    np.testing.assert_array_equal(scores.best_on_average_T, [1, 0])
+    judged, scores = leave_one_task_out(_two_tasks(), BenchmarkOptions(5, True, 0.5))
+    np.testing.assert_array_equal(scores["s1"], [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(scores["s3-true-p"], judged.reward_TM)  # knowing that verdicts are wrong mends them
+    np.testing.assert_array_equal(judged.best_on_average, [1, 0])
     curve = in_distribution_curve(_two_tasks(), BenchmarkOptions(5, True, 0.5), (0.0, 1.0))
     assert [point["s1"] for point in curve] == [0.0, 1.0]
     assert [point["prompts"] for point in curve] == [0.0, 10.0]

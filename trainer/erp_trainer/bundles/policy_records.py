@@ -30,7 +30,6 @@ class FittedRival:
     pool : what the bundle records of the pool; without sufficient statistics, because nothing can be added to it
     """
 
-    policy: str
     predictor: Predictor
     options: dict[str, Any]
     pool: FittedERP
@@ -64,7 +63,7 @@ def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
         frontier=frontier(table, predicted, np.ones(len(table)), safe=False),
         blocks=(),
     )
-    return FittedRival(policy, predictor, asdict(options), pool)
+    return FittedRival(predictor, asdict(options), pool)
 
 
 def _constants(table: Table) -> Probes:

@@ -5,8 +5,7 @@ Source: Shnitzer et al. (2023), arXiv 2309.15789, tables 1 and 2 and figure 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,30 +22,6 @@ PAPER_NEIGHBOURS = 5
 CURVE_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskScores:
-    """T tasks, each scored by neighbours from the other tasks.
-
-    Attributes
-    ----------
-    tasks : T names
-    accuracy_TM, cost_TM : shape (T, M), share right and mean realised cost; NaN unknown
-    s1_TM, s2_TM, s3_TM, s3_true_TM : shape (T, M); the last with the true p
-    log_likelihood_TM : shape (T, M), mean log-likelihood of the models' own answers; None where not recorded
-    best_on_average_T : shape (T,), int, the model with the best mean reward on the other tasks
-    """
-
-    tasks: tuple[str, ...]
-    accuracy_TM: np.ndarray
-    cost_TM: np.ndarray
-    s1_TM: np.ndarray
-    s2_TM: np.ndarray
-    s3_TM: np.ndarray
-    s3_true_TM: np.ndarray
-    log_likelihood_TM: np.ndarray | None
-    best_on_average_T: np.ndarray
-
-
 def benchmark_study(table: Table, seed: int = 0) -> dict[str, Any]:
     """Every score on tasks left out one by one, for the pool and its small models, and S1 against S3 over data.
 
@@ -60,50 +35,48 @@ def benchmark_study(table: Table, seed: int = 0) -> dict[str, Any]:
     """
     options = BenchmarkOptions(PAPER_NEIGHBOURS, False, right_threshold(table.rewards_PM))
     trusts = trust_without(table, options, seed)
-    scores = leave_one_task_out(table, options, seed, trusts)
+    rows = task_score_rows(*leave_one_task_out(table, options, seed, trusts))
     small = small_models(table)
     studied = None
     if 1 < len(small) < len(table.models):
         part = table.columns(small)
         part = part.rows(~np.isnan(part.rewards_PM).all(axis=1))
-        studied = {"models": list(part.models), "rows": task_score_rows(leave_one_task_out(part, options, seed))}
+        studied = {"models": list(part.models), "rows": task_score_rows(*leave_one_task_out(part, options, seed))}
     return {
         "threshold": options.threshold,
         "neighbours": options.neighbours,
-        "rows": task_score_rows(scores),
+        "rows": rows,
         "in_distribution": in_distribution_curve(table, options, seed=seed, trusts=trusts),
         "small_models": studied,
     }
 
 
-def task_score_rows(scores: TaskScores) -> list[dict[str, Any]]:
+def task_score_rows(judged: Tasks, scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """One row of the paper's measures per score, then for the best model on average and the oracle."""
-    whole = ~np.isnan(scores.accuracy_TM).any(axis=1)
-    judged = Tasks(
-        tuple(name for name, kept in zip(scores.tasks, whole, strict=True) if kept),
-        (),
-        scores.accuracy_TM[whole],
-        scores.cost_TM[whole],
-        scores.best_on_average_T[whole],
-    )
-    constant = np.eye(scores.accuracy_TM.shape[1])[scores.best_on_average_T]
-    by_name = {"s1": scores.s1_TM, "s2": scores.s2_TM, "s3": scores.s3_TM, "s3-true-p": scores.s3_true_TM}
-    by_name |= {} if scores.log_likelihood_TM is None else {"log-likelihood": scores.log_likelihood_TM}
-    by_name |= {"best-on-average": constant, "task-oracle": scores.accuracy_TM}
-    return (
-        [{"policy": name, **per_task(judged, found[whole])} for name, found in by_name.items()] if whole.any() else []
-    )
+    constant = np.eye(judged.reward_TM.shape[1])[judged.best_on_average]
+    by_name = {**scores, "best-on-average": constant, "task-oracle": judged.reward_TM}
+    whole = ~np.isnan(judged.reward_TM).any(axis=1)
+    if not whole.any():
+        return []
+    known = Tasks((), (), judged.reward_TM[whole], judged.cost_TM[whole], np.asarray(judged.best_on_average)[whole])
+    return [{"policy": name, **per_task(known, found[whole])} for name, found in by_name.items()]
 
 
 def leave_one_task_out(
     table: Table, options: BenchmarkOptions, seed: int = 0, trusts: Sequence[Trust] | None = None
-) -> TaskScores:
+) -> tuple[Tasks, dict[str, np.ndarray]]:
     """Score every task of a table by the rows of its other tasks.
 
     Parameters
     ----------
     options : of the neighbours; ``use_trust`` does not matter, all scores are given
     trusts : of :func:`trust_without`, where they are known already
+
+    Returns
+    -------
+    the tasks, whose reward is the share of right answers, NaN unknown, and whose best model on average is that of the
+    other tasks; and each score by name, shape (T, M): S1, S2, S3, S3 with the true p, and the mean log-likelihood of
+    the models' own answers where it is on record
     """
     trusts = trust_without(table, options, seed) if trusts is None else trusts
     table = tuning_rows(table, seed, MAX_ROWS)
@@ -111,19 +84,17 @@ def leave_one_task_out(
     records = records_of(table, options.threshold)
     left_out = leave_tasks_out(records, codes, [options.neighbours])[0]
     trust_TM = np.stack([trust.at(left_out.distance_T[task]) for task, trust in enumerate(trusts)])
-    judged = table.log_likelihood_PM
+    scores = {
+        "s1": left_out.s1_TM,
+        "s2": left_out.s2_TM,
+        "s3": mixed(left_out.s2_TM, trust_TM),
+        "s3-true-p": mixed(left_out.s2_TM, left_out.trust_TM),
+    }
     nothing = np.full(len(table.models), np.nan)
-    return TaskScores(
-        tasks=tuple(names),
-        accuracy_TM=group_means(records.correct_NM, codes, nothing),
-        cost_TM=group_means(table.realised_cost_PM, codes, nothing),
-        s1_TM=left_out.s1_TM,
-        s2_TM=left_out.s2_TM,
-        s3_TM=mixed(left_out.s2_TM, trust_TM),
-        s3_true_TM=mixed(left_out.s2_TM, left_out.trust_TM),
-        log_likelihood_TM=None if judged is None else group_means(judged, codes, nothing),
-        best_on_average_T=_best_on_average(table, codes),
-    )
+    if table.log_likelihood_PM is not None:
+        scores["log-likelihood"] = group_means(table.log_likelihood_PM, codes, nothing)
+    accuracy, cost = (group_means(values, codes, nothing) for values in (records.correct_NM, table.realised_cost_PM))
+    return Tasks(tuple(names), (), accuracy, cost, _best_on_average(table, codes)), scores
 
 
 def in_distribution_curve(
