@@ -194,5 +194,5 @@ def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
     found = evaluation_of(open_run(planted_bundle.parent / "run"), bundle, embedder, EvaluationOptions(rivals=False))
     embedder.close()
     for lambda_, safety in ((0.0, True), (0.5, True), (0.5, False), (100.0, True)):
-        served = rank_pool(bundle, found.served.scores, lambda_, safety=safety).order[:, 0]
+        served = rank_pool(bundle, found.served.predictions, lambda_, safety=safety).order[:, 0]
         assert found.choice(lambda_, safety=safety).tolist() == served.tolist()

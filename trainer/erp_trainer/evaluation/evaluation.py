@@ -41,18 +41,18 @@ class ServedBundle:
 
     Attributes
     ----------
-    scores : the bundle's predictions on the test rows, for all of its models
+    predictions : the bundle's predictions on the test rows, for all of its models
     measured : shape (M,), int; which of the bundle's models have test outcomes, in the order of the test table
     """
 
     bundle: Bundle
-    scores: Predictions
+    predictions: Predictions
     measured: np.ndarray
 
     @property
     def predicted_PM(self) -> np.ndarray:
         """What the bundle expects each measured model to earn, before safety, shape (P, M)."""
-        return self.scores.expected_reward[:, self.measured]
+        return self.predictions.expected_reward[:, self.measured]
 
     @property
     def mean_reward_M(self) -> np.ndarray:
@@ -62,7 +62,7 @@ class ServedBundle:
     @property
     def std_error_PM(self) -> np.ndarray:
         """Standard error of those predictions against an observed mean, shape (P, M)."""
-        return self.bundle.uncertainty.std_error(self.scores.leverage)[:, self.measured]
+        return self.bundle.uncertainty.std_error(self.predictions.leverage)[:, self.measured]
 
     def choose(self, table: Table, lambda_: float, *, safety: bool = True) -> np.ndarray:
         """First choices among the models recorded in the test table, shape (P,)."""
@@ -76,8 +76,8 @@ class ServedBundle:
             predicted_PM,
             lambda_,
             mean_reward_M=mean_reward_M if safety and self.bundle.manifest.safety else None,
-            trust=trust(self.bundle, self.scores, lambda_)[:, None],
-            expected_cost_PM=self.scores.cost[:, self.measured],
+            trust=trust(self.bundle, self.predictions, lambda_)[:, None],
+            expected_cost_PM=self.predictions.cost[:, self.measured],
         )
 
 

@@ -83,10 +83,10 @@ def evaluation_of(
     # A model added with a part of the prompts may have no test outcomes; it cannot be measured here.
     measured = np.flatnonzero(~np.isnan(test.rewards_PM).all(axis=0))
     test, train = test.columns(measured.tolist()), train.columns(measured.tolist())
-    scores = predict_pool(
+    predictions = predict_pool(
         bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices()
     )
-    served, tuning = ServedBundle(bundle, scores, measured), Tuning(POLICIES, train, options.seed)
+    served, tuning = ServedBundle(bundle, predictions, measured), Tuning(POLICIES, train, options.seed)
     contenders, missing_rivals = _contenders(served, test, tuning, rivals=options.rivals)
     lambdas = tuple(options.lambdas or default_lambdas(bundle.frontier))
     step = 1 if len(test) <= _MANY_PROMPTS else 2
