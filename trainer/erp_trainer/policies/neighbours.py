@@ -69,6 +69,8 @@ def nearest_rows(rows_ND: np.ndarray, embeddings_PD: np.ndarray, count: int) -> 
     """Distances (1 − cosine), ascending, and indices of the nearest rows, each shape (P, count)."""
     from sklearn.neighbors import NearestNeighbors  # takes most of a second to import
 
+    if not len(embeddings_PD):  # which scikit-learn refuses
+        return np.empty((0, count)), np.empty((0, count), dtype=np.intp)
     search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric="cosine").fit(rows_ND)
     far, nearest = search.kneighbors(embeddings_PD)
     return far, nearest
