@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import yaml
 
 from demo.proxy_process import REPOSITORY
-from demo.stub import count_tokens, draw_completion_tokens
+from demo.stub.counting import count_tokens, draw_completion_tokens
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from litellm_erp.choice.cost import PriceTable
@@ -53,7 +54,7 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.outcomes.prompt_ids)
 
-    @property
+    @cached_property
     def cost_PM(self) -> np.ndarray:
         """Cost of every answer, shape (P, M), USD."""
         return self.prices.expected_cost(self.input_tokens_P[:, None], self.output_tokens_PM)

@@ -246,7 +246,7 @@ class StubProcess(ServerProcess):
         return f"{self.base_url}/{model}/v1"
 
     def set_mode(self, model: str, mode: str) -> None:
-        """Switch how a model behaves; see :meth:`demo.stub.Mode.parse`."""
+        """Switch how a model behaves; see :meth:`demo.stub.call.Mode.parse`."""
         self._post("/_mode", {"model": model, "mode": mode})
 
     def reset(self) -> None:

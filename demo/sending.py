@@ -4,22 +4,18 @@ A response carries the id of the stub's answer, and the stub's log has a record 
 tied to the model that served it, whatever the headers say and however often LiteLLM tried.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
-
+from demo.asking import ask_each, client_of
 from demo.prepare import HeldOut
 from litellm_erp.errors import ServingError
 
-CONCURRENCY = 16
+_AT_ONCE = 16
 _TIMEOUT_S = 60.0
-_PREFIX = "chatcmpl-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +72,14 @@ async def ask_all(
     base_url: str, group: str, prompts: Sequence[str], teams: Sequence[str], advance: Callable[[int], None]
 ) -> list[Answer]:
     """Send every prompt as every team, a bounded number at a time; answers in order of prompt, then team."""
-    free = asyncio.Semaphore(CONCURRENCY)
-
-    async def one(number: int, team: str) -> Answer:
-        async with free:
-            answer = await _ask(client, group, number, prompts[number], team)
-            advance(1)
-            return answer
-
-    async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=_TIMEOUT_S) as client:
-        return await asyncio.gather(*(one(number, team) for number in range(len(prompts)) for team in teams))
-
-
-async def _ask(client: httpx.AsyncClient, group: str, number: int, prompt: str, team: str) -> Answer:
-    body = {"model": group, "messages": [{"role": "user", "content": prompt}]}
-    try:
-        answer = await client.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer sk-{team}"})
-    except httpx.HTTPError as error:
-        return Answer(number, team, "", {}, f"{type(error).__name__}: {error}")
-    if answer.status_code != 200:
-        return Answer(number, team, "", {}, f"HTTP {answer.status_code}: {' '.join(answer.text.split())[:300]}")
-    headers = {name[6:]: value for name, value in answer.headers.items() if name.startswith("x-erp-")}
-    return Answer(number, team, str(answer.json()["id"]).removeprefix(_PREFIX), headers, "")
+    asked = [(number, team) for number in range(len(prompts)) for team in teams]
+    async with client_of(base_url, _TIMEOUT_S) as client:
+        pairs = [(prompts[number], f"sk-{team}") for number, team in asked]
+        replies = await ask_each(client, group, pairs, _AT_ONCE, advance)
+    return [
+        Answer(number, team, reply.id.removeprefix("chatcmpl-"), reply.headers, reply.error)
+        for (number, team), reply in zip(asked, replies, strict=True)
+    ]
 
 
 def join(
@@ -135,9 +117,8 @@ def _served(
             f"prompt {name}: the stub counted {tokens} tokens, expected "
             f"({data.input_tokens_P[p]}, {data.output_tokens_PM[p, m]}); the prompt was changed on its way"
         )
-    cost = data.prices.expected_cost(*(np.array([count]) for count in tokens))[m]
-    reward = float(data.outcomes.rewards_PM[p, m])
-    return Served(*head, record["model"], *tokens, reward, float(cost), answer.headers, "")
+    reward, cost = float(data.outcomes.rewards_PM[p, m]), float(data.cost_PM[p, m])
+    return Served(*head, record["model"], *tokens, reward, cost, answer.headers, "")
 
 
 def write_served(served: Sequence[Served], path: Path) -> None:

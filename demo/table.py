@@ -1,19 +1,15 @@
 """What the demo prints: the pool, the table, three prompts with their headers, and what follows from the numbers."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from demo import terminal
 from demo.policies import Row, best_single
 from demo.prepare import HeldOut
 from demo.sending import Served
 
-WIDTH = 120
-_POINTS = 100
 _PER_1K = 1000
 _PROMPT_CHARS = 70
 _N_EXAMPLES = 3
@@ -30,25 +26,16 @@ _COLUMNS = {
 }
 
 
-def console() -> Console:
-    """Colours on a terminal, plain text elsewhere; as wide as the table everywhere."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    return Console(width=WIDTH, highlight=False, markup=False, emoji=False)
-
-
-def letters(data: HeldOut) -> dict[str, str]:
+def _letters(data: HeldOut) -> dict[str, str]:
     """A letter for each model, the cheapest first and the better first among equals."""
     order = np.lexsort((-_train_mean(data), data.prices.expected_cost(1.0, 1.0)))
-    return {data.outcomes.models[m]: chr(ord("A") + place) for place, m in enumerate(order)}
+    return dict(zip((data.outcomes.models[m] for m in order), terminal.letters(len(order)), strict=True))
 
 
 def pool(data: HeldOut) -> Table:
     """The pool models, with the letters that stand for them."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    for name in ("", "model", "mean reward on train", "USD per million tokens, in / out"):
-        table.add_column(name)
-    for model, letter in letters(data).items():
+    table = terminal.plain("", "model", "mean reward on train", "USD per million tokens, in / out", gap=3)
+    for model, letter in _letters(data).items():
         m = data.outcomes.models.index(model)
         price = f"{data.prices.input_M[m] * 1e6:g} / {data.prices.output_M[m] * 1e6:g}"
         table.add_row(letter, model, f"{_train_mean(data)[m]:.3f}", price)
@@ -57,20 +44,15 @@ def pool(data: HeldOut) -> Table:
 
 def policies(data: HeldOut, rows: Sequence[Row]) -> Table:
     """The one table: a row per policy, a column per model."""
-    named = letters(data)
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, header_style="bold")
-    table.add_column("\npolicy", no_wrap=True)
-    table.add_column("mean\nreward", justify="right", no_wrap=True, min_width=6)
-    table.add_column("points vs best\nsingle (95% interval)", justify="right", no_wrap=True, min_width=23)
-    table.add_column("USD per\n1k req.", justify="right", no_wrap=True, min_width=8)
-    for letter in named.values():
-        table.add_column(f"\n{letter}", justify="right", no_wrap=True, min_width=3)
+    named = _letters(data)
+    columns = {"\npolicy": None, "mean\nreward": 6, "points vs best\nsingle (95% interval)": 23, "USD per\n1k req.": 8}
+    table = terminal.ruled(columns | {f"\n{letter}": 3 for letter in named.values()})
     best = data.outcomes.models[best_single(data)]
     for row in rows:
         head, colon, model = row.name.partition(": ")
         name = f"{head}{colon}{named[model]}" if colon else row.name
-        gain = "" if model == best else f"{_gain(row)} {_interval(row)}"
-        shares = [_percent(row.share_M[data.outcomes.models.index(model)]) for model in named]
+        gain = "" if model == best else "{} ({} to {})".format(*_gain(row))
+        shares = [terminal.percent(row.share_M[data.outcomes.models.index(model)]) for model in named]
         style = "bold" if row.lambda_ is not None and row.safety else ""
         table.add_row(name, f"{row.reward:.3f}", gain, f"{row.cost_usd * _PER_1K:.3f}", *shares, style=style)
     return table
@@ -90,23 +72,19 @@ def examples(data: HeldOut, served: Sequence[Served]) -> Iterator[str]:
 
 def conclusions(data: HeldOut, rows: Sequence[Row]) -> Iterator[str]:
     """What the ERP rows with safety on say against the best single model."""
-    models = data.outcomes.models
-    single = next(row for row in rows if row.share_M[best_single(data)] == 1)
+    best = best_single(data)
+    single = next(row for row in rows if row.share_M[best] == 1)
     for row in rows:
         if row.lambda_ is None or not row.safety:
             continue
         saving = 1 - row.cost_usd / single.cost_usd
-        cost = f"costs {abs(saving):.0%} {'less' if saving >= 0 else 'more'}"
+        mean, low, high = _gain(row)
         yield (
-            f"{row.name} against always {models[best_single(data)]}:\n"
-            f"  {_gain(row)} points, 95% interval {_interval(row).strip('()')}: {_significance(row)}; it {cost}."
+            f"{row.name} against always {data.outcomes.models[best]}:\n"
+            f"  {mean} points, 95% interval {low} to {high}: "
+            f"{terminal.above_nought(row.gain, 'better', 'worse', 'not significant')}; "
+            f"it costs {abs(saving):.0%} {'less' if saving >= 0 else 'more'}."
         )
-
-
-def _significance(row: Row) -> str:
-    if row.gain.low > 0:
-        return "better"
-    return "worse" if row.gain.high < 0 else "not significant"
 
 
 def _pick_examples(data: HeldOut, served: Sequence[Served]) -> list[list[Served]]:
@@ -138,19 +116,10 @@ def _train_mean(data: HeldOut) -> np.ndarray:
     return mean
 
 
-def _line(cells: Sequence[str | None] | dict[str, int]) -> str:
+def _line(cells: Iterable[str | None]) -> str:
     padded = (f"{cell or '–':<{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
     return f"  {''.join(padded)}".rstrip()
 
 
-def _gain(row: Row) -> str:
-    return f"{row.gain.mean * _POINTS:+.1f}".replace("-", "−")
-
-
-def _interval(row: Row) -> str:
-    low, high = (f"{bound * _POINTS:+.1f}".replace("-", "−") for bound in (row.gain.low, row.gain.high))
-    return f"({low} to {high})"
-
-
-def _percent(share: float) -> str:
-    return "·" if share == 0 else "<1" if share < 0.005 else f"{share:.0%}".rstrip("%")
+def _gain(row: Row) -> list[str]:
+    return [terminal.points(value, digits=1) for value in (row.gain.mean, row.gain.low, row.gain.high)]

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
-from demo.stub import MAX_COMPLETION_TOKENS
+from demo.stub.counting import MAX_COMPLETION_TOKENS
 from tests.harness import GROUP, MODELS, PATHS, PRICES, SPARE, Json, ask, cost_of, deployment, proxy_config, write_keys
 from tests.harness import prompt_fields as fields_of
 from tests.planted import prompt_of

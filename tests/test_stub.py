@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from demo.proxy_process import StubProcess
-from demo.stub import Mode, Stub, draw_completion_tokens, embed
+from demo.stub.call import Mode
+from demo.stub.counting import draw_completion_tokens
+from demo.stub.embeddings import embed
+from demo.stub.server import Stub
 
 CHAT = "/small/v1/chat/completions"
 BODY = {"model": "x", "user": "u1", "messages": [{"role": "user", "content": "what is two plus two"}]}

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from demo.live_questions import RIGHT, Question
+from demo.live.questions import RIGHT, Question
 
 GROUP = "erp-auto"
 _EXAMPLES = (

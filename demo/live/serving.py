@@ -1,23 +1,24 @@
 """IO. Questions through the running proxy: who answered, whether it was right, and traffic that never pauses."""
 
+import asyncio
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 
-import httpx
 from typing_extensions import Self
 
-from demo.live_pool import GROUP
-from demo.live_questions import RIGHT, Question
+from demo import asking
+from demo.live.pool import GROUP
+from demo.live.questions import RIGHT, Question
 from demo.proxy_process import ProxyProcess
 from litellm_erp.errors import ServingError
 
-AT_ONCE = 4
+_AT_ONCE = 4
 _TIMEOUT_S = 600.0
+_NAMED = ("model", "reason", "bundle", "expected-reward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +41,22 @@ class Reply:
     error: str = ""
 
 
-def ask(client: httpx.Client, key: str, question: Question) -> Reply:
-    """Ask one question of the group."""
-    body = {"model": GROUP, "messages": [{"role": "user", "content": question.prompt}]}
-    try:
-        answer = client.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
-    except httpx.HTTPError as e:
-        return _failed(question, f"{type(e).__name__}: {e}")
-    if answer.status_code != 200:
-        return _failed(question, f"HTTP {answer.status_code}: {' '.join(answer.text.split())[:300]}")
-    text = answer.json()["choices"][0]["message"]["content"] or ""
-    named = [answer.headers.get(f"x-erp-{name}", "") for name in ("model", "reason", "bundle", "expected-reward")]
-    return Reply(question.prompt_id, *named, text, is_right(question, text))
-
-
-def is_right(question: Question, text: str) -> bool:
-    """By the pool file's verifier."""
-    return re.search(RIGHT.replace("{reference}", re.escape(question.reference)), text) is not None
+def _reply(question: Question, reply: asking.Reply) -> Reply:
+    model, reason, bundle, expected = (reply.headers.get(name, "") for name in _NAMED)
+    # By the pool file's verifier.
+    right = re.search(RIGHT.replace("{reference}", re.escape(question.reference)), reply.text) is not None
+    return Reply(question.prompt_id, model, reason, bundle, expected, reply.text, right, reply.error)
 
 
 def ask_all(proxy: ProxyProcess, asked: Sequence[Question]) -> list[Reply]:
     """Ask every question once, a few at a time, in their order."""
-    with (
-        httpx.Client(base_url=proxy.base_url, trust_env=False, timeout=_TIMEOUT_S) as client,
-        ThreadPoolExecutor(AT_ONCE) as threads,
-    ):
-        return list(threads.map(lambda question: ask(client, proxy.master_key, question), asked))
+
+    async def ask() -> list[asking.Reply]:
+        async with asking.client_of(proxy.base_url, _TIMEOUT_S) as client:
+            pairs = [(question.prompt, proxy.master_key) for question in asked]
+            return await asking.ask_each(client, GROUP, pairs, _AT_ONCE)
+
+    return list(map(_reply, asked, asyncio.run(ask())))
 
 
 class Traffic:
@@ -79,9 +70,9 @@ class Traffic:
     def __init__(self, proxy: ProxyProcess, asked: Sequence[Question]) -> None:
         self.replies: list[Reply] = []
         self._proxy = proxy
-        self._asked = cycle(asked)
+        self._asked = asked
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="traffic")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask_on()), name="traffic")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -107,11 +98,10 @@ class Traffic:
             time.sleep(0.1)
         raise ServingError(f"{what}: not so after {deadline_s:g} s and {seen} requests")
 
-    def _run(self) -> None:
-        with httpx.Client(base_url=self._proxy.base_url, trust_env=False, timeout=_TIMEOUT_S) as client:
-            while not self._ended.is_set():
-                self.replies.append(ask(client, self._proxy.master_key, next(self._asked)))
-
-
-def _failed(question: Question, error: str) -> Reply:
-    return Reply(question.prompt_id, "", "", "", "", "", False, error)
+    async def _ask_on(self) -> None:
+        async with asking.client_of(self._proxy.base_url, _TIMEOUT_S) as client:
+            for question in cycle(self._asked):
+                if self._ended.is_set():
+                    return
+                reply = await asking.ask(client, GROUP, question.prompt, self._proxy.master_key)
+                self.replies.append(_reply(question, reply))
