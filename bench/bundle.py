@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.machine import heading
+from bench.machine import heading, spread
 from bench.synthetic import write_bundle
 
 POOLS = (5, 50, 500)
@@ -62,7 +62,7 @@ def main(quick: bool = False) -> None:
             embedder_ms, load_ms, resident_mb, peak_mb = np.array(rows).T
             disk_mb = sum(file.stat().st_size for file in paths[pool].rglob("*") if file.is_file()) / 2**20
             print(
-                f"{pool:6}  {disk_mb:10.1f}  {_spread(load_ms):>17}  {_spread(resident_mb):>21}  "
+                f"{pool:6}  {disk_mb:10.1f}  {spread(load_ms):>17}  {spread(resident_mb):>21}  "
                 f"{np.median(peak_mb):21.1f}  {np.median(embedder_ms):11.0f}",
                 flush=True,
             )
@@ -72,10 +72,6 @@ def _load(path: Path) -> list[float]:
     done = subprocess.run([sys.executable, "-c", _CHILD, str(path)], capture_output=True, text=True, check=True)
     numbers: list[float] = json.loads(done.stdout)
     return numbers
-
-
-def _spread(values: np.ndarray) -> str:
-    return f"{np.median(values):.1f} ({values.min():.1f}-{values.max():.1f})"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from litellm.router_strategy.complexity_router.complexity_router import Complexi
 
 from bench.machine import Stranger, heading, milliseconds
 from bench.prompts import prompts
-from bench.synthetic import write_bundle
+from bench.synthetic import GROUP, entry, write_bundle
 from litellm_erp.choice.prompt import from_messages, from_request
 from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbedder
 from litellm_erp.embedding.wordpiece import reference_tokenizer
@@ -34,7 +34,6 @@ from litellm_erp.serving.group import Ask
 
 WORDS = (20, 200, 2000)
 POOLS = (5, 50, 500)
-GROUP = "erp-auto"
 # Rounds that are cold, or warm, before it is the other's turn; those at a block's begin are not counted.
 BLOCK, SETTLE = 20, 5
 
@@ -189,21 +188,6 @@ def request_of(team: str = "research") -> dict[str, Any]:
 
 
 _KEY = UserAPIKeyAuth(api_key="sk-research", team_id="research", team_alias="research", models=[GROUP])
-
-
-def entry(name: str, price: int) -> dict[str, Any]:
-    """A deployment of the benchmark's router."""
-    return {
-        "model_name": name,
-        "litellm_params": {
-            "model": f"openai/{name}",
-            "api_base": f"http://127.0.0.1:9911/{name}/v1",
-            "api_key": "none",
-            "input_cost_per_token": 1e-7 * price,
-            "output_cost_per_token": 4e-7 * price,
-        },
-        "model_info": {"id": f"dep-{name}"},
-    }
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.machine import heading
+from bench.prompts import plain_words, zipf_words
 from litellm_erp.choice.prompt import from_value
 from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbedder
 from litellm_erp.embedding.wordpiece import WordPiece, reference_tokenizer
@@ -48,11 +49,10 @@ def main(quick: bool = False) -> None:
 
 def prompt(vocabulary: list[str], n_words: int, rng: np.random.Generator) -> str:
     """A prompt-like text: common words are common, some are capitalised, some end in punctuation."""
-    words = [word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 1]
-    ranks = np.minimum(rng.zipf(1.3, n_words), len(words)) * rng.integers(1, 40, n_words) % len(words)
+    drawn = zipf_words(plain_words(vocabulary), n_words, rng, rng.integers(1, 40, n_words))
     ends = rng.choice(["", "", "", "", "", "", "s", ",", ".", "?"], n_words)
-    starts = [words[rank].title() if rank % 9 == 0 else words[rank] for rank in ranks]
-    return " ".join(start + end for start, end in zip(starts, ends, strict=True))
+    titled = rng.random(n_words) < 1 / 9
+    return " ".join((word.title() if t else word) + end for word, end, t in zip(drawn, ends, titled, strict=True))
 
 
 def interleaved(functions: list[Callable[[str], object]], texts: list[str]) -> list[float]:

@@ -25,6 +25,12 @@ def milliseconds(seconds: Sequence[float], percentile: float = 50) -> float:
     return float(np.percentile(seconds, percentile)) * 1e3
 
 
+def spread(values: Sequence[float] | np.ndarray, digits: int = 1, ends: tuple[float, float] = (0, 100)) -> str:
+    """Median, and the percentiles that stand for its spread: the least and the most, or the quartiles."""
+    low, middle, high = np.percentile(values, [ends[0], 50, ends[1]])
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
 class Stranger:
     """Work of somebody else, between two things that are timed, that leaves nothing of either in the caches.
 

@@ -1,5 +1,6 @@
-"""English prompts of a wanted length, from the real ones of examples/llmrouter_example."""
+"""English prompts of a wanted length: real ones of examples/llmrouter_example joined, or drawn by Zipf's law."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,3 +28,13 @@ def prompts(n_words: int, count: int, seed: int = 0) -> list[str]:
 def _first_words(text: str, n_words: int) -> str:
     rest = text.split(maxsplit=n_words)
     return text if len(rest) <= n_words else text[: len(text) - len(rest[-1])].rstrip()
+
+
+def plain_words(pieces: Iterable[str]) -> list[str]:
+    """The word pieces that are words of letters."""
+    return [piece for piece in pieces if piece.isascii() and piece.isalpha() and len(piece) > 1]
+
+
+def zipf_words(words: list[str], count: int, rng: np.random.Generator, steps: int | np.ndarray) -> list[str]:
+    """Words of which common ones are common; ``steps`` spreads the ranks over the list."""
+    return [words[rank] for rank in np.minimum(rng.zipf(1.3, count), len(words)) * steps % len(words)]

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bench.machine import heading
+from bench.machine import heading, spread
 from bench.prompts import prompts
-from bench.synthetic import write_bundle
-from demo.proxy_process import ProxyProcess, StubProcess
+from bench.synthetic import GROUP, entry, write_bundle
+from demo.proxy_process import ProxyProcess, StubProcess, interrupt_on_sigterm
 
 CONCURRENCY = (1, 16, 64)
 POOL = 5
-GROUP = "erp-auto"
 WORDS = (20, 200)
 REQUESTS = 60
+QUARTILES = (25, 75)
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,11 @@ def _print_row(concurrency: int, pairs: Sequence[tuple[Round, Round]]) -> None:
         return lambda found: 1e3 * np.percentile(found.latencies_s, q)
 
     print(
-        f"{concurrency:11}  {both(lambda r: r.per_s, 1):>24}  {_spread(ratios):<16}  "
+        f"{concurrency:11}  {both(lambda r: r.per_s, 1):>24}  {spread(ratios, 2, QUARTILES):<16}  "
         f"{both(percentile(50), 1):>20}  {both(percentile(99), 1):>20}  "
-        f"{both(lambda r: r.cpu_ms, 2):>28}  {_spread(added)}",
+        f"{both(lambda r: r.cpu_ms, 2):>28}  {spread(added, 2, QUARTILES)}",
         flush=True,
     )
-
-
-def _spread(values: Sequence[float]) -> str:
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
 async def _load(proxy: MeasuredProxy, concurrency: int, bodies: list[bytes]) -> Round:
@@ -178,22 +173,8 @@ def _start(folder: Path, stack: ExitStack) -> tuple[MeasuredProxy, MeasuredProxy
 
 
 def _config(stub: StubProcess, names: list[str]) -> dict[str, Any]:
-    model_list = [
-        {
-            "model_name": name,
-            "litellm_params": {
-                "model": f"openai/{name}",
-                "api_base": stub.api_base(name),
-                "api_key": "none",
-                "input_cost_per_token": 1e-7 * (1 + m),
-                "output_cost_per_token": 4e-7 * (1 + m),
-            },
-            "model_info": {"id": f"dep-{name}"},
-        }
-        for m, name in enumerate(names)
-    ]
     return {
-        "model_list": model_list,
+        "model_list": [entry(name, 1 + m, stub.api_base(name)) for m, name in enumerate(names)],
         "general_settings": {
             "master_key": "os.environ/LITELLM_MASTER_KEY",
             "custom_auth": "demo.auth.user_api_key_auth",
@@ -205,4 +186,5 @@ def _config(stub: StubProcess, names: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     main()

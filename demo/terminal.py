@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from demo.proxy_process import REPOSITORY
+from demo.proxy_process import REPOSITORY, interrupt_on_sigterm
 from erp_trainer.learning.bootstrap import Interval
 from litellm_erp.errors import ErpError
 
@@ -100,8 +99,7 @@ def run_command(parser: argparse.ArgumentParser, out: Path, run: Callable[[Any],
     """
     parser.add_argument("--out", type=Path, default=out, help="folder for everything it writes")
     arguments = parser.parse_args()
-    # Whoever ends the demo, its servers end with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_sigterm()
     try:
         run(arguments)
     except (ErpError, subprocess.CalledProcessError) as error:

@@ -6,8 +6,11 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from bench.differential import PLUGIN, Outcome, findings, frames, measure, read, start
-from bench.hostile import GROUP, request
+from bench.differential.comparing import PLUGIN, Outcome, measure, read
+from bench.differential.report import findings, frames
+from bench.differential.requests import request
+from bench.differential.routes import GROUP
+from bench.differential.servers import start
 
 PAIRS, SEED = 150, 1
 

@@ -1,8 +1,9 @@
-"""``python -m bench.sampling``: tokens/s of `erp-train sample` beside vLLM's own offline batch (``vllm.LLM.chat``).
+"""Tokens/s of `erp-train sample` beside vLLM's own offline batch (``vllm.LLM.chat``).
 
-Same prompts, same K, same parameters, same options of vLLM; all are loaded before the first round and take turns, in
-another order every round. Ours are timed from opening to the last record on disk, the child's start not counted.
-Needs ERP_VLLM_PYTHON (scripts/setup_vllm.sh) and build/models (scripts/small_models.py).
+Run ``python -m bench.models.sampling``. Same prompts, same K, same parameters, same options of vLLM; all are loaded
+before the first round and take turns, in another order every round. Ours are timed from opening to the last record on
+disk, the child's start not counted. Needs ERP_VLLM_PYTHON (scripts/setup_vllm.sh) and build/models
+(scripts/small_models.py).
 """
 
 import argparse
@@ -19,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.machine import heading
+from bench.machine import heading, spread
 from bench.prompts import prompts
-from demo.proxy_process import REPOSITORY
+from demo.proxy_process import REPOSITORY, interrupt_on_sigterm
 from demo.vllm_process import CPU_OPTIONS, VLLMProcess, cpu_dtype
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
@@ -46,7 +47,7 @@ Rate = Callable[[list[Prompt], Sampling], float]
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.sampling", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.models.sampling", description=__doc__)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "build" / "models" / "SmolLM2-135M-Instruct")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--words", type=int, default=40, help="of a prompt")
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--server-only", action="store_true", help="the server beside the offline batch, nothing else")
     arguments = parser.parse_args()
+    interrupt_on_sigterm()
     python = os.environ.get("ERP_VLLM_PYTHON", str(REPOSITORY / ".venv-vllm" / "bin" / "vllm-python"))
     os.environ |= {"ERP_VLLM_PYTHON": python, "ERP_VLLM_OPTIONS": json.dumps(OPTIONS), "HF_HUB_OFFLINE": "1"}
     asked = [Prompt(f"p{i}", text) for i, text in enumerate(prompts(arguments.words, arguments.prompts))]
@@ -77,13 +79,10 @@ def main() -> None:
             for name in names[i % len(names) :] + names[: i % len(names)]:
                 rates[name].append(columns[name](asked, replace(sampling, seed=i)))
                 print(f"  round {i + 1}: {rates[name][-1]:7.0f}  {name}", flush=True)
-    print(f"\n{'engine':<32} {'tokens/s':>9} {'(least-most)':>14} {'of offline':>11} {'(least-most)':>14}")
+    print(f"\n{'engine':<32} {'tokens/s (least-most)':>24} {'of offline (least-most)':>26}")
     for name, found in rates.items():
         share = np.array(found) / np.array(rates[OFFLINE])
-        print(
-            f"{name:<32} {np.median(found):>9.0f} {f'({min(found):.0f}-{max(found):.0f})':>14} "
-            f"{np.median(share):>11.2f} {f'({share.min():.2f}-{share.max():.2f})':>14}"
-        )
+        print(f"{name:<32} {spread(found, 0):>24} {spread(share, 2):>26}")
 
 
 def _columns(stack: ExitStack, python: str, folder: Path, *, server_only: bool) -> dict[str, Rate]:
@@ -95,23 +94,19 @@ def _columns(stack: ExitStack, python: str, folder: Path, *, server_only: bool) 
     served = PoolModel("pool", "pool", Sampling(), api_base=server.api_base)
     columns: dict[str, Rate] = {
         OFFLINE: lambda asked, sampling: offline.rate(asked, sampling, seeded=True),
-        "ours: server": lambda asked, sampling: _ours(replace(served, sampling=sampling), asked, ServerEngine(served)),
+        "ours: server": lambda asked, sampling: _ours(served, sampling, asked, ServerEngine(served)),
     }
-    if server_only:
-        return columns
-    child = PoolModel("pool", str(folder), Sampling(), engine="vllm")
-    worker = stack.enter_context(closing(VLLMEngine(child)))
-    return columns | {
-        UNSEEDED: lambda asked, sampling: offline.rate(asked, sampling, seeded=False),
-        "ours: vllm in a child process": lambda asked, sampling: _ours(
-            replace(child, sampling=sampling), asked, worker
-        ),
-    }
+    if not server_only:
+        child = PoolModel("pool", str(folder), Sampling(), engine="vllm")
+        worker = stack.enter_context(closing(VLLMEngine(child)))
+        columns[UNSEEDED] = lambda asked, sampling: offline.rate(asked, sampling, seeded=False)
+        columns["ours: vllm in a child process"] = lambda asked, sampling: _ours(child, sampling, asked, worker)
+    return columns
 
 
-def _ours(model: PoolModel, asked: list[Prompt], engine: Engine) -> float:
+def _ours(model: PoolModel, sampling: Sampling, asked: list[Prompt], engine: Engine) -> float:
     with tempfile.TemporaryDirectory() as run:
-        summary = sample_pool_model(Path(run), asked, model, engine=engine)
+        summary = sample_pool_model(Path(run), asked, replace(model, sampling=sampling), engine=engine)
     assert summary.sampled == len(asked), asdict(summary)
     return summary.output_tokens / summary.seconds
 
@@ -129,15 +124,14 @@ class _Offline:
                 text=True,
                 start_new_session=True,
             )
-        self._exchange({"model": str(folder), **OPTIONS})
+        try:
+            self._exchange({"model": str(folder), **OPTIONS})
+        except BaseException:
+            self.close()
+            raise
 
     def rate(self, asked: list[Prompt], sampling: Sampling, *, seeded: bool) -> float:
-        common = {
-            "n": sampling.k,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-        }
+        common = {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")} | {"n": sampling.k}
         seeds = [derive_seed(sampling.seed, prompt.prompt_id, 0) for prompt in asked]
         params = [common | ({"seed": seed} if seeded else {}) for seed in seeds]
         answer = self._exchange({"conversations": [prompt.messages for prompt in asked], "params": params})

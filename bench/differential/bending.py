@@ -77,16 +77,14 @@ def odd_headers(rng: random.Random) -> dict[str, bytes]:
         "λ".encode(),
         b"9" * 400,
     )
+    types = (b"text/plain", b"application/x-www-form-urlencoded", b"application/json; charset=latin-1")
     others = (
         ("x-erp-lambda", rng.choice(lambdas)),
         ("x-erp-lambda", rng.choice(lambdas)),
         ("x-litellm-tags", rng.choice((b"a", b"a,b", b"nowhere"))),
         ("x-litellm-num-retries", rng.choice((b"0", b"1"))),
         ("x-erp-model", b"model-002"),
-        (
-            "content-type",
-            rng.choice((b"text/plain", b"application/x-www-form-urlencoded", b"application/json; charset=latin-1")),
-        ),
+        ("content-type", rng.choice(types)),
         ("anthropic-beta", b"context-1m-2025-08-07"),
     )
     return dict(rng.sample(others, rng.choice((1, 1, 2))))
@@ -102,16 +100,5 @@ def written(rng: random.Random, body: Any) -> bytes:
 def broken(rng: random.Random, raw: bytes) -> bytes:
     """Bytes that are no JSON object."""
     cut = rng.randrange(1, max(2, len(raw)))
-    return rng.choice(
-        (
-            b"",
-            b"null",
-            b"[]",
-            b'"x"',
-            b"7",
-            raw[:cut],
-            raw + b"}",
-            b"\xef\xbb\xbf" + raw,
-            raw[:cut] + b"\xff" + raw[cut:],
-        )
-    )
+    none = (b"", b"null", b"[]", b'"x"', b"7")
+    return rng.choice((*none, raw[:cut], raw + b"}", b"\xef\xbb\xbf" + raw, raw[:cut] + b"\xff" + raw[cut:]))

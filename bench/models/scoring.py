@@ -1,6 +1,6 @@
 """Scoring by a MiniLM cross-encoder: one by one, in plain padded batches, and as ``erp-train score`` does it.
 
-Run ``python -m bench.scoring [--quick]``. Pairs are words drawn by Zipf's law, K responses to a prompt, lengths
+Run ``python -m bench.models.scoring [--quick]``. Pairs are words drawn by Zipf's law, K responses to a prompt, lengths
 log-normal; all ways score the same pairs with the same weights, in float32 on the CPU, and must agree. Torch has one
 thread, and speed is by CPU time, so that other work on the machine counts less.
 """
@@ -18,6 +18,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, logging
 
 from bench.machine import heading
+from bench.prompts import plain_words, zipf_words
 from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.base import Pair
 from erp_trainer.rewards.local import LocalModel
@@ -94,11 +95,10 @@ def cross_encoder(folder: Path) -> tuple[Any, Any]:
 def make_pairs(tokenizer: Any, n_prompts: int) -> list[Pair]:
     """K responses to every prompt; some are empty, some longer than the context."""
     rng = np.random.default_rng(0)
-    words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 1)
+    words = sorted(plain_words(tokenizer.get_vocab()))
 
     def text(median: float, spread: float) -> str:
-        n = int(rng.lognormal(np.log(median), spread))
-        return " ".join(words[i] for i in np.minimum(rng.zipf(1.3, n), len(words)) * 37 % len(words))
+        return " ".join(zipf_words(words, int(rng.lognormal(np.log(median), spread)), rng, 37))
 
     return [Pair(prompt, text(80, 1.0)) for prompt in (text(30, 0.7) for _ in range(n_prompts)) for _ in range(K)]
 
