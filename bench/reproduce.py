@@ -18,6 +18,7 @@ from typing import Any
 
 from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY
+from demo.terminal import points
 from litellm_erp.errors import ErpError
 
 EXAMPLES = ("llmrouter_example", "routellm_mmlu_gsm8k")
@@ -64,44 +65,28 @@ def reproduce(name: str, folder: Path, n_prompts: int | None = None) -> Reproduc
 
 def main_table(payload: dict[str, Any]) -> list[str]:
     """The table that the README shows, as Markdown: each policy once, and the bundle at every λ that was listed."""
-    best = payload["verdict"]["best_single"]
+    best, lambda_ = f"single: {payload['verdict']['best_single']}", payload["lambda"]
     own = next(iter(payload["curves"]))
-    policies = [
-        policy for policy in _once(payload) if policy["kind"] != "single" or policy["label"] == f"single: {best}"
-    ]
-    rows = [_row(policy, payload, bold=policy["curve"] == own) for policy in (*policies, *_others(payload, own))]
+    policies = list(payload["policies"].values())
+    once = {policy["curve"]: policy for policy in policies if policy["lambda"] in (None, lambda_)}
+    shown = [policy for policy in once.values() if policy["kind"] != "single" or policy["label"] == best]
+    shown.sort(key=lambda policy: -policy["reward"])
+    shown += [policy for policy in policies if policy["curve"] == own and policy["lambda"] != lambda_]
     return [
         "| policy | mean reward | against the best single model | ERP against it | USD per 1,000 requests |",
         "|---|---|---|---|---|",
-        *rows,
+        *(_row(policy, payload, bold=policy["curve"] == own) for policy in shown),
     ]
-
-
-def _once(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every policy at the λ asked for, best first."""
-    asked = [policy for policy in payload["policies"].values() if policy["lambda"] in (None, payload["lambda"])]
-    by_curve = {policy["curve"]: policy for policy in asked}
-    return sorted(by_curve.values(), key=lambda policy: -policy["reward"])
-
-
-def _others(payload: dict[str, Any], curve: str) -> list[dict[str, Any]]:
-    """One policy at the other λ."""
-    found = [policy for policy in payload["policies"].values() if policy["curve"] == curve]
-    return [policy for policy in found if policy["lambda"] != payload["lambda"]]
 
 
 def _row(policy: dict[str, Any], payload: dict[str, Any], *, bold: bool) -> str:
     ahead = None if bold else (policy["bundle_ahead"] or {}).get("reward")
-    bound = " (bound)" if policy["kind"] == "bound" else ""
-    name = (
-        policy["label"].removeprefix("single: ")
-        + bound
-        + ("" if policy["lambda"] is None else f", λ = {policy['lambda']:.3g}")
-    )
+    name = policy["label"].removeprefix("single: ") + (" (bound)" if policy["kind"] == "bound" else "")
+    name += "" if policy["lambda"] is None else f", λ = {policy['lambda']:.3g}"
     cost = "" if policy["cost_usd"] is None else f"{policy['cost_usd'] * payload['cost']['scale']:.3f}"
     gain = _points(policy["against_best_single"])
     cells = [name, f"{policy['reward']:.3f}", gain, _points(ahead), cost]
-    return f"| {' | '.join(f'**{cell}**' if bold and cell else cell for cell in cells)} |"
+    return _line([f"**{cell}**" if bold and cell else cell for cell in cells])
 
 
 def duels(payload: dict[str, Any]) -> list[str]:
@@ -135,9 +120,7 @@ def _points(interval: dict[str, float] | None) -> str:
     if interval is None:
         return ""
     digits = 2 if interval["high"] - interval["low"] < 0.02 else 1
-    # Adding nought takes the sign from what is rounded to it.
-    ends = (round(100 * interval[end], digits) + 0.0 for end in ("mean", "low", "high"))
-    mean, low, high = (f"{value:+.{digits}f}".replace("-", "−") for value in ends)
+    mean, low, high = (points(interval[end], digits) for end in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 

@@ -48,6 +48,12 @@ _LOCAL: dict[str, Any] = {"trust_env": False, "verify": False}
 _DROPPED_PREFIXES = ("LITELLM_", "OPENAI_", "DATABASE_", "REDIS_", "ERP_")
 
 
+# Stands for the port in a command.
+PORT = "{port}"
+# How long a server may take to end on SIGTERM.
+_STOP_DEADLINE_S = 10.0
+
+
 def free_port() -> int:
     """A loopback TCP port that nothing listened on a moment ago."""
     with socket.socket() as probe:
@@ -61,37 +67,33 @@ def interrupt_on_sigterm() -> None:
 
 
 class ServerProcess:
-    """A server in a process group of its own, ready when a path answers 200.
+    """A server on a free loopback port in a process group of its own, ready when a path answers 200.
 
     Parameters
     ----------
-    command : what is started
-    port : the loopback port it was told to listen on
+    command : what is started; :data:`PORT` in it stands for the port
     ready_path : polled until it answers 200
     log_path : gets stdout and stderr; a temporary file where None
     env : added to the environment
-    start_deadline_s, stop_deadline_s : how long it may take to be ready, and to end on SIGTERM
+    start_deadline_s : how long it may take to be ready
     """
 
     def __init__(
         self,
         command: Sequence[str],
         *,
-        port: int,
-        ready_path: str,
+        ready_path: str = "/health",
         log_path: Path | None = None,
         env: Mapping[str, str] | None = None,
         start_deadline_s: float = 300.0,
-        stop_deadline_s: float = 10.0,
     ) -> None:
-        self.port = port
+        self.port = free_port()
         self.log_path = log_path or _temporary_log()
         self.start_time_s = float("nan")
-        self._command = list(command)
+        self._command = [str(self.port) if part == PORT else part for part in command]
         self._ready_path = ready_path
         self._env = dict(env or {})
         self._start_deadline_s = start_deadline_s
-        self._stop_deadline_s = stop_deadline_s
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -142,7 +144,7 @@ class ServerProcess:
         if self._process.poll() is None:
             self._signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._stop_deadline_s)
+                self._process.wait(_STOP_DEADLINE_S)
         # Workers can outlive their parent, so the group is killed even where the leader has ended.
         self.kill()
 
@@ -181,12 +183,11 @@ class ServerProcess:
 
 
 class ProxyProcess(ServerProcess):
-    """``litellm --config …`` in this interpreter's environment, on loopback.
+    """``litellm --config …`` in this interpreter's environment.
 
     Parameters
     ----------
     config_path : the proxy's config.yaml
-    port : None takes a free one
     env : added to the environment, over :data:`PROXY_ENVIRONMENT`
     num_workers : uvicorn workers
     """
@@ -195,19 +196,15 @@ class ProxyProcess(ServerProcess):
         self,
         config_path: Path,
         *,
-        port: int | None = None,
         env: Mapping[str, str] | None = None,
         num_workers: int = 1,
         log_path: Path | None = None,
         start_deadline_s: float = 300.0,
     ) -> None:
-        port = port or free_port()
         self.master_key = f"sk-{secrets.token_urlsafe(32)}"
         command = [sys.executable, "-c", _RUN_PROXY, "--config", str(config_path.resolve())]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", str(num_workers)]
         super().__init__(
-            command,
-            port=port,
+            [*command, "--host", "127.0.0.1", "--port", PORT, "--num_workers", str(num_workers)],
             ready_path="/health/liveliness",
             log_path=log_path,
             env=PROXY_ENVIRONMENT | {"LITELLM_MASTER_KEY": self.master_key} | dict(env or {}),
@@ -221,7 +218,6 @@ class StubProcess(ServerProcess):
     Parameters
     ----------
     models : the path prefixes it serves
-    port : None takes a free one
     request_log : JSONL file for its records
     recorded : JSONL file of completion tokens, see :mod:`demo.stub`
     """
@@ -230,17 +226,15 @@ class StubProcess(ServerProcess):
         self,
         models: Sequence[str],
         *,
-        port: int | None = None,
         request_log: Path | None = None,
         recorded: Path | None = None,
         log_path: Path | None = None,
     ) -> None:
-        port = port or free_port()
         self.models = tuple(models)
-        command = [sys.executable, "-m", "demo.stub", "--port", str(port), "--models", ",".join(models)]
+        command = [sys.executable, "-m", "demo.stub", "--port", PORT, "--models", ",".join(models)]
         command += ["--log", str(request_log)] if request_log else []
         command += ["--recorded", str(recorded)] if recorded else []
-        super().__init__(command, port=port, ready_path="/health", log_path=log_path, start_deadline_s=120.0)
+        super().__init__(command, log_path=log_path)
 
     def api_base(self, model: str) -> str:
         """The base URL a deployment of the model is given."""

@@ -1,18 +1,15 @@
 """A real redis-server of one's own, for the tests and the benchmarks: on loopback, nothing kept on disk."""
 
 import socket
-from pathlib import Path
 
-from demo.proxy_process import ServerProcess, free_port
+from demo.proxy_process import PORT, ServerProcess
 
 
 class RedisProcess(ServerProcess):
-    """``redis-server`` on a free port; after :meth:`kill` and ``start`` it is empty."""
+    """``redis-server``; after :meth:`kill` and ``start`` it is empty."""
 
-    def __init__(self, *, port: int | None = None, log_path: Path | None = None) -> None:
-        port = port or free_port()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        super().__init__(command, port=port, ready_path="", log_path=log_path, start_deadline_s=30.0)
+    def __init__(self) -> None:
+        super().__init__(["redis-server", "--port", PORT, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
 
     @property
     def url(self) -> str:

@@ -1,10 +1,9 @@
 """A real vLLM server process, for the tests, the benchmark and the demo that want one."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from demo.proxy_process import ServerProcess, free_port
+from demo.proxy_process import PORT, ServerProcess
 
 
 def cpu_dtype() -> str:
@@ -29,7 +28,6 @@ class VLLMProcess(ServerProcess):
     python : an interpreter that has vLLM, such as .venv-vllm/bin/vllm-python
     model : a folder
     served_name : what clients call it
-    options : of the server
     """
 
     def __init__(
@@ -40,21 +38,15 @@ class VLLMProcess(ServerProcess):
         *,
         max_model_len: int = 1024,
         max_num_seqs: int = 64,
-        options: Sequence[str] = CPU_OPTIONS,
-        port: int | None = None,
         log_path: Path | None = None,
     ) -> None:
-        port = port or free_port()
-        command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
+        command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", PORT]
         command += ["--model", str(Path(model).resolve()), "--served-model-name", served_name]
-        command += ["--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs), *options]
-        environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        command += ["--max-model-len", str(max_model_len), "--max-num-seqs", str(max_num_seqs), *CPU_OPTIONS]
         super().__init__(
             command,
-            port=port,
-            ready_path="/health",
             log_path=log_path,
-            env=environment,
+            env={"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
             start_deadline_s=float(os.environ.get("VLLM_START_DEADLINE_S", "600")),
         )
 

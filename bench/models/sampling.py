@@ -23,7 +23,7 @@ import numpy as np
 from bench.machine import heading, spread
 from bench.prompts import prompts
 from demo.proxy_process import REPOSITORY, interrupt_on_sigterm
-from demo.vllm_process import CPU_OPTIONS, VLLMProcess, cpu_dtype
+from demo.vllm_process import VLLMProcess, cpu_dtype
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling.base import Engine, derive_seed
@@ -88,9 +88,7 @@ def main() -> None:
 def _columns(stack: ExitStack, python: str, folder: Path, *, server_only: bool) -> dict[str, Rate]:
     offline = _Offline(python, folder)
     stack.callback(offline.close)
-    server = stack.enter_context(
-        VLLMProcess(python, folder, "pool", max_model_len=CONTEXT, max_num_seqs=SEQUENCES, options=CPU_OPTIONS)
-    )
+    server = stack.enter_context(VLLMProcess(python, folder, "pool", max_model_len=CONTEXT, max_num_seqs=SEQUENCES))
     served = PoolModel("pool", "pool", Sampling(), api_base=server.api_base)
     columns: dict[str, Rate] = {
         OFFLINE: lambda asked, sampling: offline.rate(asked, sampling, seeded=True),

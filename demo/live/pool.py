@@ -7,7 +7,7 @@ deployed first and learned about later.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,8 @@ class Drawn:
 
 def write_questions(path: Path, asked: Sequence[Question]) -> None:
     """As a prompt source that `erp-train` reads."""
-    rows = (
-        {"prompt_id": q.prompt_id, "prompt": q.prompt, "category": q.category, "reference": q.reference} for q in asked
-    )
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    lines = (json.dumps(asdict(question), ensure_ascii=False) for question in asked)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def write_pool(path: Path, members: Sequence[Member], api_bases: Mapping[str, str], drawn: Drawn) -> Path:
