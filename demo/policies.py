@@ -1,9 +1,9 @@
-"""PURE. One row per policy: what it earned and cost on the held-out prompts.
+"""One row per policy: what it earned and cost on the held-out prompts.
 
 The ERP rows are made of what the stub was asked; the others of the recorded outcomes and the same token table.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,19 +50,9 @@ class Row:
         return {"reward": self.reward, "cost_usd": self.cost_usd, "share": share}
 
 
-def erp_name(team: str, lambda_: float, *, safety: bool) -> str:
-    """What the ERP row of a team is called."""
-    return f"ERP λ={lambda_:g} ({team})" + ("" if safety else ", no safety")
-
-
 def best_single(data: HeldOut) -> int:
     """The model with the highest mean reward on the train split; the hard baseline."""
     return int(np.argmax(np.nanmean(data.train.rewards_PM, axis=0)))
-
-
-def cheapest(data: HeldOut) -> int:
-    """The model that would cost least if it answered everything."""
-    return int(np.argmin(data.cost_PM.mean(axis=0)))
 
 
 def rows(data: HeldOut, served: Sequence[Served]) -> list[Row]:
@@ -75,37 +65,32 @@ def rows(data: HeldOut, served: Sequence[Served]) -> list[Row]:
     groups: dict[tuple[float, str, bool], list[Served]] = {}
     for request in served:
         groups.setdefault((request.lambda_, request.team, not request.safety), []).append(request)
-    single, cheap = best_single(data), cheapest(data)
-    models, everywhere = data.outcomes.models, np.ones(len(data), dtype=np.int64)
+    models, rewards_PM, cost_PM = data.outcomes.models, data.outcomes.rewards_PM, data.cost_PM
+    single, cheap = best_single(data), int(np.argmin(cost_PM.mean(axis=0)))
+    # Known only afterwards; the cheapest of equals.
+    oracle_P = np.where(rewards_PM == rewards_PM.max(axis=1, keepdims=True), cost_PM, np.inf).argmin(axis=1)
+    share = np.full(len(models), 1 / len(models))
     return [
         *(_erp(data, groups[key]) for key in sorted(groups)),
-        _chosen(data, f"best single model: {models[single]}", single * everywhere),
-        _chosen(data, f"cheapest: {models[cheap]}", cheap * everywhere),
-        _random(data),
+        _chosen(data, f"best single model: {models[single]}", np.full(len(data), single)),
+        _chosen(data, f"cheapest: {models[cheap]}", np.full(len(data), cheap)),
+        _row(data, "random (expectation)", rewards_PM.mean(axis=1), cost_PM.mean(axis=1), share),
         _chosen(data, "per-category best (oracle categories)", _per_category(data)),
-        _chosen(data, "oracle", _oracle(data)),
+        _chosen(data, "oracle", oracle_P),
     ]
 
 
 def _erp(data: HeldOut, served: Sequence[Served]) -> Row:
     first, models = served[0], data.outcomes.models
-    name = erp_name(first.team, first.lambda_, safety=first.safety)
-    asked = np.array([models.index(request.stub_model or "") for request in served])
-    reward, cost = (np.array([getattr(request, field) for request in served]) for field in ("reward", "cost_usd"))
-    share = np.bincount(asked, minlength=len(models)) / len(asked)
-    return replace(_row(data, name, reward, cost, share), lambda_=first.lambda_, safety=first.safety)
+    name = f"ERP λ={first.lambda_:g} ({first.team})" + ("" if first.safety else ", no safety")
+    row = _chosen(data, name, np.array([models.index(request.stub_model or "") for request in served]))
+    return replace(row, lambda_=first.lambda_, safety=first.safety)
 
 
 def _chosen(data: HeldOut, name: str, choice_P: np.ndarray) -> Row:
-    prompts, n_models = np.arange(len(data)), len(data.outcomes.models)
-    share = np.bincount(choice_P, minlength=n_models) / len(data)
+    prompts = np.arange(len(data))
+    share = np.bincount(choice_P, minlength=len(data.outcomes.models)) / len(data)
     return _row(data, name, data.outcomes.rewards_PM[prompts, choice_P], data.cost_PM[prompts, choice_P], share)
-
-
-def _random(data: HeldOut) -> Row:
-    n_models = len(data.outcomes.models)
-    share = np.full(n_models, 1 / n_models)
-    return _row(data, "random (expectation)", data.outcomes.rewards_PM.mean(axis=1), data.cost_PM.mean(axis=1), share)
 
 
 def _row(data: HeldOut, name: str, reward_P: np.ndarray, cost_P: np.ndarray, share_M: np.ndarray) -> Row:
@@ -116,14 +101,8 @@ def _row(data: HeldOut, name: str, reward_P: np.ndarray, cost_P: np.ndarray, sha
 def _per_category(data: HeldOut) -> np.ndarray:
     """Best model of each prompt's own category on the train split; no router is told the category."""
     categories = np.array(data.train.categories)
-    means: Mapping[str, np.ndarray] = {
-        name: np.nanmean(data.train.rewards_PM[categories == name], axis=0) for name in set(categories.tolist())
+    best = {
+        name: int(np.argmax(np.nanmean(data.train.rewards_PM[categories == name], axis=0)))
+        for name in set(categories.tolist())
     }
-    single = best_single(data)
-    return np.array([int(np.argmax(means[c])) if c in means else single for c in data.outcomes.categories])
-
-
-def _oracle(data: HeldOut) -> np.ndarray:
-    """The highest recorded reward, known only afterwards; the cheapest of equals."""
-    rewards = data.outcomes.rewards_PM
-    return np.where(rewards == rewards.max(axis=1, keepdims=True), data.cost_PM, np.inf).argmin(axis=1)
+    return np.array([best.get(category, best_single(data)) for category in data.outcomes.categories])
