@@ -19,7 +19,7 @@ _TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TeamReply:
     """What a client got for one prompt; ``error`` is "" where all went well."""
 
     prompt: int
@@ -70,20 +70,20 @@ class Served:
 
 async def ask_all(
     base_url: str, group: str, prompts: Sequence[str], teams: Sequence[str], advance: Callable[[int], None]
-) -> list[Answer]:
+) -> list[TeamReply]:
     """Send every prompt as every team, a bounded number at a time; answers in order of prompt, then team."""
     asked = [(number, team) for number in range(len(prompts)) for team in teams]
     async with client_of(base_url, _TIMEOUT_S) as client:
         pairs = [(prompts[number], f"sk-{team}") for number, team in asked]
         replies = await ask_each(client, group, pairs, _AT_ONCE, advance)
     return [
-        Answer(number, team, reply.id.removeprefix("chatcmpl-"), reply.headers, reply.error)
+        TeamReply(number, team, reply.id.removeprefix("chatcmpl-"), reply.headers, reply.error)
         for (number, team), reply in zip(asked, replies, strict=True)
     ]
 
 
 def join(
-    answers: Sequence[Answer],
+    answers: Sequence[TeamReply],
     records: Sequence[Mapping[str, Any]],
     data: HeldOut,
     lambdas: Mapping[str, float],
@@ -101,7 +101,7 @@ def join(
 
 
 def _served(
-    answer: Answer, by_id: Mapping[str, Mapping[str, Any]], data: HeldOut, lambda_: float, safety: bool
+    answer: TeamReply, by_id: Mapping[str, Mapping[str, Any]], data: HeldOut, lambda_: float, safety: bool
 ) -> Served:
     p, name = answer.prompt, data.outcomes.prompt_ids[answer.prompt]
     head = (name, answer.team, lambda_, safety, answer.headers.get("model"))

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from bench.differential.comparing import PLUGIN, Outcome, measure, read
+from bench.differential.comparing import PLUGIN, AnswerKind, measure, read
 from bench.differential.report import findings, frames
 from bench.differential.requests import request
 from bench.differential.routes import GROUP
@@ -55,5 +55,5 @@ def test_an_error_inside_a_stream_is_another_outcome_than_a_stream():
         answered(text=f"data: {event}\n\n", **{"content-type": "text/event-stream"}).outcome
         for event in ('{"choices": []}', '{"error": {"type": "server_error", "message": "litellm.APIError: x"}}')
     )
-    assert fine == Outcome(200, "stream")
-    assert broken == Outcome(200, "stream with error server_error APIError")
+    assert fine == AnswerKind(200, "stream")
+    assert broken == AnswerKind(200, "stream with error server_error APIError")

@@ -32,7 +32,7 @@ _EXCEPTION = re.compile(r"litellm\.(?:exceptions\.)?(\w+(?:Error|Exception|Limit
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AnswerKind:
     """What a client got.
 
     Attributes
@@ -52,7 +52,7 @@ class Outcome:
 class Answer:
     """An outcome, who answered by the answer's own text, and the plugin's headers."""
 
-    outcome: Outcome
+    outcome: AnswerKind
     served: frozenset[str]
     erp: dict[str, str]
     said: str
@@ -85,7 +85,7 @@ class Result:
     answers: dict[str, Answer]
     verdict: str = "same"
     noisy: bool = False
-    tried: Counter[Outcome] = field(default_factory=Counter)
+    tried: Counter[AnswerKind] = field(default_factory=Counter)
 
     @property
     def is_fault(self) -> bool:
@@ -111,7 +111,7 @@ class Side:
                 f"{self.proxy.base_url}{sent.path}", content=sent.content(self.previous), headers=headers
             )
         except httpx.HTTPError as error:
-            return Answer(Outcome(0, type(error).__name__), frozenset(), {}, "")
+            return Answer(AnswerKind(0, type(error).__name__), frozenset(), {}, "")
         return read(answer)
 
     async def fail(self, failing: tuple[str, str] | None) -> None:
@@ -134,7 +134,7 @@ def read(answer: httpx.Response) -> Answer:
     erp = {name[6:]: value for name, value in answer.headers.items() if name.startswith("x-erp-")}
     text = answer.text
     served = frozenset(a or b for a, b in _SERVED.findall(text))
-    return Answer(Outcome(answer.status_code, _kind(answer, text)), served, erp, text[:400])
+    return Answer(AnswerKind(answer.status_code, _kind(answer, text)), served, erp, text[:400])
 
 
 def _kind(answer: httpx.Response, text: str) -> str:

@@ -20,7 +20,7 @@ from demo.live import pool as pools
 from demo.live import table
 from demo.live.pool import Drawn, Member
 from demo.live.questions import KINDS, Question, questions
-from demo.live.serving import Reply, Traffic, ask_all
+from demo.live.serving import QuestionReply, Traffic, ask_questions
 from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY, ProxyProcess
 from demo.terminal import INDENT, Terminal, run_command, write_json
@@ -70,13 +70,13 @@ class Live:
             with ProxyProcess(config, log_path=self.out / "proxy.log", start_deadline_s=600) as proxy:
                 held_out = self._held_out()
                 self.terminal.say(f"LiteLLM proxy up; asking {len(held_out)} held-out questions of {pools.GROUP}")
-                before = self._well(ask_all(proxy, held_out))
+                before = self._well(ask_questions(proxy, held_out))
                 self.terminal.show(table.headers(before, held_out, len(KINDS)))
                 added = self._add(newcomer, api_bases, proxy, held_out)
                 self.terminal.say(f"asking the {len(held_out)} held-out questions again")
-                after = self._well(ask_all(proxy, held_out))
+                after = self._well(ask_questions(proxy, held_out))
         found = table.results(open_run(self.out / "run"), [m.name for m in self.members], before, after)
-        self.terminal.show(table.table(found))
+        self.terminal.show(table.results_table(found))
         self.terminal.show(table.reading(found))
         write_json(self.out / "summary.json", {**added, "policies": [row.to_json() for row in found]})
         write_json(self.out / "replies.json", {"before": [*map(asdict, before)], "after": [*map(asdict, after)]})
@@ -144,7 +144,7 @@ class Live:
         test = {prompt.prompt_id for prompt in read_prompt_set(self.out / "run") if prompt.split == "test"}
         return [question for question in self.asked if question.prompt_id in test]
 
-    def _well(self, replies: Sequence[Reply]) -> list[Reply]:
+    def _well(self, replies: Sequence[QuestionReply]) -> list[QuestionReply]:
         failed = [reply for reply in replies if reply.error]
         if failed:
             raise ServingError(f"{len(failed)} of {len(replies)} requests failed, the first with {failed[0].error}")

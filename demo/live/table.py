@@ -9,14 +9,14 @@ from rich.table import Table
 
 from demo import terminal
 from demo.live.questions import Question
-from demo.live.serving import Reply
+from demo.live.serving import QuestionReply
 from erp_trainer.learning.bootstrap import Interval, interval
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LiveRow:
     """One policy on the held-out questions.
 
     Attributes
@@ -40,7 +40,9 @@ class Row:
         return found | {"share": self.share_M.tolist(), "answered": self.answered}
 
 
-def results(run: Run, members: Sequence[str], before: Sequence[Reply], after: Sequence[Reply]) -> list[Row]:
+def results(
+    run: Run, members: Sequence[str], before: Sequence[QuestionReply], after: Sequence[QuestionReply]
+) -> list[LiveRow]:
     """Single members, routed without and with the newcomer, and oracles in hindsight.
 
     Parameters
@@ -62,7 +64,7 @@ def results(run: Run, members: Sequence[str], before: Sequence[Reply], after: Se
     ]
     groups, base = test.duplicate_groups(), reward[:, first]
     return [
-        Row(
+        LiveRow(
             name,
             interval(reward[questions, choice], groups),
             None if name == f"always {members[first]}" else interval(reward[questions, choice] - base, groups),
@@ -73,7 +75,7 @@ def results(run: Run, members: Sequence[str], before: Sequence[Reply], after: Se
     ]
 
 
-def table(rows: Sequence[Row]) -> Table:
+def results_table(rows: Sequence[LiveRow]) -> Table:
     """The one table."""
     members = [row.name.removeprefix("always ") for row in rows if row.name.startswith("always ")]
     letters = terminal.letters(len(members))
@@ -95,7 +97,7 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def headers(replies: Sequence[Reply], asked: Sequence[Question], count: int) -> Table:
+def headers(replies: Sequence[QuestionReply], asked: Sequence[Question], count: int) -> Table:
     """The response headers of the first questions, one of each kind."""
     made = terminal.plain("question", "x-erp-model", "-reason", "-expected-reward", "answer", "")
     for reply, question in list(zip(replies, asked, strict=True))[:count]:
@@ -115,7 +117,7 @@ def digests(before: Mapping[str, str], after: Mapping[str, str]) -> Table:
     return made
 
 
-def reading(rows: Sequence[Row]) -> str:
+def reading(rows: Sequence[LiveRow]) -> str:
     """What the intervals allow to be said of the routed rows."""
     said = []
     for row in rows:
@@ -130,7 +132,7 @@ def _columns(outcomes: OutcomesTable, members: Sequence[str]) -> np.ndarray:
     return columns
 
 
-def _choices(outcomes: OutcomesTable, members: Sequence[str], replies: Sequence[Reply]) -> np.ndarray:
+def _choices(outcomes: OutcomesTable, members: Sequence[str], replies: Sequence[QuestionReply]) -> np.ndarray:
     by_id = {reply.prompt_id: members.index(reply.model) for reply in replies}
     return np.array([by_id[prompt_id] for prompt_id in outcomes.prompt_ids])
 

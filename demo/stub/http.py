@@ -13,7 +13,7 @@ from demo.stub.call import Json
 
 
 @dataclass(frozen=True)
-class Reply:
+class StubAnswer:
     """A status and either one JSON body or the events of a stream; status 0 answers nothing.
 
     ``every_s`` is between two events, and their tokens are then counted in ``record`` as they are sent.
@@ -26,9 +26,9 @@ class Reply:
     record: Json = field(default_factory=dict)
 
 
-def refusal(status: int, message: str, code: str) -> Reply:
+def refusal(status: int, message: str, code: str) -> StubAnswer:
     """An error as OpenAI words it."""
-    return Reply(status, {"error": {"message": message, "type": code, "param": None, "code": code}})
+    return StubAnswer(status, {"error": {"message": message, "type": code, "param": None, "code": code}})
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, Json]:
@@ -46,7 +46,7 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, Json]:
     return method, target.partition("?")[0], body if isinstance(body, dict) else {}
 
 
-async def send(reply: Reply, writer: asyncio.StreamWriter) -> None:
+async def send(reply: StubAnswer, writer: asyncio.StreamWriter) -> None:
     """One answer, all at once or drop by drop."""
     if reply.events is None:
         body = json.dumps(reply.body).encode()

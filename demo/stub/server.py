@@ -12,7 +12,7 @@ from demo.stub import counting
 from demo.stub.call import STATUS_MODES, Call, Json, Mode
 from demo.stub.chat import chat, chat_events, completion, completion_events
 from demo.stub.embeddings import embeddings
-from demo.stub.http import Reply, read_request, refusal, send
+from demo.stub.http import StubAnswer, read_request, refusal, send
 from demo.stub.responses import compacted, response, response_events
 
 
@@ -104,7 +104,7 @@ class Stub:
             self._connections.discard(task)
             writer.close()
 
-    async def _reply(self, method: str, path: str, body: Json) -> Reply:
+    async def _reply(self, method: str, path: str, body: Json) -> StubAnswer:
         control = self._control(method, path, body)
         if control is not None:
             return control
@@ -112,26 +112,26 @@ class Stub:
         if model not in self.models or (route not in _ROUTES and route != "models"):
             return refusal(404, f"no such path {path}", "not_found")
         if route == "models":
-            return Reply(200, {"object": "list", "data": [{"id": model, "object": "model", "owned_by": "stub"}]})
+            return StubAnswer(200, {"object": "list", "data": [{"id": model, "object": "model", "owned_by": "stub"}]})
         return await self._answer(self._call(model, route, body))
 
-    def _control(self, method: str, path: str, body: Json) -> Reply | None:
+    def _control(self, method: str, path: str, body: Json) -> StubAnswer | None:
         """The stub's own paths: what it is, its records, and its models' modes."""
         if path == "/health":
-            return Reply(200, {"status": "ok", "models": list(self.models)})
+            return StubAnswer(200, {"status": "ok", "models": list(self.models)})
         if path == "/_log":
-            return Reply(200, {"requests": self.records})
+            return StubAnswer(200, {"requests": self.records})
         if path == "/_reset" and method == "POST":
             # The log file keeps what it has.
             self.records.clear()
             self.modes.clear()
-            return Reply(200, {"status": "ok"})
+            return StubAnswer(200, {"status": "ok"})
         if path == "/_mode" and method == "POST":
             try:
                 self.set_mode(str(body.get("model")), str(body.get("mode")))
             except ValueError as error:
                 return refusal(400, str(error), "bad_mode")
-            return Reply(200, {"status": "ok"})
+            return StubAnswer(200, {"status": "ok"})
         return None
 
     def _call(self, model: str, route: str, body: Json) -> Call:
@@ -153,7 +153,7 @@ class Stub:
             prompts=counting.prompts(body) if completes else 1,
         )
 
-    async def _answer(self, call: Call) -> Reply:
+    async def _answer(self, call: Call) -> StubAnswer:
         failure = self._failure(call)
         record = self._record(call, 200 if failure is None else failure.status)
         if call.mode.kind == "slow":
@@ -164,13 +164,13 @@ class Stub:
             return failure
         whole, events = _ROUTES[call.route]
         if not call.streams or events is None:
-            return Reply(200, whole(call))
+            return StubAnswer(200, whole(call))
         if not call.drips:
-            return Reply(200, events=events(call))
+            return StubAnswer(200, events=events(call))
         record["completion_tokens"] = 0
-        return Reply(200, events=events(call), every_s=call.mode.amount, record=record)
+        return StubAnswer(200, events=events(call), every_s=call.mode.amount, record=record)
 
-    def _failure(self, call: Call) -> Reply | None:
+    def _failure(self, call: Call) -> StubAnswer | None:
         mode = call.mode
         if mode.kind == "fail" and mode.amount >= 1:
             self.modes[call.model] = Mode("fail", mode.amount - 1)
@@ -183,7 +183,7 @@ class Stub:
         if mode.kind == "refuse_n" and call.n > 1:
             return refusal(400, "n must be 1 for this model", "invalid_request_error")
         if mode.kind in ("hang", "close"):
-            return Reply(0)
+            return StubAnswer(0)
         if mode.kind == "context" and call.prompt_tokens > mode.amount:
             said = (
                 f"This model's maximum context length is {int(mode.amount)} tokens. However, your messages "

@@ -1,6 +1,6 @@
 """Tokens/s of `erp-train sample` beside vLLM's own offline batch (``vllm.LLM.chat``).
 
-Run ``python -m bench.models.sampling``. Same prompts, same K, same parameters, same options of vLLM; all are loaded
+Run ``python -m bench.sampling``. Same prompts, same K, same parameters, same options of vLLM; all are loaded
 before the first round and take turns, in another order every round. Ours are timed from opening to the last record on
 disk, the child's start not counted. Needs ERP_VLLM_PYTHON (scripts/setup_vllm.sh) and build/models
 (scripts/small_models.py).
@@ -47,7 +47,7 @@ Rate = Callable[[list[Prompt], Sampling], float]
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.models.sampling", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.sampling", description=__doc__)
     parser.add_argument("--model", type=Path, default=REPOSITORY / "build" / "models" / "SmolLM2-135M-Instruct")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--words", type=int, default=40, help="of a prompt")

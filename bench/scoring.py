@@ -1,6 +1,6 @@
 """Scoring by a MiniLM cross-encoder: one by one, in plain padded batches, and as ``erp-train score`` does it.
 
-Run ``python -m bench.models.scoring [--quick]``. Pairs are words drawn by Zipf's law, K responses to a prompt, lengths
+Run ``python -m bench.scoring [--quick]``. Pairs are words drawn by Zipf's law, K responses to a prompt, lengths
 log-normal; all ways score the same pairs with the same weights, in float32 on the CPU, and must agree. Torch has one
 thread, and speed is by CPU time, so that other work on the machine counts less.
 """
