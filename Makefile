@@ -31,10 +31,11 @@ test-vllm-ray: .venv/.dev  ## the same on a Ray cluster of this machine; not in 
 	.venv-vllm/bin/vllm-python scripts/small_models.py smollm2
 	$(BIN)/python -m pytest -m ray tests/live/test_ray.py
 
-check: .venv/.dev  ## lint, format and types
+check: .venv/.dev  ## lint, format, types, and which way imports point
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/structure.py --check litellm_erp trainer/erp_trainer
 
 fix: .venv/.dev
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,8 @@ from litellm.router_strategy.complexity_router.complexity_router import Complexi
 
 from bench.machine import Stranger, heading, milliseconds
 from bench.prompts import prompts
-from bench.synthetic import GROUP, entry, write_bundle
+from bench.synthetic import write_bundle
+from demo.deployments import deployment, router_settings
 from litellm_erp.choice.prompt import from_messages, from_request
 from litellm_erp.embedding.static import MODEL_DIR, VOCABULARY_FILE, StaticEmbedder
 from litellm_erp.embedding.wordpiece import reference_tokenizer
@@ -34,6 +35,7 @@ from litellm_erp.serving.group import Ask
 
 WORDS = (20, 200, 2000)
 POOLS = (5, 50, 500)
+GROUP = "erp-auto"
 # Rounds that are cold, or warm, before it is the other's turn; those at a block's begin are not counted.
 BLOCK, SETTLE = 20, 5
 
@@ -138,8 +140,8 @@ def _rule_based(router: litellm.Router) -> Column:
 
 def _router(pool: int) -> litellm.Router:
     models = [f"model-{m:03d}" for m in range(pool)]
-    group = {"group_name": GROUP, "models": models, "routing_strategy": "simple-shuffle"}
-    return litellm.Router(model_list=[entry(name, 1 + m % 50) for m, name in enumerate(models)], routing_groups=[group])
+    entries = [entry(name, 1 + m % 50) for m, name in enumerate(models)]
+    return litellm.Router(model_list=entries, **router_settings({GROUP: models}))
 
 
 def _plugin(folder: Path, router: litellm.Router, embedder: StaticEmbedder) -> ErpRouter:
@@ -188,6 +190,11 @@ def request_of(team: str = "research") -> dict[str, Any]:
 
 
 _KEY = UserAPIKeyAuth(api_key="sk-research", team_id="research", team_alias="research", models=[GROUP])
+
+
+def entry(name: str, price: int) -> dict[str, Any]:
+    """A deployment of the benchmark's router."""
+    return deployment(name, name, f"http://127.0.0.1:9911/{name}/v1", (0.1 * price, 0.4 * price))
 
 
 if __name__ == "__main__":

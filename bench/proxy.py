@@ -20,11 +20,13 @@ import yaml
 
 from bench.machine import heading, spread
 from bench.prompts import prompts
-from bench.synthetic import GROUP, entry, write_bundle
+from bench.synthetic import write_bundle
+from demo.deployments import TEAM_KEYS, deployment, router_settings
 from demo.proxy_process import ProxyProcess, StubProcess, interrupt_on_sigterm
 
 CONCURRENCY = (1, 16, 64)
 POOL = 5
+GROUP = "erp-auto"
 WORDS = (20, 200)
 REQUESTS = 60
 QUARTILES = (25, 75)
@@ -161,7 +163,13 @@ def _bodies(count: int, seed: int) -> list[bytes]:
 def _start(folder: Path, stack: ExitStack) -> tuple[MeasuredProxy, MeasuredProxy]:
     names = [f"model-{m:03d}" for m in range(POOL)]
     stub = stack.enter_context(StubProcess(names))
-    config = _config(stub, names)
+    config: dict[str, Any] = {
+        "model_list": [
+            deployment(name, name, stub.api_base(name), (0.1 + 0.1 * m, 0.4 + 0.4 * m)) for m, name in enumerate(names)
+        ],
+        "general_settings": TEAM_KEYS,
+        "router_settings": router_settings({GROUP: names}),
+    }
     bare = folder / "bare.yaml"
     bare.write_text(yaml.safe_dump(config), encoding="utf-8")
     bundle = write_bundle(folder / "bundle", POOL)
@@ -170,19 +178,6 @@ def _start(folder: Path, stack: ExitStack) -> tuple[MeasuredProxy, MeasuredProxy
     routed = folder / "routed.yaml"
     routed.write_text(yaml.safe_dump(config), encoding="utf-8")
     return stack.enter_context(MeasuredProxy(routed)), stack.enter_context(MeasuredProxy(bare))
-
-
-def _config(stub: StubProcess, names: list[str]) -> dict[str, Any]:
-    return {
-        "model_list": [entry(name, 1 + m, stub.api_base(name)) for m, name in enumerate(names)],
-        "general_settings": {
-            "master_key": "os.environ/LITELLM_MASTER_KEY",
-            "custom_auth": "demo.auth.user_api_key_auth",
-        },
-        "router_settings": {
-            "routing_groups": [{"group_name": GROUP, "models": names, "routing_strategy": "simple-shuffle"}],
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from litellm_erp.embedding.base import EmbedderSpec
 from litellm_erp.embedding.static import StaticEmbedder
 
 LAMBDAS = 24
-GROUP = "erp-auto"
 
 
 def write_bundle(
@@ -135,18 +134,3 @@ def _weights(rng: np.random.Generator, dimension: int, n: int, length: float) ->
     """Columns of a length, in random directions."""
     weights = rng.standard_normal((dimension, n))
     return (weights * (length / np.linalg.norm(weights, axis=0))).astype(np.float32)
-
-
-def entry(name: str, price: int, api_base: str = "http://127.0.0.1:9911/v1") -> dict[str, Any]:
-    """A deployment."""
-    return {
-        "model_name": name,
-        "litellm_params": {
-            "model": f"openai/{name}",
-            "api_base": api_base,
-            "api_key": "none",
-            "input_cost_per_token": 1e-7 * price,
-            "output_cost_per_token": 4e-7 * price,
-        },
-        "model_info": {"id": f"dep-{name}"},
-    }

@@ -10,7 +10,7 @@ _ERP = "x-erp-"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ChatAnswer:
     """What a client got for one prompt.
 
     Attributes
@@ -31,18 +31,18 @@ def client_of(base_url: str, timeout_s: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=timeout_s)
 
 
-async def ask(client: httpx.AsyncClient, group: str, prompt: str, key: str) -> Reply:
-    """Ask a group for one chat completion; whatever goes wrong is in the reply."""
+async def ask(client: httpx.AsyncClient, group: str, prompt: str, key: str) -> ChatAnswer:
+    """Ask a group for one chat completion; whatever goes wrong is in the answer."""
     body = {"model": group, "messages": [{"role": "user", "content": prompt}]}
     try:
         answer = await client.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
     except httpx.HTTPError as error:
-        return Reply(error=f"{type(error).__name__}: {error}")
+        return ChatAnswer(error=f"{type(error).__name__}: {error}")
     if answer.status_code != 200:
-        return Reply(error=f"HTTP {answer.status_code}: {' '.join(answer.text.split())[:300]}")
+        return ChatAnswer(error=f"HTTP {answer.status_code}: {' '.join(answer.text.split())[:300]}")
     found = answer.json()
     headers = {name[len(_ERP) :]: value for name, value in answer.headers.items() if name.startswith(_ERP)}
-    return Reply(str(found["id"]), found["choices"][0]["message"]["content"] or "", headers)
+    return ChatAnswer(str(found["id"]), found["choices"][0]["message"]["content"] or "", headers)
 
 
 async def ask_each(
@@ -51,14 +51,14 @@ async def ask_each(
     asked: Sequence[tuple[str, str]],
     at_once: int,
     advance: Callable[[int], None] = lambda steps: None,
-) -> list[Reply]:
-    """Ask every (prompt, key), a bounded number at a time; replies in their order."""
+) -> list[ChatAnswer]:
+    """Ask every (prompt, key), a bounded number at a time; answers in their order."""
     free = asyncio.Semaphore(at_once)
 
-    async def one(prompt: str, key: str) -> Reply:
+    async def one(prompt: str, key: str) -> ChatAnswer:
         async with free:
-            reply = await ask(client, group, prompt, key)
+            answer = await ask(client, group, prompt, key)
             advance(1)
-            return reply
+            return answer
 
     return await asyncio.gather(*(one(*pair) for pair in asked))

@@ -1,11 +1,12 @@
 """How a Python package is laid out: counted alike for any package, so that ours can stand beside others.
 
-    python scripts/structure.py litellm_erp trainer/erp_trainer           # the figures
-    python scripts/structure.py --check litellm_erp trainer/erp_trainer   # exit 1 on a circle, a back import, a full folder
+    python scripts/structure.py litellm_erp trainer/erp_trainer            # the figures
+    python scripts/structure.py --check litellm_erp trainer/erp_trainer    # exit 1 where they are not as they should be
 
-An import is an edge between two modules of the packages named, wherever in the file it stands, unless only a type checker
-sees it. A *circle* is a set of modules that import one another. The *chain* is the most modules that stand on one another.
-A *back import* goes up: rooms (folders) are ordered by who imports whom most, and an import against that order is back.
+An import is an edge between two modules of the packages named, wherever in a file it stands, also where only a type
+checker sees it. A *circle* is a set of modules, or of rooms (folders), that import one another. The *chain* is the
+longest row of modules that import one after the other. A *back import* is one between two rooms that import each other,
+in the direction that fewer imports take.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MAX_MODULES = 12
@@ -40,7 +41,7 @@ def imports_of(name: str, path: Path, modules: Mapping[str, Path]) -> frozenset[
     """Modules of ``modules`` that one of them imports."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
-    for node in _runtime(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -52,15 +53,6 @@ def imports_of(name: str, path: Path, modules: Mapping[str, Path]) -> frozenset[
                 whole = f"{base}.{alias.name}"
                 found.add(whole if whole in modules else base)
     return frozenset(found & modules.keys() - {name})
-
-
-def _runtime(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under ``if TYPE_CHECKING``."""
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            continue
-        yield child
-        yield from _runtime(child)
 
 
 def circles(graph: Graph) -> list[list[str]]:
@@ -143,3 +135,88 @@ def room_circles(graph: Graph, modules: Mapping[str, Path]) -> list[list[str]]:
         for other in others:
             rooms.setdefault(other, set())
     return circles({name: frozenset(others) for name, others in rooms.items()})
+
+
+def defined_twice(modules: Mapping[str, Path]) -> tuple[list[str], int]:
+    """Public classes and functions at the top of a module that several modules define, and how many names there are."""
+    seen: Counter[str] = Counter()
+    for path in modules.values():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        seen.update(
+            {
+                node.name
+                for node in tree.body
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.name[0] != "_"
+            }
+        )
+    return sorted(name for name, times in seen.items() if times > 1), len(seen)
+
+
+def function_lengths(modules: Mapping[str, Path]) -> list[int]:
+    """Lines of every function and method, docstrings included."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in modules.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds)
+    ]
+
+
+def measure(packages: Sequence[Path]) -> dict[str, object]:
+    """Every figure of one or several packages that belong together."""
+    modules: dict[str, Path] = {}
+    for package in packages:
+        modules |= modules_of(package)
+    graph = {name: imports_of(name, path, modules) for name, path in modules.items()}
+    lines = [len(path.read_text(encoding="utf-8").splitlines()) for path in modules.values()]
+    folders = Counter(path.parent for path in modules.values() if path.name != "__init__.py")
+    twice, names = defined_twice(modules)
+    return {
+        "lines": sum(lines),
+        "modules": len(modules),
+        "rooms": len(folders),
+        "most modules in a room": max(
+            (count for folder, count in folders.items() if folder.name not in OPEN_ROOMS), default=0
+        ),
+        "median file": int(statistics.median(line for line in lines if line > 1)),
+        "median function": int(statistics.median(function_lengths(modules))),
+        "longest chain": longest_chain(graph),
+        "circles": circles(graph),
+        "circles of rooms": room_circles(graph, modules),
+        "back imports": [f"{one} -> {other}" for one, other in back_imports(graph, modules)],
+        "names defined twice": twice,
+        "names": names,
+    }
+
+
+def complaints(found: Mapping[str, object]) -> list[str]:
+    """What a package of ours may not have."""
+    chain, most = found["longest chain"], found["most modules in a room"]
+    assert isinstance(chain, list)
+    assert isinstance(most, int)
+    said = []
+    for what in ("circles", "circles of rooms", "back imports"):
+        said += [f"{what}: {entry}" for entry in found[what]]  # type: ignore[attr-defined]
+    if len(chain) > MAX_CHAIN:
+        said.append(f"longest chain: {len(chain)} modules, expected at most {MAX_CHAIN}: {' -> '.join(chain)}")
+    if most > MAX_MODULES:
+        said.append(f"most modules in a room: {most}, expected at most {MAX_MODULES}")
+    return said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How a Python package is laid out.")
+    parser.add_argument("packages", nargs="+", type=Path, help="folders of packages that belong together")
+    parser.add_argument("--check", action="store_true", help="exit 1 on a circle, back import, long chain or full room")
+    parser.add_argument("--verbose", action="store_true", help="name what is counted")
+    options = parser.parse_args()
+    found = measure(options.packages)
+    for key, value in found.items():
+        print(f"{key:24} {len(value) if isinstance(value, list) and not options.verbose else json.dumps(value)}")
+    if options.check and (said := complaints(found)):
+        sys.exit("\n".join(said))
+
+
+if __name__ == "__main__":
+    main()

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from demo.proxy_process import REPOSITORY
+from scripts.structure import Graph, complaints, imports_of, measure, modules_of
 
 HEAVY = {"torch", "transformers", "sklearn", "vllm", "ray", "sentence_transformers", "pyarrow", "erp_trainer"}
+IMPURE = {"asyncio", "httpx", "os", "pathlib"}
 SERVING = sorted((REPOSITORY / "litellm_erp").rglob("*.py"))
 
 
@@ -55,9 +57,49 @@ def test_the_serving_half_never_imports_the_trainer_and_only_the_proxy_imports_l
     assert "litellm" not in found or path.parent.name == "proxy"
 
 
-def test_the_pure_modules_import_nothing_that_serves():
-    below = {"errors", "decision", "probe", "cost", "budget"}
-    above = {f"litellm_erp.{name}" for name in ("bundle", "embedding", "settings", "proxy", "routing", "telemetry")}
-    for name in below:
-        reached = {".".join(module.split(".")[:2]) for module in imported(REPOSITORY / "litellm_erp" / f"{name}.py")}
-        assert reached & above == set(), name
+def test_no_module_that_says_pure_reaches_files_the_clock_of_a_loop_or_the_network():
+    modules = modules_of(REPOSITORY / "litellm_erp") | modules_of(REPOSITORY / "trainer" / "erp_trainer")
+    graph = {name: imports_of(name, path, modules) for name, path in modules.items()}
+    pure = [name for name, path in modules.items() if path.read_text(encoding="utf-8").startswith('"""PURE')]
+    assert len(pure) > 50
+    assert {name: sorted(found) for name in pure if (found := reached(name, graph, modules) & IMPURE)} == {}
+
+
+def reached(name: str, graph: Graph, modules: dict[str, Path]) -> set[str]:
+    """Packages that a module imports, itself or through our own modules."""
+    found: set[str] = set()
+    seen, left = set(), [name]
+    while left:
+        one = left.pop()
+        if one not in seen:
+            seen.add(one)
+            found |= packages(modules[one])
+            left += graph[one]
+    return found
+
+
+def written(folder: Path, **modules: str) -> Path:
+    folder.mkdir()
+    for name, text in modules.items():
+        path = folder / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{text}\n\n\ndef {path.stem}(): ...\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("modules", "complaint"),
+    [
+        ({"a": "import p.b", "b": "from p import a"}, "circles: ['p.a', 'p.b']"),
+        ({"one__a": "import p.two.b", "two__b": "", "two__c": "import p.one.d", "one__d": ""}, "back imports: p.one.a"),
+        ({f"m{i}": f"import p.m{i + 1}" for i in range(12)} | {"m12": ""}, "longest chain: 13 modules"),
+        ({f"m{i}": "" for i in range(13)}, "most modules in a room: 13"),
+    ],
+)
+def test_the_structure_check_complains_of(tmp_path, modules, complaint):
+    found = complaints(measure([written(tmp_path / "p", **modules)]))
+    assert any(line.startswith(complaint) for line in found), found
+
+
+def test_our_own_structure_is_sound():
+    assert complaints(measure([REPOSITORY / "litellm_erp", REPOSITORY / "trainer" / "erp_trainer"])) == []

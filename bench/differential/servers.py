@@ -12,6 +12,7 @@ import yaml
 from bench.differential.requests import KEYS
 from bench.differential.routes import ALIAS, DOOMED, GROUP, MODELS, TAGGED
 from bench.synthetic import write_bundle
+from demo.deployments import TEAM_KEYS, deployment, router_settings
 from demo.proxy_process import ProxyProcess, StubProcess
 
 PLUGIN, BARE, SECOND = "plugin", "bare", "second bare"
@@ -22,14 +23,9 @@ def config(stub: StubProcess) -> dict[str, Any]:
     """The proxies' config, the plugin aside: two groups, one with tags; an alias; a model that falls back."""
     windows = dict(zip(MODELS, (2_000, 60_000, 1_000_000), strict=True))
 
-    def entry(name: str, model: str, **params: Any) -> dict[str, Any]:
-        window = {"max_input_tokens": windows[model], "mode": "chat"}
-        return {
-            "model_name": name,
-            "litellm_params": {"model": f"openai/{model}", "api_base": stub.api_base(model), "api_key": "none"}
-            | params,
-            "model_info": window | {"id": f"dep-{name}", "erp_model": model},
-        }
+    def entry(name: str, model: str, api_base: str = "", **params: Any) -> dict[str, Any]:
+        info = {"max_input_tokens": windows[model], "mode": "chat", "erp_model": model}
+        return deployment(name, model, api_base or stub.api_base(model), info=info, **params)
 
     where = (("eu", ["a"]), ("us", ["b"]), ("eu", ["a", "b"]))
     places = {model: {"region_name": region, "tags": tags} for model, (region, tags) in zip(MODELS, where, strict=True)}
@@ -40,11 +36,7 @@ def config(stub: StubProcess) -> dict[str, Any]:
             *(entry(name, model, **places[model]) for name, model in tagged.items()),
             entry(DOOMED, MODELS[0], api_base=f"{_NOWHERE}/v1", max_retries=0),
         ],
-        "general_settings": {
-            "master_key": "os.environ/LITELLM_MASTER_KEY",
-            "custom_auth": "demo.auth.user_api_key_auth",
-            "custom_auth_run_common_checks": True,
-        },
+        "general_settings": TEAM_KEYS | {"custom_auth_run_common_checks": True},
         "litellm_settings": {
             "enable_post_custom_auth_checks": True,
             # More of the odd fields get past LiteLLM.
@@ -52,21 +44,18 @@ def config(stub: StubProcess) -> dict[str, Any]:
             "cache": True,
             "cache_params": {"type": "local", "mode": "default_off"},
         },
-        "router_settings": {
-            "routing_groups": [
-                {"group_name": GROUP, "models": list(MODELS), "routing_strategy": "simple-shuffle"},
-                {"group_name": TAGGED, "models": list(tagged), "routing_strategy": "simple-shuffle"},
-            ],
-            "model_group_alias": {ALIAS: GROUP},
-            "fallbacks": [{DOOMED: [GROUP]}],
-            "enable_pre_call_checks": True,
-            "enable_tag_filtering": True,
-            "optional_pre_call_checks": ["responses_api_deployment_check", "encrypted_content_affinity"],
-            "num_retries": 1,
+        "router_settings": router_settings(
+            {GROUP: MODELS, TAGGED: tagged},
+            model_group_alias={ALIAS: GROUP},
+            fallbacks=[{DOOMED: [GROUP]}],
+            enable_pre_call_checks=True,
+            enable_tag_filtering=True,
+            optional_pre_call_checks=["responses_api_deployment_check", "encrypted_content_affinity"],
+            num_retries=1,
             # What failed for one request must not decide what the next may use.
-            "disable_cooldowns": True,
-            "timeout": 20,
-        },
+            disable_cooldowns=True,
+            timeout=20,
+        ),
     }
 
 

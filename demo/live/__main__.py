@@ -20,7 +20,7 @@ from demo.live import pool as pools
 from demo.live import table
 from demo.live.pool import Drawn, Member
 from demo.live.questions import KINDS, Question, questions
-from demo.live.serving import QuestionReply, Traffic, ask_questions
+from demo.live.serving import Reply, Traffic, ask_questions
 from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY, ProxyProcess
 from demo.terminal import INDENT, Terminal, run_command, write_json
@@ -144,7 +144,7 @@ class Live:
         test = {prompt.prompt_id for prompt in read_prompt_set(self.out / "run") if prompt.split == "test"}
         return [question for question in self.asked if question.prompt_id in test]
 
-    def _well(self, replies: Sequence[QuestionReply]) -> list[QuestionReply]:
+    def _well(self, replies: Sequence[Reply]) -> list[Reply]:
         failed = [reply for reply in replies if reply.error]
         if failed:
             raise ServingError(f"{len(failed)} of {len(replies)} requests failed, the first with {failed[0].error}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from demo.deployments import MASTER_KEY, deployment, router_settings
 from demo.live.questions import RIGHT, Question
 
 GROUP = "erp-auto"
@@ -110,14 +111,9 @@ def write_proxy_config(
     """A config that serves all members as one group, each under its system prompt and sampling parameters."""
     config = {
         "model_list": [_deployment(member, api_bases[member.served], drawn) for member in members],
-        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+        "general_settings": MASTER_KEY,
         "litellm_settings": {"callbacks": ["litellm_erp.proxy.erp_router"]},
-        "router_settings": {
-            "routing_groups": [
-                {"group_name": GROUP, "models": [m.name for m in members], "routing_strategy": "simple-shuffle"}
-            ],
-            "timeout": 600,
-        },
+        "router_settings": router_settings({GROUP: [member.name for member in members]}, timeout=600),
         "erp_settings": {
             "reload_s": 1,
             "groups": {GROUP: {"bundle": str(bundle.resolve()), "policy": {"lambda": 0}}},
@@ -128,18 +124,11 @@ def write_proxy_config(
 
 
 def _deployment(member: Member, api_base: str, drawn: Drawn) -> dict[str, Any]:
-    params: dict[str, Any] = {
-        "model": f"openai/{member.served}",
-        "api_base": api_base,
-        "api_key": "none",
-        "temperature": drawn.temperature,
-        "max_tokens": drawn.max_tokens,
-        "input_cost_per_token": member.usd_per_mtok / 1e6,
-        "output_cost_per_token": member.usd_per_mtok / 1e6,
-    }
     # What LiteLLM puts before the messages that a deployment is sent.
-    params |= {"litellm_system_prompt": member.system_prompt} if member.system_prompt else {}
-    return {"model_name": member.name, "litellm_params": params, "model_info": {"id": f"dep-{member.name}"}}
+    prompt: dict[str, Any] = {"litellm_system_prompt": member.system_prompt} if member.system_prompt else {}
+    prices = (member.usd_per_mtok, member.usd_per_mtok)
+    params = {"temperature": drawn.temperature, "max_tokens": drawn.max_tokens} | prompt
+    return deployment(member.name, member.served, api_base, prices, **params)
 
 
 def write_tiny_reward_model(folder: Path) -> Path:

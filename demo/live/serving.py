@@ -22,7 +22,7 @@ _NAMED = ("model", "reason", "bundle", "expected-reward")
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionReply:
+class Reply:
     """What a client got for one question.
 
     Attributes
@@ -41,17 +41,17 @@ class QuestionReply:
     error: str = ""
 
 
-def _reply(question: Question, reply: asking.Reply) -> QuestionReply:
+def _reply(question: Question, reply: asking.ChatAnswer) -> Reply:
     model, reason, bundle, expected = (reply.headers.get(name, "") for name in _NAMED)
     # By the pool file's verifier.
     right = re.search(RIGHT.replace("{reference}", re.escape(question.reference)), reply.text) is not None
-    return QuestionReply(question.prompt_id, model, reason, bundle, expected, reply.text, right, reply.error)
+    return Reply(question.prompt_id, model, reason, bundle, expected, reply.text, right, reply.error)
 
 
-def ask_questions(proxy: ProxyProcess, asked: Sequence[Question]) -> list[QuestionReply]:
+def ask_questions(proxy: ProxyProcess, asked: Sequence[Question]) -> list[Reply]:
     """Ask every question once, a few at a time, in their order."""
 
-    async def ask() -> list[asking.Reply]:
+    async def ask() -> list[asking.ChatAnswer]:
         async with asking.client_of(proxy.base_url, _TIMEOUT_S) as client:
             pairs = [(question.prompt, proxy.master_key) for question in asked]
             return await asking.ask_each(client, GROUP, pairs, _AT_ONCE)
@@ -68,7 +68,7 @@ class Traffic:
     """
 
     def __init__(self, proxy: ProxyProcess, asked: Sequence[Question]) -> None:
-        self.replies: list[QuestionReply] = []
+        self.replies: list[Reply] = []
         self._proxy = proxy
         self._asked = asked
         self._ended = threading.Event()
@@ -82,7 +82,7 @@ class Traffic:
         self._ended.set()
         self._thread.join()
 
-    def wait_for(self, condition: Callable[[QuestionReply], bool], what: str, deadline_s: float) -> None:
+    def wait_for(self, condition: Callable[[Reply], bool], what: str, deadline_s: float) -> None:
         """Wait for a reply that is so.
 
         Raises

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from demo import terminal
 from demo.live.questions import Question
-from demo.live.serving import QuestionReply
+from demo.live.serving import Reply
 from erp_trainer.learning.bootstrap import Interval, interval
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
@@ -40,9 +40,7 @@ class LiveRow:
         return found | {"share": self.share_M.tolist(), "answered": self.answered}
 
 
-def results(
-    run: Run, members: Sequence[str], before: Sequence[QuestionReply], after: Sequence[QuestionReply]
-) -> list[LiveRow]:
+def results(run: Run, members: Sequence[str], before: Sequence[Reply], after: Sequence[Reply]) -> list[LiveRow]:
     """Single members, routed without and with the newcomer, and oracles in hindsight.
 
     Parameters
@@ -97,7 +95,7 @@ def results_table(rows: Sequence[LiveRow]) -> Table:
     return made
 
 
-def headers(replies: Sequence[QuestionReply], asked: Sequence[Question], count: int) -> Table:
+def headers(replies: Sequence[Reply], asked: Sequence[Question], count: int) -> Table:
     """The response headers of the first questions, one of each kind."""
     made = terminal.plain("question", "x-erp-model", "-reason", "-expected-reward", "answer", "")
     for reply, question in list(zip(replies, asked, strict=True))[:count]:
@@ -132,7 +130,7 @@ def _columns(outcomes: OutcomesTable, members: Sequence[str]) -> np.ndarray:
     return columns
 
 
-def _choices(outcomes: OutcomesTable, members: Sequence[str], replies: Sequence[QuestionReply]) -> np.ndarray:
+def _choices(outcomes: OutcomesTable, members: Sequence[str], replies: Sequence[Reply]) -> np.ndarray:
     by_id = {reply.prompt_id: members.index(reply.model) for reply in replies}
     return np.array([by_id[prompt_id] for prompt_id in outcomes.prompt_ids])
 
