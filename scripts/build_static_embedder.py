@@ -14,7 +14,7 @@ CPU may round some of the int8 values differently, which is why the files are sh
 Steps: model2vec runs the teacher over every word piece; vectors are projected on their principal components, get one
 constant number appended, are weighted, and quantised to int8 with a scale per token. The constant stands for the
 mean that the projection takes away: after normalisation it tells how much a text's tokens agree with each other.
-The defaults were chosen by cross-validation on train splits; docs/LOG.md has the figures.
+The defaults were chosen by cross-validation on train splits; docs/log/static-embedder.md has the figures.
 """
 
 import argparse
