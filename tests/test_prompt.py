@@ -24,6 +24,10 @@ JSON = st.recursive(
 )
 
 
+def of_request(**body: Any) -> PromptText:
+    return prompt.from_request(None, body) or PromptText("", 0)
+
+
 def turn(role: str, content: Any) -> dict[str, Any]:
     return {"role": role, "content": content}
 
@@ -77,8 +81,8 @@ def test_an_anthropic_tool_result_is_not_a_user_turn(content: Any) -> None:
 def test_a_string_cell_and_its_request_give_the_same_text() -> None:
     for text in ("Q: 1 + 1?", "é" * 5000, "[1, 2] has how many items?", " padded \n", "\ud800"):
         assert prompt.from_value(text) == prompt.from_messages([turn("user", text)])
-        assert prompt.from_value(text) == prompt.from_completion_prompt(text)
-        assert prompt.from_value(text) == prompt.from_responses_input(text)
+        assert prompt.from_value(text) == of_request(prompt=text)
+        assert prompt.from_value(text) == of_request(input=text)
 
 
 def test_a_cell_may_hold_messages_as_json() -> None:
@@ -98,12 +102,12 @@ def test_responses_input_items_are_read_by_their_type() -> None:
         {"type": "function_call_output", "output": "sunny"},
         "thanks",
     ]
-    assert prompt.from_responses_input(items, "be kind") == PromptText("weather?\nthanks", 26)
+    assert of_request(input=items, instructions="be kind") == PromptText("weather?\nthanks", 26)
 
 
 def test_completion_prompts_of_token_ids_have_no_text() -> None:
-    assert prompt.from_completion_prompt(["a", "b"]).text == "a\nb"
-    assert prompt.from_completion_prompt([1, 2]) == prompt.from_completion_prompt([[1], [2]]) == PromptText("", 0)
+    assert of_request(prompt=["a", "b"]).text == "a\nb"
+    assert of_request(prompt=[1, 2]) == of_request(prompt=[[1], [2]]) == PromptText("", 0)
 
 
 def test_a_request_is_read_from_messages_then_input_then_prompt() -> None:
@@ -158,7 +162,7 @@ def test_text_is_valid_utf8_within_the_limit(texts: list[str]) -> None:
 @given(JSON, st.dictionaries(st.sampled_from(["messages", "input", "prompt", "system", "tools"]), JSON))
 def test_nothing_a_client_sends_raises(messages: Any, body: dict[str, Any]) -> None:
     prompt.from_messages(messages)
-    prompt.from_responses_input(messages, messages)
-    prompt.from_completion_prompt(messages)
+    of_request(input=messages, instructions=messages)
+    of_request(prompt=messages)
     request = prompt.from_request(messages, body)
     assert request is None or 0 < len(request.text) <= MAX_BYTES

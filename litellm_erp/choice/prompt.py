@@ -63,45 +63,6 @@ def from_messages(messages: object) -> PromptText:
     return turns.prompt_text()
 
 
-def from_responses_input(value: object, instructions: object = None) -> PromptText:
-    """Text of a ``/v1/responses`` request.
-
-    Parameters
-    ----------
-    value : the request's ``input``: one user turn, or a list of strings, messages, ``function_call_output``
-        and other items
-    instructions : the request's ``instructions``, which are a system prompt
-
-    Returns
-    -------
-    PromptText
-
-    Source: ours; the rule of `from_messages`.
-    """
-    turns = _Turns()
-    turns.add(turns.system, _texts(instructions))
-    turns.add_input(value)
-    return turns.prompt_text()
-
-
-def from_completion_prompt(prompt: object) -> PromptText:
-    """Text of a ``/v1/completions`` prompt.
-
-    Parameters
-    ----------
-    prompt : a string, or a list of strings, which are joined; lists of token ids have no text
-
-    Returns
-    -------
-    PromptText
-
-    Source: ours; the rule of `from_messages`, a prompt being one user turn.
-    """
-    turns = _Turns()
-    turns.add(turns.user, _strings(prompt))
-    return turns.prompt_text()
-
-
 def from_request(messages: object = None, request_kwargs: Mapping[str, Any] | None = None) -> PromptText | None:
     """Text of whatever request LiteLLM is about to route.
 

@@ -157,7 +157,7 @@ def add_sampled_model(
 
     Raises
     ------
-    ErpError : see `adding.add_model`; or a stage failed, and what was recorded before is kept
+    ErpError : see `members.add_model`; or a stage failed, and what was recorded before is kept
     """
     if name not in pool.models:
         raise SettingsError(f"{pool.source}: models: no {name!r}; found {', '.join(pool.models)}")

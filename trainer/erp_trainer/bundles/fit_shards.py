@@ -158,7 +158,7 @@ def fit_from_shards(
 
 
 def row_groups(path: Path) -> Iterator[Any]:
-    """The row groups of a run's outcomes; each holds whole prompts, see `outcomes.write_outcomes`."""
+    """The row groups of a run's outcomes; each holds whole prompts, see `outcomes.write`."""
     with pq.ParquetFile(path) as file:
         yield from (file.read_row_group(i) for i in range(file.num_row_groups))
 
