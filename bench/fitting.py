@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 
 from bench.machine import heading
 from erp_trainer.learning.ridge import assign_folds, cross_fit
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.erp import fit_erp
 
 SIZES = ((5, 4_000, 1_024), (100, 200_000, 256))
@@ -43,7 +43,7 @@ def main(quick: bool = False) -> None:
             print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout, end="", flush=True)
 
 
-def probes(table: Table) -> str:
+def probes(table: TrainingTable) -> str:
     """Fit probes only; the check against Ridge is made outside of the clock."""
     folds = assign_folds(table.groups_P, 0)
     return cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models).probes(BETA)
@@ -72,7 +72,7 @@ def measure(n_models: int, n_prompts: int, dimension: int, way: str) -> None:
     print(f"{n_models:6} {n_prompts:8} {dimension:5}  {way:7}{cpu:8.2f}{wall:8.2f}{memory:12.0f}{off:>11}")
 
 
-def synthetic(n_models: int, n_prompts: int, dimension: int) -> Table:
+def synthetic(n_models: int, n_prompts: int, dimension: int) -> TrainingTable:
     """Rewards that a linear probe can partly predict; a dearer model is better on average."""
     rng = np.random.default_rng(0)
     embeddings = rng.standard_normal((n_prompts, dimension), dtype=np.float32)
@@ -82,7 +82,7 @@ def synthetic(n_models: int, n_prompts: int, dimension: int) -> Table:
     rewards += 0.5 * rng.standard_normal(rewards.shape, dtype=np.float32)
     cost = np.broadcast_to(np.geomspace(1e-4, 1e-2, n_models), rewards.shape)
     names = tuple(f"model-{m:03d}" for m in range(n_models))
-    return Table(names, embeddings, rewards, cost, cost, np.arange(n_prompts), np.full(n_prompts, ""))
+    return TrainingTable(names, embeddings, rewards, cost, cost, np.arange(n_prompts), np.full(n_prompts, ""))
 
 
 def _status_mib(field: str) -> float:

@@ -8,15 +8,15 @@ from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.evaluation.curves import Curve
 from erp_trainer.learning.bootstrap import Estimates
 from erp_trainer.learning.outcome import PolicyOutcome
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 
-def table(rewards: Any, costs: Any = (1.0, 2.0), categories: Any = None, **others: Any) -> Table:
+def table(rewards: Any, costs: Any = (1.0, 2.0), categories: Any = None, **others: Any) -> TrainingTable:
     """A table of prompts by models; costs per model, or per prompt and model."""
     rewards_PM = np.array(rewards, dtype=np.float64)
     n_prompts, n_models = rewards_PM.shape
     cost = np.broadcast_to(np.resize(np.asarray(costs, dtype=np.float64), n_models), rewards_PM.shape)
-    return Table(
+    return TrainingTable(
         models=tuple("abcdefgh"[:n_models]),
         embeddings_PD=np.zeros((n_prompts, 1), dtype=np.float32),
         rewards_PM=rewards_PM,

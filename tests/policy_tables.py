@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Tuning
 from erp_trainer.policies.registry import POLICIES
 
 BY_KEY = {policy.key: policy for policy in POLICIES}
 
 
-def table_of(rewards_PM, *, costs_M=None, embeddings_PD=None, categories=None, seed=0, **more) -> Table:
+def table_of(rewards_PM, *, costs_M=None, embeddings_PD=None, categories=None, seed=0, **more) -> TrainingTable:
     """A table of given rewards; embeddings are random unit vectors where not given, costs 0.001, 0.002, …"""
     rewards = np.asarray(rewards_PM, dtype=np.float64)
     prompts, models = rewards.shape
     if embeddings_PD is None:
         embeddings_PD = unit(np.random.default_rng(seed).normal(size=(prompts, 6)))
     costs = np.broadcast_to(np.arange(1, models + 1) / 1000 if costs_M is None else costs_M, rewards.shape)
-    return Table(
+    return TrainingTable(
         models=tuple("abcdefgh"[:models]),
         embeddings_PD=np.asarray(embeddings_PD, dtype=np.float32),
         rewards_PM=rewards,
@@ -28,7 +28,7 @@ def table_of(rewards_PM, *, costs_M=None, embeddings_PD=None, categories=None, s
     )
 
 
-def planted(prompts=300, models=3, noise=0.1, seed=0) -> Table:
+def planted(prompts=300, models=3, noise=0.1, seed=0) -> TrainingTable:
     """Model m is best where embedding dimension m is large; categories say which one that is."""
     rng = np.random.default_rng(seed)
     best = rng.integers(0, models, prompts)

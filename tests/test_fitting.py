@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 
 from erp_trainer.learning.moments import Moments, RidgeSolver
 from erp_trainer.learning.ridge import Penalties, assign_folds, blocks, cross_fit, r_squared, variance_line
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.erp import fit_erp
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.errors import EmbedderMismatch, FitError
@@ -26,7 +26,7 @@ def table(rewards, embeddings, cost=None, categories=None):
     n, m = rewards.shape
     names = tuple(f"m{i}" for i in range(m))
     categories = np.array([""] * n) if categories is None else categories
-    return Table(names, embeddings, rewards, cost, cost, np.arange(n), categories)
+    return TrainingTable(names, embeddings, rewards, cost, cost, np.arange(n), categories)
 
 
 @pytest.mark.parametrize("beta", [0.1, 1.0, 30.0])

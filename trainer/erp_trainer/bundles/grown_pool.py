@@ -29,7 +29,7 @@ from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
 from erp_trainer.learning.task_means import task_codes
-from erp_trainer.learning.training_table import SingleMeans, Table
+from erp_trainer.learning.training_table import SingleMeans, TrainingTable
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import LEVERAGE_BETA, trust_where_evident
@@ -62,7 +62,7 @@ class GrownPool:
     audit_P : bool, rows that estimates with them rest on; all rows where there is none
     """
 
-    table: Table
+    table: TrainingTable
     fitted: CrossFit
     predicted_PM: np.ndarray
     leverage_P: np.ndarray
@@ -72,7 +72,7 @@ class GrownPool:
     audit_P: np.ndarray
     safe: bool
 
-    def choose(self, table: Table, lambda_: float, shrinkage: float | None = None) -> tuple[float, np.ndarray]:
+    def choose(self, table: TrainingTable, lambda_: float, shrinkage: float | None = None) -> tuple[float, np.ndarray]:
         """Shrinkage and first choices at one λ, the shrinkage chosen where it is not given."""
         if not self.safe:
             return 1.0, table.choose(self.predicted_PM, lambda_)
@@ -82,7 +82,7 @@ class GrownPool:
         mean = self.table.mean_reward_M
         return shrinkage, table.choose(self.predicted_PM, lambda_, mean_reward_M=mean, trust=trust)
 
-    def without(self, out_M: np.ndarray) -> Table:
+    def without(self, out_M: np.ndarray) -> TrainingTable:
         """The table in which some models are never available; they keep their columns and their means."""
         table = self.table
         means = SingleMeans(table.mean_reward_M, table.mean_cost_M)
@@ -191,7 +191,9 @@ def pool_of(
     return GrownPool(table, fitted, predicted, leverage, trust, data.output_tokens, partial_M, audit, manifest.safety)
 
 
-def _audited(table: Table, predicted: np.ndarray, partial: Mapping[int, np.ndarray]) -> tuple[Table, np.ndarray]:
+def _audited(
+    table: TrainingTable, predicted: np.ndarray, partial: Mapping[int, np.ndarray]
+) -> tuple[TrainingTable, np.ndarray]:
     """State the means of models that were asked only some prompts; and the rows that all of their audits share."""
     shared = np.ones(len(table), dtype=bool)
     reward, cost = table.mean_reward_M.copy(), table.mean_cost_M.copy()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit, r_squared, r_squared_by_category
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import out_of_fold
 from erp_trainer.policies.erp import FittedERP, uncertainty_of
 from erp_trainer.policies.frontier import frontier
@@ -35,7 +35,7 @@ class FittedRival:
     pool: FittedERP
 
 
-def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
+def fit_rival(table: TrainingTable, policy: str, seed: int = 0) -> FittedRival:
     """Tune and train a policy on training rows, and measure it out of fold.
 
     The options are chosen on all training rows, as β is for ERP; predictions for the frontier are then made by others
@@ -66,7 +66,7 @@ def fit_rival(table: Table, policy: str, seed: int = 0) -> FittedRival:
     return FittedRival(predictor, asdict(options), pool)
 
 
-def _constants(table: Table) -> Probes:
+def _constants(table: TrainingTable) -> Probes:
     """Probes that say each model's mean reward, where the policy's own file does the predicting."""
     weights = np.zeros((table.embeddings_PD.shape[1], len(table.models)), dtype=np.float32)
     return Probes(weights, table.mean_reward_M.astype(np.float32))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds, cross_fit, mean_squared_error
-from erp_trainer.learning.training_table import EmbeddedPrompts, Table
+from erp_trainer.learning.training_table import EmbeddedPrompts, TrainingTable
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.erp import BETAS
 from litellm_erp.bundle.probe import Probes
@@ -19,7 +19,7 @@ from litellm_erp.choice.cost import UNKNOWN_PRICE, Price, PriceTable
 class TrainingData:
     """Training rows, and the probes of expected output tokens where every model recorded them."""
 
-    table: Table
+    table: TrainingTable
     output_tokens: Probes | None
 
 
@@ -57,7 +57,7 @@ def training_data(
 
 def table_of(
     outcomes: OutcomesTable, embedded: EmbeddedPrompts, prices: Mapping[str, Price], expected_tokens: float
-) -> Table:
+) -> TrainingTable:
     """Outcomes with their vectors and costs.
 
     Realised cost is the recorded cost; else price times recorded tokens; else price times the estimated input and
@@ -68,7 +68,7 @@ def table_of(
     tokens_in = np.where(np.isnan(outcomes.input_tokens_PM), estimated, outcomes.input_tokens_PM)
     tokens_out = np.where(np.isnan(outcomes.output_tokens_PM), expected_tokens, outcomes.output_tokens_PM)
     by_tokens = costs.expected_cost(tokens_in, tokens_out)
-    return Table(
+    return TrainingTable(
         models=outcomes.models,
         embeddings_PD=embedded.embeddings_PD,
         rewards_PM=outcomes.rewards_PM,

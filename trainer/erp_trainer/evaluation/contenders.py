@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from erp_trainer.learning.outcome import PolicyOutcome, category_best, chosen, permuted, single, uniform
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, Choose, PolicySpec, Tuning
 from litellm_erp.errors import FitError
 
@@ -34,7 +34,7 @@ class Contender:
     label: str
     kind: Kind
     by_lambda: bool
-    outcome: Callable[[Table, float], PolicyOutcome]
+    outcome: Callable[[TrainingTable, float], PolicyOutcome]
     scores_PM: np.ndarray | None = None
     pair_probability: Callable[[int, int], np.ndarray] | None = None
     servable: bool = False
@@ -54,7 +54,7 @@ def rival(policy: PolicySpec, applied: Applied) -> Contender:
     )
 
 
-def rivals_of(name: str, preset: str, tuning: Tuning, test: Table) -> tuple[list[Contender], dict[str, str]]:
+def rivals_of(name: str, preset: str, tuning: Tuning, test: TrainingTable) -> tuple[list[Contender], dict[str, str]]:
     """Every other policy that the data can feed, and why others are missing.
 
     Parameters
@@ -73,7 +73,7 @@ def rivals_of(name: str, preset: str, tuning: Tuning, test: Table) -> tuple[list
     return found, missing
 
 
-def baselines(test: Table, train: Table, bundle: str, bundle_choice: Choose) -> list[Contender]:
+def baselines(test: TrainingTable, train: TrainingTable, bundle: str, bundle_choice: Choose) -> list[Contender]:
     """What any learned policy has to beat, the oracle, and the single models.
 
     Parameters
@@ -95,12 +95,12 @@ def _single(name: str, m: int) -> Contender:
     return Contender(f"single:{name}", f"single: {name}", "single", False, lambda table, _: single(table, m))
 
 
-def oracle_kind(table: Table) -> str:
+def oracle_kind(table: TrainingTable) -> str:
     """``split-sample`` where some prompt has two samples of every model on record, else ``ex-post``."""
     return "ex-post" if _split_rows(table) is None else "split-sample"
 
 
-def oracle(table: Table, lambda_: float) -> PolicyOutcome:
+def oracle(table: TrainingTable, lambda_: float) -> PolicyOutcome:
     """What the best model of each prompt earns.
 
     ``split-sample``: the model is chosen on one half of the samples and scored on the other, both ways, because the
@@ -125,7 +125,7 @@ def oracle(table: Table, lambda_: float) -> PolicyOutcome:
     return PolicyOutcome(lambda_, reward, cost, share)
 
 
-def _split_rows(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _split_rows(table: TrainingTable) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Prompts at which every model with an outcome has both halves, and the halves' mean rewards."""
     halves = table.halves()
     if halves is None:

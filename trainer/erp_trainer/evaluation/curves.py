@@ -15,7 +15,7 @@ import numpy as np
 
 from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.learning.bootstrap import Estimates, Resamples
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Line:
 
 def trace(
     contender: Contender,
-    table: Table,
+    table: TrainingTable,
     lambdas: Sequence[float],
     resamples: Resamples,
     oracle_P: np.ndarray,

@@ -10,7 +10,7 @@ import numpy as np
 from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.ridge import Penalties
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Tuning
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import Predictions, trust
@@ -64,12 +64,18 @@ class ServedBundle:
         """Standard error of those predictions against an observed mean, shape (P, M)."""
         return self.bundle.uncertainty.std_error(self.predictions.leverage)[:, self.measured]
 
-    def choose(self, table: Table, lambda_: float, *, safety: bool = True) -> np.ndarray:
+    def choose(self, table: TrainingTable, lambda_: float, *, safety: bool = True) -> np.ndarray:
         """First choices among the models recorded in the test table, shape (P,)."""
         return self.choose_by(table, self.predicted_PM, self.mean_reward_M, lambda_, safety=safety)
 
     def choose_by(
-        self, table: Table, predicted_PM: np.ndarray, mean_reward_M: np.ndarray, lambda_: float, *, safety: bool = True
+        self,
+        table: TrainingTable,
+        predicted_PM: np.ndarray,
+        mean_reward_M: np.ndarray,
+        lambda_: float,
+        *,
+        safety: bool = True,
     ) -> np.ndarray:
         """First choices by other predictions, leaning towards other means, with the bundle's costs and trust."""
         return table.choose(
@@ -101,8 +107,8 @@ class Evaluation:
     """
 
     options: EvaluationOptions
-    test: Table
-    train: Table
+    test: TrainingTable
+    train: TrainingTable
     prompt_ids: tuple[str, ...]
     prompts: tuple[str, ...]
     served: ServedBundle

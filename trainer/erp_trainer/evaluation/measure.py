@@ -17,7 +17,7 @@ from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
 from erp_trainer.evaluation.evaluation import Evaluation, EvaluationOptions, ServedBundle
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.embed import embed_run
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.outcomes.run import Run, open_run
 from erp_trainer.policies.base import Tuning, routed
 from erp_trainer.policies.frontier import default_lambdas
@@ -112,7 +112,7 @@ def evaluation_of(
 
 
 def _contenders(
-    served: ServedBundle, test: Table, tuning: Tuning, *, rivals: bool
+    served: ServedBundle, test: TrainingTable, tuning: Tuning, *, rivals: bool
 ) -> tuple[list[Contender], dict[str, str]]:
     """The bundle first, with and without safety, and what it is compared with; and why rivals are missing."""
 

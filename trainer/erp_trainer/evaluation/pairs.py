@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Estimates, Resamples
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 MAX_BOUND_PROMPTS = 5000
 _PAIRS_AT_ONCE = 32
@@ -37,7 +37,7 @@ class Draws:
     tied_P: np.ndarray
 
 
-def draws(table: Table, a: int, b: int) -> Draws:
+def draws(table: TrainingTable, a: int, b: int) -> Draws:
     """Sample k of one model against sample k of the other; the recorded means where samples are not on record."""
     if table.samples_PMK is None:
         difference = (table.rewards_PM[:, b] - table.rewards_PM[:, a])[:, None]
@@ -82,7 +82,7 @@ def auroc(score_P: np.ndarray, lost_P: np.ndarray, won_P: np.ndarray) -> tuple[f
     return area, influence
 
 
-def pair_measures(test: Table, scores: Mapping[str, PairScore], resamples: Resamples) -> dict[str, Any]:
+def pair_measures(test: TrainingTable, scores: Mapping[str, PairScore], resamples: Resamples) -> dict[str, Any]:
     """AUROC of every scorer for every pair of models, with intervals and, paired, the difference to the first scorer.
 
     Parameters
@@ -117,7 +117,7 @@ def pair_measures(test: Table, scores: Mapping[str, PairScore], resamples: Resam
 
 
 def _rows(
-    test: Table, pairs: Sequence[tuple[int, int]], scores: Mapping[str, PairScore], resamples: Resamples
+    test: TrainingTable, pairs: Sequence[tuple[int, int]], scores: Mapping[str, PairScore], resamples: Resamples
 ) -> list[dict[str, Any]]:
     drawn = [draws(test, a, b) for a, b in pairs]
     first, *others = scores
@@ -157,7 +157,7 @@ def _rows(
     return rows
 
 
-def win_rates(test: Table, predicted_PM: np.ndarray, resamples: Resamples) -> dict[str, Any]:
+def win_rates(test: TrainingTable, predicted_PM: np.ndarray, resamples: Resamples) -> dict[str, Any]:
     """How often each model is the best of the pool, and better than each other one: predicted and true.
 
     A tie for the best is shared equally, a tie of two is half a win. Category ``""`` is all prompts.
@@ -199,7 +199,7 @@ def _pairwise(values_PM: np.ndarray) -> np.ndarray:
     return rates
 
 
-def bound_tightness(test: Table, resamples: Resamples, *, seed: int = 0) -> dict[str, Any] | None:
+def bound_tightness(test: TrainingTable, resamples: Resamples, *, seed: int = 0) -> dict[str, Any] | None:
     """Proposition 4.1's lower bound on a win against the share of sample pairs won; None without two samples.
 
     Beyond ``MAX_BOUND_PROMPTS`` prompts a seeded sample of them is taken.

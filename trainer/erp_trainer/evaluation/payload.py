@@ -19,7 +19,7 @@ from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.tracing import Traced, curve_entries, policy_rows, traced
 from erp_trainer.evaluation.verdict import verdict_of
 from erp_trainer.learning.outcome import PolicyOutcome
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 _ORACLES = {
     "ex-post": "the largest recorded reward of each prompt, in hindsight: too high where rewards are noisy",
@@ -150,7 +150,7 @@ def _adding(ev: Evaluation) -> dict[str, Any] | None:
         return None
     served, lambda_ = ev.served, ev.lambdas[0]
 
-    def choose(table: Table, predicted_PM: np.ndarray, mean_reward_M: np.ndarray) -> np.ndarray:
+    def choose(table: TrainingTable, predicted_PM: np.ndarray, mean_reward_M: np.ndarray) -> np.ndarray:
         return served.choose_by(table, predicted_PM, mean_reward_M, lambda_)
 
     return price_of_adding(ev.train, ev.test, served.predicted_PM, served.mean_reward_M, choose, ev.penalties,

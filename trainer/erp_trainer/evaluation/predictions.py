@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Estimates, Resamples
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 MAX_BINS = 15
 MIN_IN_BIN = 20
@@ -147,7 +147,7 @@ class _Bins:
 
 
 def model_measures(
-    test: Table, predicted_PM: np.ndarray, std_error_PM: np.ndarray, resamples: Resamples
+    test: TrainingTable, predicted_PM: np.ndarray, std_error_PM: np.ndarray, resamples: Resamples
 ) -> dict[str, dict[str, Any]]:
     """Everything about each model's predictions on the test prompts, by model name."""
     rewards, predicted_PM = test.rewards_PM, predicted_PM.astype(np.float64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +26,29 @@ class PolicyOutcome:
     share_M: np.ndarray
 
 
-def chosen(table: Table, choice_P: np.ndarray, lambda_: float | None = None) -> PolicyOutcome:
+def chosen(table: TrainingTable, choice_P: np.ndarray, lambda_: float | None = None) -> PolicyOutcome:
     """The outcome of a choice of one model per prompt."""
     return PolicyOutcome(lambda_, table.reward_of(choice_P), table.cost_of(choice_P), shares(table, choice_P))
 
 
-def shares(table: Table, choice_P: np.ndarray) -> np.ndarray:
+def shares(table: TrainingTable, choice_P: np.ndarray) -> np.ndarray:
     """How often a choice is each model, shape (M,)."""
     return np.bincount(choice_P, minlength=len(table.models)) / len(choice_P)
 
 
-def single(table: Table, model: int) -> PolicyOutcome:
+def single(table: TrainingTable, model: int) -> PolicyOutcome:
     """Always the same model; where it has no outcome, nothing is counted."""
     share = np.zeros(len(table.models))
     share[model] = 1.0
     return PolicyOutcome(None, table.rewards_PM[:, model], table.realised_cost_PM[:, model], share)
 
 
-def uniform(table: Table) -> PolicyOutcome:
+def uniform(table: TrainingTable) -> PolicyOutcome:
     """Any model with equal chance, in expectation."""
     return _mixture(table, np.ones(len(table.models)), None)
 
 
-def category_best(table: Table, train: Table, lambda_: float) -> PolicyOutcome:
+def category_best(table: TrainingTable, train: TrainingTable, lambda_: float) -> PolicyOutcome:
     """The model with the best mean utility in the prompt's category on train; it knows the category.
 
     A category that train lacks gets the best model overall. Source: arXiv 2603.20217, section 4.3.
@@ -65,7 +65,7 @@ def category_best(table: Table, train: Table, lambda_: float) -> PolicyOutcome:
     return chosen(table, table.choose(predicted, 0.0), lambda_)
 
 
-def permuted(table: Table, choice_P: np.ndarray, lambda_: float | None = None) -> PolicyOutcome:
+def permuted(table: TrainingTable, choice_P: np.ndarray, lambda_: float | None = None) -> PolicyOutcome:
     """A policy's choices dealt to the prompts at random, in expectation: its shares of models without its insight.
 
     Among the models that a prompt has outcomes of, the shares are scaled to sum to 1.
@@ -76,7 +76,7 @@ def permuted(table: Table, choice_P: np.ndarray, lambda_: float | None = None) -
     return _mixture(table, counts / counts.sum(), lambda_)
 
 
-def _mixture(table: Table, weights_M: np.ndarray, lambda_: float | None) -> PolicyOutcome:
+def _mixture(table: TrainingTable, weights_M: np.ndarray, lambda_: float | None) -> PolicyOutcome:
     """Each prompt to a model drawn by weights, in expectation."""
     present = ~np.isnan(table.rewards_PM)
     weights = np.where(present, weights_M, 0.0)

@@ -38,7 +38,7 @@ class SingleMeans:
 
 
 @dataclass(frozen=True)
-class Table:
+class TrainingTable:
     """P prompts, M models, D embedding dimensions. What is computed over all rows never copies the whole table.
 
     Attributes
@@ -208,7 +208,7 @@ class Table:
             return None
         return _mean_of_samples(self.samples_PMK[:, :, ::2]), _mean_of_samples(self.samples_PMK[:, :, 1::2])
 
-    def rows(self, mask_P: np.ndarray) -> Table:
+    def rows(self, mask_P: np.ndarray) -> TrainingTable:
         """The table restricted to some prompts."""
         return replace(
             self,
@@ -225,7 +225,7 @@ class Table:
             noise_PM=_taken(self.noise_PM, mask_P),
         )
 
-    def columns(self, models: Sequence[int]) -> Table:
+    def columns(self, models: Sequence[int]) -> TrainingTable:
         """The table restricted to some models, in the order given."""
         stated = self.stated_means
         if stated is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.outcome import PolicyOutcome, chosen
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from litellm_erp.bundle.predictors import Predictor
 from litellm_erp.errors import FitError
 
@@ -23,7 +23,7 @@ MAX_TUNING_ROWS, MAX_TUNING_CELLS = 10_000, 100_000
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
 TUNING_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
 
-Choose = Callable[[Table, float], np.ndarray]
+Choose = Callable[[TrainingTable, float], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,23 @@ class Applied:
     sees_truth : whether it looks at the rewards that it is judged by
     """
 
-    outcome: Callable[[Table, float], PolicyOutcome]
+    outcome: Callable[[TrainingTable, float], PolicyOutcome]
     scores_PM: np.ndarray | None = None
     pair_probability: Callable[[int, int], np.ndarray] | None = None
     by_lambda: bool = True
     sees_truth: bool = False
 
 
-def routed(choose: Choose) -> Callable[[Table, float], PolicyOutcome]:
+def routed(choose: Choose) -> Callable[[TrainingTable, float], PolicyOutcome]:
     """What choosing one model per prompt earns and costs."""
 
-    def outcome(table: Table, lambda_: float) -> PolicyOutcome:
+    def outcome(table: TrainingTable, lambda_: float) -> PolicyOutcome:
         return chosen(table, choose(table, lambda_), lambda_)
 
     return outcome
 
 
-def apply_predictor(predictor: Predictor, test: Table) -> Applied:
+def apply_predictor(predictor: Predictor, test: TrainingTable) -> Applied:
     """Believe what a predictor says of each model."""
     scores_PM = predictor.predict(test.embeddings_PD)
     return Applied(routed(lambda table, lambda_: table.choose(scores_PM, lambda_)), scores_PM)
@@ -78,9 +78,9 @@ class PolicySpec:
 
     name: str
     label: str
-    train: Callable[[Table, Any, int], Any]
-    tune: Callable[[Table, int], Any] = lambda table, seed: None
-    apply: Callable[[Any, Table], Applied] = apply_predictor
+    train: Callable[[TrainingTable, Any, int], Any]
+    tune: Callable[[TrainingTable, int], Any] = lambda table, seed: None
+    apply: Callable[[Any, TrainingTable], Applied] = apply_predictor
     preset: str = ""
     needs: str = ""
     servable: bool = True
@@ -90,7 +90,7 @@ class PolicySpec:
         """Unique name, such as ``zooter`` or ``erp-best``."""
         return f"{self.name}-{self.preset}" if self.preset else self.name
 
-    def lacking(self, table: Table) -> str | None:
+    def lacking(self, table: TrainingTable) -> str | None:
         """Why a table cannot feed the policy, in words; None where it can."""
         if self.needs and getattr(table, f"{self.needs}_PM") is None:
             return f"the outcomes have no column {self.needs}"
@@ -102,7 +102,7 @@ class Tuning:
     """Policies, with the options of each chosen once on the same training rows."""
 
     policies: tuple[PolicySpec, ...]
-    train: Table
+    train: TrainingTable
     seed: int = 0
     _known: dict[str, Any] = field(default_factory=dict)
 
@@ -119,13 +119,13 @@ class Tuning:
             self._known[policy.key] = policy.tune(self.train, self.seed)
         return self._known[policy.key]
 
-    def apply(self, policy: PolicySpec, test: Table, train: Table | None = None) -> Applied:
+    def apply(self, policy: PolicySpec, test: TrainingTable, train: TrainingTable | None = None) -> Applied:
         """The policy with these options, trained on all rows or on those given, on other prompts."""
         fitted = policy.train(self.train if train is None else train, self.options(policy), self.seed)
         return policy.apply(fitted, test)
 
 
-def tuning_rows(table: Table, seed: int, most: int | None = None) -> Table:
+def tuning_rows(table: TrainingTable, seed: int, most: int | None = None) -> TrainingTable:
     """The table, or a seeded part of it where it has more rows than ``most``, by default as many as tune options."""
     most = min(MAX_TUNING_ROWS, MAX_TUNING_CELLS // len(table.models)) if most is None else most
     if len(table) <= most:
@@ -135,7 +135,9 @@ def tuning_rows(table: Table, seed: int, most: int | None = None) -> Table:
     return table.rows(kept)
 
 
-def out_of_fold(table: Table, folds_P: np.ndarray, train: Callable[[Table, int], Predictor]) -> np.ndarray:
+def out_of_fold(
+    table: TrainingTable, folds_P: np.ndarray, train: Callable[[TrainingTable, int], Predictor]
+) -> np.ndarray:
     """Predictions for every row by predictors trained on the other folds, shape (P, M), float32.
 
     Parameters
@@ -149,11 +151,11 @@ def out_of_fold(table: Table, folds_P: np.ndarray, train: Callable[[Table, int],
     return predicted
 
 
-def tuning_lambdas(table: Table) -> list[float]:
+def tuning_lambdas(table: TrainingTable) -> list[float]:
     """λ from 0 to where the dearest model stops paying, ascending."""
     return sorted({scale * table.lambda_unit for scale in TUNING_SCALES})
 
 
-def routed_utility(table: Table, predicted_PM: np.ndarray) -> float:
+def routed_utility(table: TrainingTable, predicted_PM: np.ndarray) -> float:
     """Mean utility of routing by predictions, averaged over `tuning_lambdas`."""
     return float(np.mean([table.utility_of(table.choose(predicted_PM, x), x).mean() for x in tuning_lambdas(table)]))

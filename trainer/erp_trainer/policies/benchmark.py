@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import PolicySpec, routed_utility, tuning_rows
 from erp_trainer.policies.neighbours import Records, leave_tasks_out, trust_of
 from erp_trainer.policies.prompt_groups import tasks
@@ -48,13 +48,13 @@ def right_threshold(rewards_PM: np.ndarray) -> float:
     return 0.5 if inside else float(np.median(present))
 
 
-def records_of(table: Table, threshold: float) -> Records:
+def records_of(table: TrainingTable, threshold: float) -> Records:
     """The rows of a table, and where rewards reach the threshold."""
     correct = np.where(np.isnan(table.rewards_PM), np.nan, table.rewards_PM >= threshold)
     return Records(table.embeddings_PD, correct.astype(np.float32))
 
 
-def train_benchmark(table: Table, options: BenchmarkOptions, seed: int = 0) -> NeighbourPredictor:
+def train_benchmark(table: TrainingTable, options: BenchmarkOptions, seed: int = 0) -> NeighbourPredictor:
     """Keep the training rows (a seeded part where there are more than ``MAX_ROWS``), and fit p on their tasks."""
     table = tuning_rows(table, seed, MAX_ROWS)
     records, trust = records_of(table, options.threshold), None
@@ -64,7 +64,7 @@ def train_benchmark(table: Table, options: BenchmarkOptions, seed: int = 0) -> N
     return _predictor(table, records, options, trust)
 
 
-def tune_benchmark(table: Table, seed: int = 0) -> BenchmarkOptions:
+def tune_benchmark(table: TrainingTable, seed: int = 0) -> BenchmarkOptions:
     """The number of neighbours, and whether S1 or S3 serves, by out-of-fold routed utility."""
     table = tuning_rows(table, seed, MAX_ROWS)
     threshold = right_threshold(table.rewards_PM)
@@ -85,7 +85,9 @@ def tune_benchmark(table: Table, seed: int = 0) -> BenchmarkOptions:
     return max(options, key=lambda option: routed_utility(table, predicted[option]))
 
 
-def _predictor(table: Table, records: Records, options: BenchmarkOptions, trust: Trust | None) -> NeighbourPredictor:
+def _predictor(
+    table: TrainingTable, records: Records, options: BenchmarkOptions, trust: Trust | None
+) -> NeighbourPredictor:
     low, high = _levels(table.rewards_PM, records.correct_NM)
     return NeighbourPredictor(
         rows_ND=records.rows_ND,

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from erp_trainer.learning.outcome import PolicyOutcome
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, PolicySpec
 from litellm_erp.errors import FitError
 
@@ -50,17 +50,17 @@ class FittedCascade:
     signal: Signal
     chains: tuple[Chain, ...]
 
-    def chain(self, table: Table, lambda_: float) -> Chain:
+    def chain(self, table: TrainingTable, lambda_: float) -> Chain:
         """The chain with the highest mean utility on train; of equal ones the shortest."""
         utility = [chain.reward - lambda_ * table.cost_scale * chain.cost for chain in self.chains]
         return self.chains[int(np.argmax(utility))]
 
-    def outcome(self, test: Table, lambda_: float) -> PolicyOutcome:
+    def outcome(self, test: TrainingTable, lambda_: float) -> PolicyOutcome:
         """What the cascade earns and what all of its calls cost; ``share_M`` says whose answer is kept."""
         return run_chain(test, self.signal, self.chain(test, lambda_), lambda_)
 
 
-def fit_cascade(train: Table, signal: Signal) -> FittedCascade:
+def fit_cascade(train: TrainingTable, signal: Signal) -> FittedCascade:
     """Measure all chains of up to three models, with thresholds on a grid of quantiles, on train.
 
     Models stand in a chain by rising mean cost. Of more than eight, the eight with the highest mean reward are taken,
@@ -85,7 +85,7 @@ def fit_cascade(train: Table, signal: Signal) -> FittedCascade:
     return FittedCascade(signal, tuple(chains))
 
 
-def run_chain(table: Table, signal: Signal, chain: Chain, lambda_: float | None = None) -> PolicyOutcome:
+def run_chain(table: TrainingTable, signal: Signal, chain: Chain, lambda_: float | None = None) -> PolicyOutcome:
     """Ask the models of a chain on every prompt.
 
     A model without an outcome of a prompt is passed over; a prompt that no model of the chain answered earns NaN.
@@ -133,7 +133,7 @@ def _measured(
     ]
 
 
-def _signal_of(table: Table, signal: Signal) -> np.ndarray:
+def _signal_of(table: TrainingTable, signal: Signal) -> np.ndarray:
     """What answers are accepted by, shape (P, M)."""
     found = table.rewards_PM if signal == "reward" else table.self_check_PM
     if found is None:
@@ -141,7 +141,7 @@ def _signal_of(table: Table, signal: Signal) -> np.ndarray:
     return found
 
 
-def _is_verdict(table: Table) -> bool:
+def _is_verdict(table: TrainingTable) -> bool:
     """Whether rewards are right or wrong, which no reward model knows when it serves."""
     return bool(np.isin(table.rewards_PM[~np.isnan(table.rewards_PM)], (0.0, 1.0)).mean() > 0.5)
 

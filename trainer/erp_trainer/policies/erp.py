@@ -25,7 +25,7 @@ from erp_trainer.learning.ridge import (
     variance_line,
 )
 from erp_trainer.learning.task_means import task_codes
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, PolicySpec, routed, tuning_lambdas
 from erp_trainer.policies.frontier import choose_shrinkage, frontier
 from litellm_erp.bundle.probe import Probes, Uncertainty
@@ -66,7 +66,7 @@ class FittedERP:
         return self.penalties.task if self.has_tasks else None
 
 
-def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
+def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
     """Fit a pool on training rows.
 
     Parameters
@@ -111,7 +111,7 @@ def fit_erp(table: Table, *, preset: Preset, beta: float | None = None, seed: in
     )
 
 
-def leave_categories_out(table: Table, tasks_P: np.ndarray | None) -> CrossFit | None:
+def leave_categories_out(table: TrainingTable, tasks_P: np.ndarray | None) -> CrossFit | None:
     """A fit whose folds are categories, at most ``MAX_LEFT_OUT`` folds; None below ``MIN_CATEGORIES`` categories."""
     names, numbers = np.unique(table.categories_P, return_inverse=True)
     if len(names) < MIN_CATEGORIES:
@@ -120,7 +120,7 @@ def leave_categories_out(table: Table, tasks_P: np.ndarray | None) -> CrossFit |
     return cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks_P)
 
 
-def choose_penalties(fitted: CrossFit, table: Table, left_out: CrossFit | None = None) -> Penalties:
+def choose_penalties(fitted: CrossFit, table: TrainingTable, left_out: CrossFit | None = None) -> Penalties:
     """Penalties by the out-of-fold error of differences between models; among equals the largest.
 
     With ``left_out``, among the pairs that keep ``KEPT`` of the best pair's gain over the models' means, those with
@@ -140,14 +140,14 @@ def choose_penalties(fitted: CrossFit, table: Table, left_out: CrossFit | None =
     return Penalties(betas[task], betas[rest])
 
 
-def trust_where_evident(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray) -> np.ndarray:
+def trust_where_evident(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray) -> np.ndarray:
     """The trust as it is, or 0 for every prompt where the differences between models cannot be predicted."""
     found = differences.evident(predicted_PM, table.rewards_PM, table.mean_reward_M, table.groups_P)
     return trust_P if found else np.zeros_like(trust_P)
 
 
 def choose_distrust(
-    table: Table,
+    table: TrainingTable,
     left_out: CrossFit,
     penalties: Penalties,
     predicted_PM: np.ndarray,
@@ -200,7 +200,7 @@ def uncertainty_of(fitted: CrossFit, errors_PM: np.ndarray, leverage_P: np.ndarr
     )
 
 
-def apply_erp(fitted: FittedERP, test: Table) -> Applied:
+def apply_erp(fitted: FittedERP, test: TrainingTable) -> Applied:
     """Route with the frontier's shrinkage and trust in each prompt, or the constant costs of the ``paper`` preset."""
     predicted = fitted.probes.predict(test.embeddings_PD)
     lambdas, shrinkage = (
@@ -208,7 +208,7 @@ def apply_erp(fitted: FittedERP, test: Table) -> Applied:
     )
     trust_P = fitted.uncertainty.trust(fitted.uncertainty.leverage(test.embeddings_PD))
 
-    def choose(table: Table, lambda_: float) -> np.ndarray:
+    def choose(table: TrainingTable, lambda_: float) -> np.ndarray:
         if fitted.constant_cost_M is not None:
             return _with_constant_cost(table, fitted.constant_cost_M).choose(predicted, lambda_)
         # Between two points the smaller shrinkage counts.
@@ -220,7 +220,7 @@ def apply_erp(fitted: FittedERP, test: Table) -> Applied:
     return Applied(routed(choose), predicted)
 
 
-def _with_constant_cost(table: Table, cost_M: np.ndarray) -> Table:
+def _with_constant_cost(table: TrainingTable, cost_M: np.ndarray) -> TrainingTable:
     return replace(table, expected_cost_PM=np.broadcast_to(cost_M, table.rewards_PM.shape))
 
 

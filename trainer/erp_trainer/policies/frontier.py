@@ -10,7 +10,7 @@ import numpy as np
 
 from erp_trainer.learning.bootstrap import interval
 from erp_trainer.learning.ridge import choosing_rows
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from litellm_erp.bundle.frontier import Frontier
 
 SHRINKAGES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)
@@ -34,7 +34,7 @@ class MeanEstimate:
 
 
 def choose_shrinkage(
-    table: Table,
+    table: TrainingTable,
     predicted_PM: np.ndarray,
     trust_P: np.ndarray,
     lambda_: float,
@@ -56,7 +56,7 @@ def choose_shrinkage(
     return SHRINKAGES[best], choices[best]
 
 
-def frontier(table: Table, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
+def frontier(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
     """The content of frontier.json.
 
     Parameters
@@ -112,7 +112,7 @@ def frontier_point(
 
 
 def frontier_document(
-    table: Table, points: list[dict[str, Any]], oracle_reward: float, found: dict[str, Any]
+    table: TrainingTable, points: list[dict[str, Any]], oracle_reward: float, found: dict[str, Any]
 ) -> dict[str, Any]:
     """The points, the single models beside them, and what was `found` of them, the verdict."""
     return {
@@ -132,7 +132,7 @@ def number_or_none(value: float) -> float | None:
 
 
 def swept(
-    table: Table, choose: Callable[[float], tuple[float, np.ndarray]]
+    table: TrainingTable, choose: Callable[[float], tuple[float, np.ndarray]]
 ) -> Iterator[tuple[float, float, np.ndarray]]:
     """λ, shrinkage and first choices at every point of a frontier, λ ascending from 0.
 
@@ -154,7 +154,7 @@ def swept(
             return
 
 
-def verdict(table: Table, choice_P: np.ndarray, points: list[dict[str, Any]]) -> dict[str, Any]:
+def verdict(table: TrainingTable, choice_P: np.ndarray, points: list[dict[str, Any]]) -> dict[str, Any]:
     """Whether routing helps at λ = 0, in numbers and in words; out of fold, paired by prompt.
 
     Where it does not, the words say what the best single model is, and what its reward costs when routed.
@@ -184,7 +184,7 @@ def verdict(table: Table, choice_P: np.ndarray, points: list[dict[str, Any]]) ->
     }
 
 
-def _saving(table: Table, best: int, points: list[dict[str, Any]]) -> float | None:
+def _saving(table: TrainingTable, best: int, points: list[dict[str, Any]]) -> float | None:
     cost = table.mean_cost_M[best]
     if np.isnan(cost) or cost == 0:
         return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, PolicySpec, apply_predictor, out_of_fold, routed_utility, tuning_rows
 from erp_trainer.policies.logistic import Linear, fit_binary
 from litellm_erp.bundle.pair_predictor import PairPredictor
@@ -62,12 +62,12 @@ def preferences(rewards_PM: np.ndarray, samples_PMK: np.ndarray | None = None) -
     return label.astype(np.float32)
 
 
-def train_pairwise(table: Table, options: PairwiseOptions, seed: int = 0) -> PairPredictor:
+def train_pairwise(table: TrainingTable, options: PairwiseOptions, seed: int = 0) -> PairPredictor:
     """Fit every pair on all rows."""
     return _predictor(_fit(table, options.beta, None), table, options.scale)
 
 
-def tune_pairwise(table: Table, seed: int = 0) -> PairwiseOptions:
+def tune_pairwise(table: TrainingTable, seed: int = 0) -> PairwiseOptions:
     """β by out-of-fold routed utility, and the factor from the same predictions."""
     table = tuning_rows(table, seed)
     folds = assign_folds(table.groups_P, seed)
@@ -76,7 +76,7 @@ def tune_pairwise(table: Table, seed: int = 0) -> PairwiseOptions:
     # From strong penalties to weak ones, each fit starts where the last one ended.
     for beta in BETAS[::-1]:
 
-        def train(part: Table, fold: int, beta: float = beta) -> PairPredictor:
+        def train(part: TrainingTable, fold: int, beta: float = beta) -> PairPredictor:
             starts[fold] = _fit(part, beta, starts.get(fold))
             return replace(_predictor(starts[fold], part, 1.0), level=0.0)
 
@@ -96,11 +96,11 @@ def reward_slope(scores_PM: np.ndarray, rewards_PM: np.ndarray) -> float:
     return max(float((scores * rewards).sum()) / square, 0.0) if square > 0 else 0.0
 
 
-def _fit(table: Table, beta: float, start: Linear | None) -> Linear:
+def _fit(table: TrainingTable, beta: float, start: Linear | None) -> Linear:
     return fit_binary(table.embeddings_PD, preferences(table.rewards_PM, table.samples_PMK), beta, start)
 
 
-def _predictor(fitted: Linear, table: Table, scale: float) -> PairPredictor:
+def _predictor(fitted: Linear, table: TrainingTable, scale: float) -> PairPredictor:
     return PairPredictor(
         weights_DQ=fitted.weights_DQ.astype(np.float32),
         intercept_Q=fitted.intercept_Q.astype(np.float32),
@@ -110,7 +110,7 @@ def _predictor(fitted: Linear, table: Table, scale: float) -> PairPredictor:
     )
 
 
-def apply_pairwise(predictor: PairPredictor, test: Table) -> Applied:
+def apply_pairwise(predictor: PairPredictor, test: TrainingTable) -> Applied:
     """Also what the regression of each pair says of it."""
 
     def probability(a: int, b: int) -> np.ndarray:

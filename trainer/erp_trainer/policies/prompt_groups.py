@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 _PROMPTS_PER_CLUSTER = 100
 _MAX_CLUSTERS = 32
 _CLUSTERING_ROWS = 20_000
 
 
-def tag_means(table: Table, seed: int) -> np.ndarray:
+def tag_means(table: TrainingTable, seed: int) -> np.ndarray:
     """Mean over each prompt's tags of the models' mean rewards on prompts with that tag.
 
     Prompts without a tag get the models' overall means; a model that a tag has no outcome of gets its overall mean.
@@ -43,7 +43,7 @@ def group_means(values_NM: np.ndarray, codes_N: np.ndarray, fallback_M: np.ndarr
     return np.where(counts > 0, sums / np.maximum(counts, 1), fallback_M)
 
 
-def tasks(table: Table, seed: int) -> tuple[list[str], np.ndarray]:
+def tasks(table: TrainingTable, seed: int) -> tuple[list[str], np.ndarray]:
     """Names of the tasks and each prompt's, shape (P,), int: its category, or a cluster where there are under two."""
     names, codes = np.unique(table.categories_P, return_inverse=True)
     if len(names) >= 2:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from erp_trainer.learning.outcome import PolicyOutcome, shares
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, PolicySpec
 
 
-def ranked_by_reward(table: Table) -> PolicyOutcome:
+def ranked_by_reward(table: TrainingTable) -> PolicyOutcome:
     """Keep the answer with the highest reward; the reward model's own cost is not counted.
 
     Where single rewards are on record, one sample of each model competes and the rest are averaged over; a maximum of
@@ -25,7 +25,7 @@ def ranked_by_reward(table: Table) -> PolicyOutcome:
     return _kept(table, np.nanargmax(table.rewards_PM, axis=1), reward)
 
 
-def ranked_by_likelihood(table: Table) -> PolicyOutcome:
+def ranked_by_likelihood(table: TrainingTable) -> PolicyOutcome:
     """Keep the answer that its own model finds likeliest.
 
     Source: Shnitzer et al. (2023), arXiv 2309.15789, the LL baseline, per prompt.
@@ -36,7 +36,7 @@ def ranked_by_likelihood(table: Table) -> PolicyOutcome:
     return _kept(table, kept, table.reward_of(kept))
 
 
-def _kept(table: Table, kept_P: np.ndarray, reward_P: np.ndarray) -> PolicyOutcome:
+def _kept(table: TrainingTable, kept_P: np.ndarray, reward_P: np.ndarray) -> PolicyOutcome:
     cost = np.where(np.isnan(table.rewards_PM), 0.0, table.realised_cost_PM).sum(axis=1)
     return PolicyOutcome(None, reward_P, cost, shares(table, kept_P))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import PolicySpec, out_of_fold, routed_utility, tuning_rows
 from erp_trainer.policies.logistic import Linear, fit_multinomial, softmax
 from erp_trainer.policies.prompt_groups import tag_means
@@ -42,14 +42,14 @@ class ZooterOptions:
     gamma: float
 
 
-def reward_spread(table: Table) -> float:
+def reward_spread(table: TrainingTable) -> float:
     """Root mean square of rewards about their prompt's mean over models; 1 where the models never differ."""
     centred = table.rewards_PM - np.nanmean(table.rewards_PM, axis=1, keepdims=True)
     spread = float(np.sqrt(np.nanmean(centred**2)))
     return spread if spread > 0 else 1.0
 
 
-def teacher(table: Table, options: ZooterOptions, seed: int) -> np.ndarray:
+def teacher(table: TrainingTable, options: ZooterOptions, seed: int) -> np.ndarray:
     """Target distribution of each prompt over the models it has outcomes of, shape (P, M); NaN for the others."""
     present = ~np.isnan(table.rewards_PM)
     likely = np.zeros(table.rewards_PM.shape)
@@ -60,7 +60,7 @@ def teacher(table: Table, options: ZooterOptions, seed: int) -> np.ndarray:
     return np.where(present, likely / len(samples), np.nan)
 
 
-def _samples(table: Table) -> list[np.ndarray]:
+def _samples(table: TrainingTable) -> list[np.ndarray]:
     """One array of rewards per sample; a model's mean stands in where it has fewer."""
     if table.samples_PMK is None:
         return [table.rewards_PM]
@@ -68,7 +68,7 @@ def _samples(table: Table) -> list[np.ndarray]:
     return [np.where(np.isnan(rewards), table.rewards_PM, rewards) for rewards in samples]
 
 
-def train_zooter(table: Table, options: ZooterOptions, seed: int = 0) -> Probes:
+def train_zooter(table: TrainingTable, options: ZooterOptions, seed: int = 0) -> Probes:
     """Distil the teacher into linear scores.
 
     Returns
@@ -78,14 +78,14 @@ def train_zooter(table: Table, options: ZooterOptions, seed: int = 0) -> Probes:
     return _scores(_distil(table, options, seed, None), options, table)
 
 
-def tune_zooter(table: Table, seed: int = 0) -> ZooterOptions:
+def tune_zooter(table: TrainingTable, seed: int = 0) -> ZooterOptions:
     """β, then τ, then γ, then β again, each by out-of-fold routed utility on the rewards as recorded."""
     table = tuning_rows(table, seed)
     folds = assign_folds(table.groups_P, seed)
     starts: dict[int, Linear] = {}
 
     def utility(options: ZooterOptions) -> float:
-        def train(part: Table, fold: int) -> Probes:
+        def train(part: TrainingTable, fold: int) -> Probes:
             starts[fold] = _distil(part, options, seed, starts.get(fold))
             return _scores(starts[fold], options, part)
 
@@ -101,11 +101,11 @@ def tune_zooter(table: Table, seed: int = 0) -> ZooterOptions:
     return max((replace(found, beta=beta) for beta in by_beta), key=utility)
 
 
-def _distil(table: Table, options: ZooterOptions, seed: int, start: Linear | None) -> Linear:
+def _distil(table: TrainingTable, options: ZooterOptions, seed: int, start: Linear | None) -> Linear:
     return fit_multinomial(table.embeddings_PD, teacher(table, options, seed), options.beta, start)
 
 
-def _scores(fitted: Linear, options: ZooterOptions, table: Table) -> Probes:
+def _scores(fitted: Linear, options: ZooterOptions, table: TrainingTable) -> Probes:
     weights = options.tau * (fitted.weights_DQ - fitted.weights_DQ.mean(axis=1, keepdims=True))
     intercept = options.tau * (fitted.intercept_Q - fitted.intercept_Q.mean()) + table.mean_reward_M.mean()
     return Probes(weights.astype(np.float32), intercept.astype(np.float32))

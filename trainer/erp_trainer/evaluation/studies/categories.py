@@ -9,11 +9,16 @@ import numpy as np
 
 from erp_trainer.learning.bootstrap import Interval, Resamples
 from erp_trainer.learning.outcome import PolicyOutcome
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 
 def category_measures(
-    test: Table, train: Table, outcomes: Mapping[str, PolicyOutcome], best: int, choice_P: np.ndarray, draws: Resamples
+    test: TrainingTable,
+    train: TrainingTable,
+    outcomes: Mapping[str, PolicyOutcome],
+    best: int,
+    choice_P: np.ndarray,
+    draws: Resamples,
 ) -> dict[str, dict[str, Any]]:
     """By category: rewards of models and policies, what the bundle chose, and its gain over the best single model.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.studies.tasks import Tasks, per_task
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import tuning_rows
 from erp_trainer.policies.benchmark import MAX_ROWS, BenchmarkOptions, records_of, right_threshold
 from erp_trainer.policies.neighbours import Records, agreement, leave_tasks_out, leave_two_tasks_out, trust_of
@@ -22,7 +22,7 @@ PAPER_NEIGHBOURS = 5
 CURVE_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-def benchmark_study(table: Table, seed: int = 0) -> dict[str, Any]:
+def benchmark_study(table: TrainingTable, seed: int = 0) -> dict[str, Any]:
     """Every score on tasks left out one by one, for the pool and its small models, and S1 against S3 over data.
 
     Neighbours are five, as in the paper; a reward counts as right from ``threshold`` on.
@@ -63,7 +63,7 @@ def task_score_rows(judged: Tasks, scores: Mapping[str, np.ndarray]) -> list[dic
 
 
 def leave_one_task_out(
-    table: Table, options: BenchmarkOptions, seed: int = 0, trusts: Sequence[Trust] | None = None
+    table: TrainingTable, options: BenchmarkOptions, seed: int = 0, trusts: Sequence[Trust] | None = None
 ) -> tuple[Tasks, dict[str, np.ndarray]]:
     """Score every task of a table by the rows of its other tasks.
 
@@ -98,7 +98,7 @@ def leave_one_task_out(
 
 
 def in_distribution_curve(
-    table: Table,
+    table: TrainingTable,
     options: BenchmarkOptions,
     shares: tuple[float, ...] = CURVE_SHARES,
     seed: int = 0,
@@ -140,7 +140,7 @@ def in_distribution_curve(
     return points
 
 
-def small_models(table: Table) -> list[int]:
+def small_models(table: TrainingTable) -> list[int]:
     """Columns of the models that cost at most half of what the dearest does on average; all where costs are unknown.
 
     Source: arXiv 2309.15789, section 5.3, which routes among models of up to 13 billion parameters; outcomes state
@@ -152,7 +152,7 @@ def small_models(table: Table) -> list[int]:
     return np.flatnonzero(cost_M <= 0.5 * cost_M.max()).tolist()
 
 
-def trust_without(table: Table, options: BenchmarkOptions, seed: int = 0) -> list[Trust]:
+def trust_without(table: TrainingTable, options: BenchmarkOptions, seed: int = 0) -> list[Trust]:
     """For each task what is known of p from the others, none of its own prompts having a say."""
     table = tuning_rows(table, seed, MAX_ROWS)
     codes = tasks(table, seed)[1]
@@ -170,7 +170,7 @@ def mixed(s2: np.ndarray, trust: np.ndarray) -> np.ndarray:
     return s2 * trust + (1 - s2) * (1 - trust)
 
 
-def _routed_task(records: Records, target: Table, options: BenchmarkOptions, trust: Trust) -> dict[str, float]:
+def _routed_task(records: Records, target: TrainingTable, options: BenchmarkOptions, trust: Trust) -> dict[str, float]:
     share, distance = (found[0] for found in records.votes(target.embeddings_PD, [options.neighbours]))
     s2, rewards = (share >= 0.5).mean(axis=0), target.mean_reward_M
     true_trust = agreement(share, records_of(target, options.threshold).correct_NM)
@@ -192,7 +192,7 @@ def _place_in_task(codes_P: np.ndarray, seed: int) -> np.ndarray:
     return place
 
 
-def _best_on_average(table: Table, codes_P: np.ndarray) -> np.ndarray:
+def _best_on_average(table: TrainingTable, codes_P: np.ndarray) -> np.ndarray:
     """The model with the best mean reward on the other tasks, shape (T,)."""
     best = []
     for task in range(int(codes_P.max()) + 1):

@@ -19,7 +19,7 @@ from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit
 from erp_trainer.learning.selection import select
 from erp_trainer.learning.task_means import task_codes
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from litellm_erp.bundle.probe import Probes
 
 SIZES = (25, 50, 100, 200, 500, 1000, 2000)
@@ -27,12 +27,12 @@ SIZES = (25, 50, 100, 200, 500, 1000, 2000)
 MAX_MODELS = 6
 MAX_CANDIDATES = 10_000
 
-ChooseBy = Callable[[Table, np.ndarray, np.ndarray], np.ndarray]
+ChooseBy = Callable[[TrainingTable, np.ndarray, np.ndarray], np.ndarray]
 
 
 def price_of_adding(
-    train: Table,
-    test: Table,
+    train: TrainingTable,
+    test: TrainingTable,
     predicted_PM: np.ndarray,
     mean_reward_M: np.ndarray,
     choose: ChooseBy,
@@ -100,7 +100,7 @@ def price_of_adding(
     return {"lambda": lambda_, "models": rows, "text": text}
 
 
-def _candidates(train: Table, seed: int) -> np.ndarray:
+def _candidates(train: TrainingTable, seed: int) -> np.ndarray:
     """Train rows that a newcomer may be asked, at most ``MAX_CANDIDATES``, because choosing among more is slow."""
     if len(train) <= MAX_CANDIDATES:
         return np.arange(len(train))

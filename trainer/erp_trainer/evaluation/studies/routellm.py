@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Estimates, Resamples, outer_bounds
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 N_THRESHOLDS = 10
 TARGETS = (0.2, 0.5, 0.8)
@@ -95,7 +95,12 @@ def _least_share(share_RT: np.ndarray, pgr_RT: np.ndarray, target: float) -> np.
 
 
 def two_model_measures(
-    test: Table, train_mean_M: np.ndarray, scores: Mapping[str, np.ndarray], resamples: Resamples, *, seed: int = 0
+    test: TrainingTable,
+    train_mean_M: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    resamples: Resamples,
+    *,
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """RouteLLM's measures of every policy with scores, over all prompts and per category; None unless two models.
 

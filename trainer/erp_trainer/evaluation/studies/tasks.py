@@ -18,7 +18,7 @@ from scipy.stats import entropy as entropy_of
 from scipy.stats import rankdata
 
 from erp_trainer.learning.bootstrap import Estimates, Resamples
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Tasks:
     best_on_average: int | np.ndarray
 
 
-def tasks_of(test: Table, best_on_average: int) -> Tasks | None:
+def tasks_of(test: TrainingTable, best_on_average: int) -> Tasks | None:
     """The tasks of a test table; None where there are fewer than two."""
     names, rows = [], []
     for name in test.categories:
@@ -55,7 +55,7 @@ def tasks_of(test: Table, best_on_average: int) -> Tasks | None:
     return Tasks(tuple(names), tuple(rows), reward, cost, best_on_average)
 
 
-def _mean_cost(test: Table, rows: np.ndarray) -> np.ndarray:
+def _mean_cost(test: TrainingTable, rows: np.ndarray) -> np.ndarray:
     present = ~np.isnan(test.rewards_PM[rows])
     return np.asarray(np.where(present, test.realised_cost_PM[rows], 0.0).sum(axis=0) / present.sum(axis=0))
 
@@ -122,7 +122,7 @@ def task_rows(
     scores: Mapping[str, np.ndarray],
     rewards: Mapping[str, np.ndarray],
     labels: Mapping[str, str],
-    test: Table,
+    test: TrainingTable,
     resamples: Resamples,
 ) -> list[dict[str, Any]]:
     """One row of measures per policy, then the best model on average and the oracle; ``KEY_ci`` is a figure's interval.
@@ -197,7 +197,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def entropy_bins(
-    test: Table, predicted_PM: np.ndarray, resamples: Resamples, *, n_bins: int = 10
+    test: TrainingTable, predicted_PM: np.ndarray, resamples: Resamples, *, n_bins: int = 10
 ) -> dict[str, Any] | None:
     """Quality of rankings against the entropy of the rewards over the pool; None for one model or constant rewards.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from erp_trainer.evaluation.studies.new_tasks import benchmark_study
 from erp_trainer.learning.bootstrap import Resamples
-from erp_trainer.learning.training_table import Table
+from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import PolicySpec, Tuning
 from litellm_erp.errors import FitError
 
@@ -19,7 +19,7 @@ MAX_TASKS = 20
 
 
 def unseen_tasks(
-    tuning: Tuning, test: Table, preset: str, lambda_: float, resamples: Resamples, *, rivals: bool
+    tuning: Tuning, test: TrainingTable, preset: str, lambda_: float, resamples: Resamples, *, rivals: bool
 ) -> dict[str, Any] | None:
     """Gains on left-out tasks against the single model that is best on the others; None with fewer than three tasks.
 
@@ -76,7 +76,7 @@ def _is_fitted(policy: PolicySpec, tuning: Tuning, preset: str, rivals: bool) ->
     return True
 
 
-def _benchmark(train: Table, seed: int) -> dict[str, Any] | None:
+def _benchmark(train: TrainingTable, seed: int) -> dict[str, Any] | None:
     try:
         return benchmark_study(train, seed)
     except FitError:
