@@ -6,7 +6,8 @@ parts fitted on different machines can be summed. Everything is float64.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -56,30 +57,19 @@ class Moments:
 
     def columns(self, models: np.ndarray) -> Moments:
         """The moments of some of the models, by their places."""
-        return Moments(
-            self.weight,
-            self.sum_D,
-            self.gram_DD,
-            self.sum_y_M[models],
-            self.sum_yy_M[models],
-            self.xty_DM[:, models],
+        return replace(
+            self, sum_y_M=self.sum_y_M[models], sum_yy_M=self.sum_yy_M[models], xty_DM=self.xty_DM[:, models]
         )
 
     def __add__(self, other: Moments) -> Moments:
-        return self._combined(other, 1.0)
+        return Moments(*(mine + others for mine, others in zip(self._parts, other._parts, strict=True)))
 
     def __sub__(self, other: Moments) -> Moments:
-        return self._combined(other, -1.0)
+        return Moments(*(mine - others for mine, others in zip(self._parts, other._parts, strict=True)))
 
-    def _combined(self, other: Moments, sign: float) -> Moments:
-        return Moments(
-            self.weight + sign * other.weight,
-            self.sum_D + sign * other.sum_D,
-            self.gram_DD + sign * other.gram_DD,
-            self.sum_y_M + sign * other.sum_y_M,
-            self.sum_yy_M + sign * other.sum_yy_M,
-            self.xty_DM + sign * other.xty_DM,
-        )
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 class RidgeSolver:

@@ -79,10 +79,10 @@ class TaskSums:
         return self.count_C, self.sum_x_CD, self.sum_y_CM
 
     def __add__(self, other: TaskSums) -> TaskSums:
-        return TaskSums(self.count_C + other.count_C, self.sum_x_CD + other.sum_x_CD, self.sum_y_CM + other.sum_y_CM)
+        return TaskSums(*(mine + others for mine, others in zip(self._parts, other._parts, strict=True)))
 
     def __sub__(self, other: TaskSums) -> TaskSums:
-        return TaskSums(self.count_C - other.count_C, self.sum_x_CD - other.sum_x_CD, self.sum_y_CM - other.sum_y_CM)
+        return TaskSums(*(mine - others for mine, others in zip(self._parts, other._parts, strict=True)))
 
 
 def with_task_means(moments: Moments, sums: TaskSums) -> Moments:

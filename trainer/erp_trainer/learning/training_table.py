@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -210,47 +210,25 @@ class TrainingTable:
 
     def rows(self, mask_P: np.ndarray) -> TrainingTable:
         """The table restricted to some prompts."""
-        return replace(
-            self,
-            embeddings_PD=self.embeddings_PD[mask_P],
-            rewards_PM=self.rewards_PM[mask_P],
-            expected_cost_PM=self.expected_cost_PM[mask_P],
-            realised_cost_PM=self.realised_cost_PM[mask_P],
-            groups_P=self.groups_P[mask_P],
-            categories_P=self.categories_P[mask_P],
-            tags_P=_taken(self.tags_P, mask_P),
-            log_likelihood_PM=_taken(self.log_likelihood_PM, mask_P),
-            self_check_PM=_taken(self.self_check_PM, mask_P),
-            samples_PMK=_taken(self.samples_PMK, mask_P),
-            noise_PM=_taken(self.noise_PM, mask_P),
-        )
+        return replace(self, **self._taken("P", mask_P))
 
     def columns(self, models: Sequence[int]) -> TrainingTable:
         """The table restricted to some models, in the order given."""
         stated = self.stated_means
         if stated is not None:
             stated = SingleMeans(stated.reward_M[models], stated.cost_M[models])
-        return replace(
-            self,
-            models=tuple(self.models[m] for m in models),
-            rewards_PM=self.rewards_PM[:, models],
-            expected_cost_PM=self.expected_cost_PM[:, models],
-            realised_cost_PM=self.realised_cost_PM[:, models],
-            log_likelihood_PM=_taken(self.log_likelihood_PM, np.s_[:, models]),
-            self_check_PM=_taken(self.self_check_PM, np.s_[:, models]),
-            samples_PMK=_taken(self.samples_PMK, np.s_[:, models]),
-            noise_PM=_taken(self.noise_PM, np.s_[:, models]),
-            stated_means=stated,
-        )
+        names = tuple(self.models[m] for m in models)
+        return replace(self, models=names, stated_means=stated, **self._taken("PM", np.s_[:, models]))
+
+    def _taken(self, axes: str, index: Any) -> dict[str, Any]:
+        """A part of every array whose first axes these are, as names of fields end in them."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name.rpartition("_")[2].startswith(axes)}
+        return {name: None if array is None else array[index] for name, array in arrays.items()}
 
 
 def category_names(categories_P: np.ndarray) -> list[str]:
     """The categories there are, sorted; prompts without one are in none."""
     return sorted(set(categories_P.tolist()) - {""})
-
-
-def _taken(array: np.ndarray | None, index: Any) -> np.ndarray | None:
-    return None if array is None else array[index]
 
 
 def _mean_of_samples(samples_PMK: np.ndarray) -> np.ndarray:
