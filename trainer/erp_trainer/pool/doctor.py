@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.pool.proxy_config import check_config, read_parts
+from erp_trainer.pool.litellm_map import listed_model
+from erp_trainer.pool.proxy_config import check_config, info_of, read_parts
 from erp_trainer.pool.router_trial import try_picks, try_router
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
@@ -49,7 +50,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     findings = [
         Finding("warning", f"{line}: the key stands twice in one map; only the last counts") for line in read.repeated
     ]
-    findings += check_config(read.document, parts, _model_info)
+    findings += check_config(read.document, parts, listed_model)
     deployments = list(parts.model_list)
     if not any(finding.level == "error" for finding in parts.problems):
         refused, deployments = try_router(parts)
@@ -73,7 +74,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
             findings.append(Finding("error", f"group {name!r}: {e}"))
     deployments = _with_ids(deployments)
     view = router_view(deployments, parts.router_settings)
-    findings += check_router(view, settings, loaded, MemberTable(_model_info), running=False)
+    findings += check_router(view, settings, loaded, MemberTable(listed_model), running=False)
     if not any(finding.level == "error" for finding in findings):
         findings += try_picks(parts, deployments, list(settings.groups))
     return worst_first(findings), _summary(settings, loaded)
@@ -83,8 +84,7 @@ def _with_ids(model_list: Sequence[Deployment]) -> list[Deployment]:
     """The deployments of a config, each with an id of its own, as LiteLLM gives them when it starts."""
     found = []
     for number, entry in enumerate(model_list):
-        info = entry.get("model_info")
-        own = dict(info) if isinstance(info, Mapping) else {}
+        own = info_of(entry)
         found.append({**entry, "model_info": {**own, "id": own.get("id") or f"deployment {number} of the config"}})
     return found
 
@@ -166,13 +166,3 @@ def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]
             "verdict": bundle.frontier.document["verdict"]["text"],
         }
     return found
-
-
-def _model_info(model: str) -> Mapping[str, Any] | None:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
-    try:
-        return dict(litellm.get_model_info(model))
-    except Exception:
-        return None

@@ -7,7 +7,6 @@ reference to a variable of its own takes its place.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from erp_trainer.pool.litellm_map import offline_litellm, per_mtok
 from erp_trainer.pool.pool import Sampling
 from erp_trainer.pool.prices import resolve_prices
-from erp_trainer.pool.proxy_config import read_parts
+from erp_trainer.pool.proxy_config import Parts, info_of, read_parts
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.config_file import REFERENCE, is_reference, read_config
 from litellm_erp.errors import SettingsError
@@ -29,22 +29,8 @@ _SERVER_PREFIXES = ("openai/", "hosted_vllm/", "vllm/", "custom_openai/", "text-
 _CHAT_MODES = ("chat", "completion", "responses")
 # What a pool file does not need: LiteLLM's own routing, limits and prices.
 _EXPECTED_PARAMS = {
-    "model",
-    "api_base",
-    "base_url",
-    "api_key",
-    "input_cost_per_token",
-    "output_cost_per_token",
-    "rpm",
-    "tpm",
-    "order",
-    "weight",
-    "timeout",
-    "stream_timeout",
-    "max_retries",
-    "max_parallel_requests",
-    "tags",
-    "max_budget",
+    "model", "api_base", "base_url", "api_key", "input_cost_per_token", "output_cost_per_token", "rpm", "tpm", "order",
+    "weight", "timeout", "stream_timeout", "max_retries", "max_parallel_requests", "tags", "max_budget",
     "budget_duration",
 }  # fmt: skip
 
@@ -87,18 +73,16 @@ def draft(config: Path, group: str | None = None) -> Draft:
     ------
     SettingsError : not a LiteLLM config, no such group, or no chat model in it; names the file
     """
-    document = read_config(config).document
-    members = _members(document, group, config)
+    parts = read_parts(read_config(config).document)
+    members = None if group is None else _members(parts, group, config)
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     left_out: dict[str, str] = {}
-    for entry in read_parts(document).model_list:
-        alias = str(entry.get("model_name", ""))
+    for entry in parts.model_list:
+        alias = str(entry["model_name"])
         if members is not None and alias not in members:
             continue
-        info = entry.get("model_info")
-        name = str((info if isinstance(info, Mapping) else {}).get("erp_model") or alias)
-        reason = _unusable(alias, entry)
-        if reason:
+        name = str(info_of(entry).get("erp_model") or alias)
+        if reason := _unusable(alias, entry):
             left_out[name] = reason
         else:
             by_name.setdefault(name, []).append(entry)
@@ -108,36 +92,20 @@ def draft(config: Path, group: str | None = None) -> Draft:
     return Draft(_text(config, models, left_out), tuple(by_name), left_out)
 
 
-def _members(document: Mapping[str, Any], group: str | None, config: Path) -> set[str] | None:
-    if group is None:
-        return None
-    settings = document.get("router_settings")
-    groups = settings.get("routing_groups") if isinstance(settings, Mapping) else None
-    named = [g for g in groups if isinstance(g, Mapping)] if isinstance(groups, list) else []
-    found = {str(g.get("group_name")): g["models"] for g in named if isinstance(g.get("models"), list)}
+def _members(parts: Parts, group: str, config: Path) -> set[str]:
+    found = {str(listed.get("group_name")): listed["models"] for listed in parts.groups}
     if group not in found:
         raise SettingsError(f"{config}: no routing group {group!r}; found {', '.join(found) or 'none'}")
     return {str(name) for name in found[group]}
 
 
 def _unusable(alias: str, entry: Mapping[str, Any]) -> str | None:
-    if not alias or "*" in alias or "*" in str(entry["litellm_params"].get("model", "")):
+    model = str(entry["litellm_params"]["model"])
+    if "*" in alias or "*" in model:
         return "a wildcard names no single model"
-    info = entry.get("model_info")
-    mode = (info if isinstance(info, Mapping) else {}).get("mode") or _listed_mode(
-        str(entry["litellm_params"]["model"])
-    )
+    listed = offline_litellm().model_cost
+    mode = info_of(entry).get("mode") or (listed.get(model) or listed.get(model.partition("/")[2]) or {}).get("mode")
     return None if mode is None or mode in _CHAT_MODES else f"its mode is {mode}"
-
-
-def _listed_mode(model: str) -> str | None:
-    # Read at import: without it, importing LiteLLM downloads the price map.
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    import litellm
-
-    entry = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2]) or {}
-    mode = entry.get("mode")
-    return mode if isinstance(mode, str) else None
 
 
 def _drafted(name: str, entries: list[Mapping[str, Any]]) -> Drafted:
@@ -190,22 +158,20 @@ def _base(found: object, variable: str, notes: list[str]) -> str | None:
 
 def _stated_price(entries: list[Mapping[str, Any]]) -> Price | None:
     for entry in entries:
-        for source in (entry["litellm_params"], entry.get("model_info")):
-            if isinstance(source, Mapping):
-                numbers = [_per_mtok(source.get(f"{side}_cost_per_token")) for side in ("input", "output")]
-                if None not in numbers:
-                    return Price(*numbers)
+        for source in (entry["litellm_params"], info_of(entry)):
+            numbers = [_stated_per_mtok(source.get(f"{side}_cost_per_token")) for side in ("input", "output")]
+            if None not in numbers:
+                return Price(*numbers)
     return None
 
 
-def _per_mtok(value: Any) -> float | None:
+def _stated_per_mtok(value: Any) -> float | None:
     """USD per million tokens; YAML reads 2e-7 as text."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    # 12 digits: 1.5e-07 times a million should print as 0.15.
-    return float(f"{number * 1e6:.12g}") if math.isfinite(number) and number >= 0 else None
+    return per_mtok(number) if math.isfinite(number) and number >= 0 else None
 
 
 def _text(config: Path, models: list[Drafted], left_out: Mapping[str, str]) -> str:

@@ -28,7 +28,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +204,10 @@ def load(path: Path | str) -> Pool:
         bundle=source.parent / top.text("bundle", "bundle"),
         prompts=dict(top.section("prompts").value),
         models={
-            str(name): replace(
-                _model(str(name), models.section(name, _MODEL_KEYS), sampling, engine), ray=ray, base=source.parent
+            name: replace(
+                _model(name, models.section(name, _MODEL_KEYS), sampling, engine), ray=ray, base=source.parent
             )
-            for name in models.value
+            for name in models
         },
         rewards=_rewards(top, source.parent),
         embedder=top.text("embedder", "static"),
@@ -220,18 +220,7 @@ def load(path: Path | str) -> Pool:
 _KEYS = {
     "run", "bundle", "prompts", "sampling", "models", "rewards", "embedder", "fit", "expected_output_tokens", "ray"
 }  # fmt: skip
-_MODEL_KEYS = {
-    "model",
-    "engine",
-    "api_base",
-    "api_key",
-    "system_prompt",
-    "sampling",
-    "price",
-    "revision",
-    "trust_remote_code",
-    "timeout_s",
-}  # fmt: skip
+_MODEL_KEYS = {field.name for field in fields(PoolModel)} - {"name", "ray", "base"}
 
 
 def _model(name: str, section: Section, sampling: Sampling, engine: str) -> PoolModel:

@@ -5,11 +5,11 @@ A price that is found nowhere stays unknown. It is never zero, because a free mo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from erp_trainer.pool.litellm_map import offline_litellm, per_mtok
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.errors import PricesError
 from litellm_erp.yaml_file import read_yaml
@@ -37,7 +37,7 @@ def load_prices(path: str | Path) -> dict[str, Price]:
             f"{path}: found {_kind(loaded)}; expected a map such as "
             "`gpt-4o-mini: {input_usd_per_mtok: 0.15, output_usd_per_mtok: 0.6}`"
         )
-    return {_model(path, name): _price(path, name, entry) for name, entry in loaded.items()}
+    return {name: _price(path, name, entry) for name, entry in loaded.items()}
 
 
 def resolve_prices(
@@ -78,20 +78,15 @@ def resolve_prices(
     return mine
 
 
-def _model(path: Path, name: Any) -> str:
+def _price(path: Path, name: Any, entry: Any) -> Price:
     if not isinstance(name, str) or not name.strip():
         raise PricesError(f"{path}: found the model name {name!r}; expected text. Put numbers in quotes")
-    return name
-
-
-def _price(path: Path, name: str, entry: Any) -> Price:
     where = f"{path}: model {name!r}"
     if not isinstance(entry, dict):
         raise PricesError(
             f"{where}: found {_kind(entry)}; expected {{input_usd_per_mtok, output_usd_per_mtok}} or {{relative_cost}}"
         )
-    odd = [key for key in entry if not isinstance(key, str)]
-    if odd:
+    if odd := [key for key in entry if not isinstance(key, str)]:
         raise PricesError(f"{where}: unknown key {odd[0]!r}; expected text")
     price = Price.from_json(entry, where=where)
     if price == UNKNOWN_PRICE:
@@ -112,10 +107,7 @@ def _completed(name: str, price: Price) -> Price:
 
 
 def _listed_price(name: str) -> Price:
-    # Read at import: without it, importing LiteLLM downloads the price map.
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    import litellm
-
+    litellm = offline_litellm()
     entry = litellm.model_cost.get(name)
     if entry is None:
         litellm.suppress_debug_info = True
@@ -125,12 +117,6 @@ def _listed_price(name: str) -> Price:
             entry = litellm.model_cost.get(litellm.get_model_info(name)["key"], {})
         except Exception:  # LiteLLM raises bare Exception for a model it does not know
             return UNKNOWN_PRICE
-    return Price(_per_mtok(entry.get("input_cost_per_token")), _per_mtok(entry.get("output_cost_per_token")))
-
-
-def _per_mtok(usd_per_token: Any) -> float | None:
-    """USD per million tokens; the map's zero means that nobody entered a price, so it is unknown here."""
-    if not isinstance(usd_per_token, (int, float)) or usd_per_token <= 0:
-        return None
-    # 12 digits: 1.5e-07 times a million should print as 0.15.
-    return float(f"{usd_per_token * 1e6:.12g}")
+    found = [entry.get(f"{side}_cost_per_token") for side in ("input", "output")]
+    # The map's zero means that nobody entered a price.
+    return Price(*(per_mtok(usd) if isinstance(usd, (int, float)) and usd > 0 else None for usd in found))

@@ -26,7 +26,13 @@ class Parts:
 
     sections: Mapping[str, Mapping[str, Any]]
     model_list: tuple[Deployment, ...]
+    groups: tuple[Mapping[str, Any], ...]
     problems: tuple[Finding, ...]
+
+    @property
+    def members(self) -> set[str]:
+        """The models of all routing groups."""
+        return {str(model) for group in self.groups for model in group["models"]}
 
     @property
     def router_settings(self) -> dict[str, Any]:
@@ -56,7 +62,16 @@ def read_parts(document: Mapping[str, Any]) -> Parts:
         else:
             model_list.append(dict(entry))
     problems += _check_groups(sections["router_settings"], {str(entry["model_name"]) for entry in model_list})
-    return Parts(sections, tuple(model_list), tuple(problems))
+    groups = sections["router_settings"].get("routing_groups")
+    named = [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
+    shaped = tuple(group for group in named if isinstance(group.get("models"), list))
+    return Parts(sections, tuple(model_list), shaped, tuple(problems))
+
+
+def info_of(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its ``model_info``, empty where it is none."""
+    info = deployment.get("model_info")
+    return info if isinstance(info, Mapping) else {}
 
 
 def _misshapen(name: str, found: object) -> Finding:
@@ -203,23 +218,14 @@ def _check_affinity(parts: Parts) -> Iterator[Finding]:
         )
 
 
-def _members(parts: Parts) -> set[str]:
-    """The models of all routing groups."""
-    groups = parts.sections["router_settings"].get("routing_groups")
-    listed = [g.get("models") for g in groups if isinstance(g, Mapping)] if isinstance(groups, list) else []
-    return {str(model) for models in listed if isinstance(models, list) for model in models}
-
-
 def _check_names(parts: Parts) -> Iterator[Finding]:
-    members = _members(parts)
-    seen: dict[str, str] = {}
+    members, seen = parts.members, dict[str, str]()
     for entry in parts.model_list:
         name = str(entry["model_name"])
         if name in members and ("*" in name or "*" in entry["litellm_params"]["model"]):
             text = f"model {name!r} of a routing group is a wildcard, which stands for no single model; name each model"
             yield Finding("warning", text)
-        info = entry.get("model_info")
-        deployment = info.get("id") if isinstance(info, Mapping) else None
+        deployment = info_of(entry).get("id")
         if deployment is None:
             continue
         if str(deployment) in seen:
@@ -231,9 +237,8 @@ def _check_names(parts: Parts) -> Iterator[Finding]:
 def _check_priorities(document: Mapping[str, Any], parts: Parts) -> Iterator[Finding]:
     settings = document.get("erp_settings")
     routed = settings.get("groups") if isinstance(settings, Mapping) else None
-    groups = parts.sections["router_settings"].get("routing_groups")
-    for group in groups if isinstance(groups, list) else []:
-        name = group.get("group_name") if isinstance(group, Mapping) else None
+    for group in parts.groups:
+        name = group.get("group_name")
         if isinstance(routed, Mapping) and name in routed and group.get("routing_strategy") == "priority":
             yield Finding(
                 "info", f"model_priorities of routing group {name!r} do not count: the ranking takes their place"
@@ -242,9 +247,8 @@ def _check_priorities(document: Mapping[str, Any], parts: Parts) -> Iterator[Fin
 
 def _check_windows(parts: Parts, model_info: ModelInfo) -> Iterator[Finding]:
     """Deployments of which nobody knows how long a prompt they take."""
-    members = _members(parts)
-    names = [str(d["model_name"]) for d in parts.model_list if not _window(d, model_info)]
-    if unknown := ", ".join(dict.fromkeys(name for name in names if name in members)):
+    names = [str(d["model_name"]) for d in parts.model_list if not _has_window(d, model_info)]
+    if unknown := ", ".join(dict.fromkeys(name for name in names if name in parts.members)):
         yield Finding(
             "info",
             f"how long a prompt may be is not known of {unknown}; whether one fits cannot be judged. State "
@@ -252,9 +256,8 @@ def _check_windows(parts: Parts, model_info: ModelInfo) -> Iterator[Finding]:
         )
 
 
-def _window(deployment: Deployment, model_info: ModelInfo) -> bool:
-    info = deployment.get("model_info")
-    own = info if isinstance(info, Mapping) else {}
+def _has_window(deployment: Deployment, model_info: ModelInfo) -> bool:
+    own = info_of(deployment)
     known = model_info(str(own.get("base_model") or deployment["litellm_params"]["model"])) or {}
     return any(isinstance(source.get("max_input_tokens"), int) for source in (own, deployment["litellm_params"], known))
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from erp_trainer.pool.litellm_map import offline_litellm
 from erp_trainer.pool.proxy_config import Parts
 from litellm_erp.config_file import REFERENCE, is_reference
 from litellm_erp.serving.checks import Finding, near_miss
@@ -56,8 +57,7 @@ def try_picks(parts: Parts, deployments: Sequence[Deployment], groups: Sequence[
     deployments : those of the config that LiteLLM takes, each with an id
     groups : the routed groups
     """
-    import litellm
-
+    litellm = offline_litellm()
     from litellm_erp.proxy import litellm_request as request_of
     from litellm_erp.proxy import self_test
 
@@ -79,9 +79,7 @@ def try_picks(parts: Parts, deployments: Sequence[Deployment], groups: Sequence[
 @contextlib.contextmanager
 def _undone() -> Iterator[None]:
     """Routers made inside leave nothing behind in LiteLLM's module, and log nothing."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
+    litellm = offline_litellm()
     # A router enters its deployments into LiteLLM's map, free of charge; the doctor asks that map for prices.
     known, callbacks, level = dict(litellm.model_cost), list(litellm.callbacks), logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -96,8 +94,7 @@ def _undone() -> Iterator[None]:
 
 def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
     """Router settings that LiteLLM ignores because its router has no such argument."""
-    import litellm
-
+    litellm = offline_litellm()
     known: list[str] = getattr(litellm.Router, "get_valid_args", list)()
     return [
         Finding("warning", f"router_settings.{key} is no setting of LiteLLM's router{near_miss(str(key), known)}")
@@ -108,8 +105,7 @@ def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
 
 def _refused(model_list: Sequence[Deployment], parts: Parts, settings: Mapping[str, Any]) -> str | None:
     """What LiteLLM says against a router, None where it makes one."""
-    import litellm
-
+    litellm = offline_litellm()
     try:
         litellm.Router(model_list=[_resolved(entry) for entry in model_list], **_resolved(settings)).discard()
     except Exception as e:

@@ -6,12 +6,11 @@ on record.
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
+from erp_trainer.pool.litellm_map import offline_litellm
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Results, SampleRequest
 from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
@@ -36,9 +35,7 @@ class LiteLLMEngine:
     name = "litellm"
 
     def __init__(self, model: PoolModel, pace: Pace | None = None) -> None:
-        # Else importing LiteLLM fetches its price map from the network.
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        litellm: Any = importlib.import_module("litellm")
+        litellm = offline_litellm()
         litellm.suppress_debug_info = True
         self.version = f"litellm {version('litellm')}"
         self._model = model
@@ -78,7 +75,7 @@ class LiteLLMEngine:
 
 class _LiteLLMClient:
     def __init__(self, model: PoolModel, options: dict[str, Any], takes_n: bool, takes_seed: bool) -> None:
-        self._litellm = importlib.import_module("litellm")
+        self._litellm = offline_litellm()
         self._model = model
         self._options = options
         self._takes_n = takes_n
