@@ -8,16 +8,16 @@ attention masks keep padding out of every other token, so a reward does not depe
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards.base import Advance, Options, Pair, Scored
+from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
 from erp_trainer.rewards.batching import Batcher, TooLarge
-from erp_trainer.rewards.truncation import RULE, fit
+from erp_trainer.rewards.truncation import RULE, Tokens, fit
 from litellm_erp.errors import RewardError, SettingsError
 
 Row = dict[str, list[int]]
@@ -39,40 +39,24 @@ class Form(Protocol):
         ...
 
 
-class TokenizerTokens:
-    """`truncation.Tokens` by a tokenizer: a fast one knows where in the text each token lies, others decode."""
+class TokenizerTokens(Tokens):
+    """By a tokenizer: a fast one knows where in the text each token lies, others decode."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
-    def count(self, text: str) -> int:
-        """Tokens of a text on its own, without special tokens."""
-        return len(self._encode(text)["input_ids"])
-
-    def first(self, text: str, n: int) -> str:
-        """The text of its first ``n`` tokens."""
-        encoded = self._encode(text)
-        if n <= 0 or n >= len(encoded["input_ids"]):
-            return text if n > 0 else ""
-        if "offset_mapping" in encoded:
-            return text[: encoded["offset_mapping"][n - 1][1]]
-        return str(self._tokenizer.decode(encoded["input_ids"][:n]))
-
-    def last(self, text: str, n: int) -> str:
-        """The text of its last ``n`` tokens."""
-        encoded = self._encode(text)
-        if n <= 0 or n >= len(encoded["input_ids"]):
-            return text if n > 0 else ""
-        if "offset_mapping" in encoded:
-            return text[encoded["offset_mapping"][-n][0] :]
-        return str(self._tokenizer.decode(encoded["input_ids"][-n:]))
-
-    def _encode(self, text: str) -> Any:
+    def encode(self, text: str) -> list[Any]:
         fast = bool(self._tokenizer.is_fast)
-        return self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False)
+        return list(found["offset_mapping" if fast else "input_ids"])
+
+    def decode(self, text: str, kept: list[Any], *, from_start: bool) -> str:
+        if not self._tokenizer.is_fast:
+            return str(self._tokenizer.decode(kept))
+        return text[: kept[-1][1]] if from_start else text[kept[0][0] :]
 
 
-class LocalModel:
+class LocalModel(RewardModel):
     """Everything that the kinds in this process share.
 
     Options: ``model`` (a hub id, or a folder, relative to the pool file), ``revision``, ``trust_remote_code`` (of a hub
@@ -81,16 +65,11 @@ class LocalModel:
     ``max_tokens_per_batch`` (default: by free memory).
     """
 
-    needs_reference = False
     auto_class = "AutoModelForSequenceClassification"
 
-    def __init__(self, spec: RewardSpec) -> None:
-        self.name = spec.name
-        self.kind = spec.kind
-        options = Options(spec)
-        self.where = options.where
+    def read(self, options: Options) -> None:
         self.model_id = options.text("model")
-        folder = spec.base / self.model_id
+        folder = options.base / self.model_id
         self.source = str(folder) if folder.is_dir() else self.model_id
         self.revision = options.optional_text("revision")
         self.trust_remote_code = options.boolean("trust_remote_code", False)
@@ -99,18 +78,16 @@ class LocalModel:
         self.max_tokens_per_batch = options.optional_integer("max_tokens_per_batch")
         device = options.optional_text("device")
         dtype = options.choice("dtype", ("auto", "bfloat16", "float16", "float32"), "auto")
-        self.config, self.tokenizer = self._read()
+        self.config, self.tokenizer = self._read_configuration()
         self.max_tokens = self.max_tokens or self._stated_context()
         self.form = self.make_form(options)
-        options.done()
         self.device = device or _default_device()
-        on_gpu = self.device.startswith("cuda")
-        self.dtype = ("bfloat16" if on_gpu else "float32") if dtype == "auto" else dtype
+        self.dtype = ("bfloat16" if self.device.startswith("cuda") else "float32") if dtype == "auto" else dtype
         self.check_config()
 
+    @abstractmethod
     def make_form(self, options: Options) -> Form:
         """The form of the kind, after reading the kind's own options."""
-        raise NotImplementedError
 
     def check_config(self) -> None:
         """Raise `SettingsError` unless the configuration is that of a one-label classifier."""
@@ -135,7 +112,6 @@ class LocalModel:
         }
 
     def score(self, pairs: Sequence[Pair], advance: Advance) -> list[Scored]:
-        """See `RewardModel.score`; raw logits."""
         rows, truncated = self.rows(pairs)
         batcher = self._batcher
         try:
@@ -153,7 +129,6 @@ class LocalModel:
         return [Scored(reward, cut) for reward, cut in zip(rewards, truncated, strict=True)]
 
     def close(self) -> None:
-        """Free the weights."""
         self.__dict__.pop("model", None)
         self._free_memory()
 
@@ -252,7 +227,7 @@ class LocalModel:
         config.pad_token_id = next(i for i in range(len(last) + 1) if i not in last)
         return int(config.pad_token_id)
 
-    def _read(self) -> tuple[Any, Any]:
+    def _read_configuration(self) -> tuple[Any, Any]:
         try:
             from transformers import AutoConfig, AutoTokenizer
         except ImportError as e:

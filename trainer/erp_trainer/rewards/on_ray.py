@@ -9,13 +9,13 @@ from typing import Any
 
 from erp_trainer.pool.pool import RaySettings, RewardSpec
 from erp_trainer.pool.ray import Workers
-from erp_trainer.rewards.base import Advance, Pair, RewardModel, Scored
+from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
 from erp_trainer.rewards.registry import load_reward_model
 
 _PAIRS_PER_JOB = 256
 
 
-class RayRewardModel:
+class RayRewardModel(RewardModel):
     """One reward model, loaded once in every actor; checked and identified in this process, without its weights."""
 
     def __init__(self, spec: RewardSpec, settings: RaySettings) -> None:
@@ -31,12 +31,13 @@ class RayRewardModel:
         self._settings = settings
         self._workers: Workers | None = None
 
+    def read(self, options: Options) -> None:
+        """Nothing: the kind has read them."""
+
     def identity(self) -> dict[str, Any]:
-        """See `RewardModel.identity`."""
         return self._identity
 
     def score(self, pairs: Sequence[Pair], advance: Advance) -> list[Scored]:
-        """See `RewardModel.score`."""
         self._workers = self._workers or Workers(self._settings, self._make)
         # At least one job for every worker, so that none is idle in a small chunk.
         size = max(1, min(_PAIRS_PER_JOB, -(-len(pairs) // self._settings.workers)))
@@ -48,7 +49,6 @@ class RayRewardModel:
         return scored
 
     def close(self) -> None:
-        """End the actors."""
         if self._workers is not None:
             self._workers.close()
 

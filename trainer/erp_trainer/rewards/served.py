@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards.base import Advance, Message, Options, Pair, Scored
+from erp_trainer.rewards.base import Advance, Message, Options, Pair, RewardModel, Scored
 from erp_trainer.rewards.conversation import prompt_messages, with_response, without_system
 from erp_trainer.rewards.server import Server, ServerTokens, surely_fits, token_ids
 from erp_trainer.rewards.truncation import RULE, fit
 from litellm_erp.errors import RewardError
 
 
-class ServedModel:
+class ServedModel(RewardModel):
     """Options of `Server`, and ``revision``, which tells two versions under one name apart, and ``max_tokens``."""
 
-    needs_reference = False
-
-    def __init__(self, spec: RewardSpec) -> None:
-        self.name = spec.name
-        self._kind = spec.kind
-        options = Options(spec)
+    def read(self, options: Options) -> None:
         self.server = Server(options)
-        self.where = options.where
         self._revision = options.optional_text("revision")
         self._max_tokens = options.optional_integer("max_tokens", low=2)
-        self.read(options)
-        options.done()
 
-    def read(self, options: Options) -> None:
-        """The kind's own options."""
-        raise NotImplementedError
-
+    @abstractmethod
     def form(self) -> dict[str, Any]:
         """The kind's own part of the identity."""
-        raise NotImplementedError
 
     def texts(self, pair: Pair) -> list[str]:
         """The prompt's texts, oldest first."""
@@ -55,18 +43,18 @@ class ServedModel:
         kept = [{"role": message["role"], "content": text} for message, text in zip(messages, texts, strict=True)]
         return with_response(kept, response)
 
+    @abstractmethod
     def length(self, pair: Pair, texts: Sequence[str], response: str) -> int:
-        """Tokens of the whole input."""
-        raise NotImplementedError
+        """Tokens of the whole input, or an upper bound."""
 
+    @abstractmethod
     def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
         """Raw reward; NaN where the server has none."""
-        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """What is served, not where."""
         return {
-            "kind": self._kind,
+            "kind": self.kind,
             "model": self.server.model,
             "revision": self._revision,
             "max_tokens": self._max_tokens,
@@ -75,12 +63,10 @@ class ServedModel:
         }
 
     def score(self, pairs: Sequence[Pair], advance: Advance) -> list[Scored]:
-        """See `RewardModel.score`."""
         _ = self.context  # asked once, before threads do
         return self.server.each(pairs, self._score_one, lambda pair: advance(1))
 
     def close(self) -> None:
-        """Close connections."""
         self.server.close()
 
     @cached_property

@@ -15,6 +15,7 @@ import httpx
 from tenacity import RetryError, Retrying, sleep_using_event
 
 from erp_trainer.rewards.base import Options
+from erp_trainer.rewards.truncation import Tokens
 from erp_trainer.sampling.pacing import Broken, Pace, failure_that_passes
 from litellm_erp.config_file import from_environment, secret_reference
 from litellm_erp.errors import RewardError
@@ -132,34 +133,18 @@ class Server:
         return self._client
 
 
-class ServerTokens:
-    """`truncation.Tokens` by the server's own tokenizer: ``/tokenize`` and ``/detokenize``."""
+class ServerTokens(Tokens):
+    """By the server's own tokenizer: ``/tokenize`` and ``/detokenize``."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def count(self, text: str) -> int:
-        """Tokens of a text on its own, without special tokens."""
-        return len(self._ids(text))
-
-    def first(self, text: str, n: int) -> str:
-        """The text of its first ``n`` tokens."""
-        ids = self._ids(text)
-        return text if n >= len(ids) else self._text(ids[:n])
-
-    def last(self, text: str, n: int) -> str:
-        """The text of its last ``n`` tokens."""
-        ids = self._ids(text)
-        return text if n >= len(ids) else self._text(ids[len(ids) - n :])
-
-    def _ids(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         return token_ids(self._server, prompt=text, add_special_tokens=False) if text else []
 
-    def _text(self, ids: list[int]) -> str:
-        if not ids:
-            return ""
+    def decode(self, text: str, kept: list[int], *, from_start: bool) -> str:
         # A cut may fall inside a character.
-        return str(self._server.post("/detokenize", tokens=ids).get("prompt", "")).strip("\ufffd")
+        return str(self._server.post("/detokenize", tokens=kept).get("prompt", "")).strip("\ufffd")
 
 
 def token_ids(server: Server, **request: Any) -> list[int]:

@@ -16,26 +16,37 @@ response gives those up.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any
 
 RULE = 1
 
 
-class Tokens(Protocol):
-    """The tokenizer of the reward model."""
+class Tokens(ABC):
+    """The tokenizer of the reward model, on single texts, without special tokens."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[Any]:
+        """Something for each token of a text: its id, or where it lies."""
+
+    @abstractmethod
+    def decode(self, text: str, kept: list[Any], *, from_start: bool) -> str:
+        """The text of its first tokens, or of its last ones; never of none or all."""
 
     def count(self, text: str) -> int:
-        """Tokens of a text on its own, without special tokens."""
-        ...
+        """How many tokens a text has."""
+        return len(self.encode(text))
 
     def first(self, text: str, n: int) -> str:
         """The text of its first ``n`` tokens."""
-        ...
+        found = self.encode(text)
+        return "" if n <= 0 else text if n >= len(found) else self.decode(text, found[:n], from_start=True)
 
     def last(self, text: str, n: int) -> str:
         """The text of its last ``n`` tokens."""
-        ...
+        found = self.encode(text)
+        return "" if n <= 0 else text if n >= len(found) else self.decode(text, found[-n:], from_start=False)
 
 
 def fit(

@@ -36,7 +36,6 @@ class ChatForm:
         self._takes_system = self._renders([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
 
     def texts(self, pair: Pair) -> list[str]:
-        """The messages' texts."""
         return [str(message["content"]) for message in self._messages(pair)]
 
     def encode(self, pairs: Sequence[Pair], cut: Sequence[tuple[list[str], str]]) -> list[Row]:
@@ -78,5 +77,4 @@ class ChatTemplate(LocalModel):
     """The conversation, response last, in the reward model's own template."""
 
     def make_form(self, options: Options) -> ChatForm:
-        """Reads ``add_special_tokens``."""
         return chat_form(self, options)

@@ -15,7 +15,6 @@ class Classifier(LocalModel):
     """Text pair or chat template, whichever its tokenizer is made for."""
 
     def make_form(self, options: Options) -> Form:
-        """Reads ``form``, and of a chat ``add_special_tokens``."""
         has_template = bool(getattr(self.tokenizer, "chat_template", None))
         form = options.choice("form", ("pair", "chat"), "chat" if has_template else "pair")
         return PairForm(self.tokenizer) if form == "pair" else chat_form(self, options)

@@ -14,6 +14,7 @@ token is the last of its row, as the code expects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from erp_trainer.pool.pool import RewardSpec
@@ -28,46 +29,37 @@ REWARD_TOKEN_ID = 92527  # [UNUSED_TOKEN_130] of the InternLM2 vocabulary
 
 def load(spec: RewardSpec) -> RewardModel:
     """The class for ``via``."""
-    options = {key: value for key, value in spec.options.items() if key != "via"}
-    rest = RewardSpec(spec.kind, spec.name, spec.weight, options)
+    rest = replace(spec, options={key: value for key, value in spec.options.items() if key != "via"})
     via = spec.options.get("via", "vllm")
-    if via == "vllm":
-        return InternLMServer(rest)
-    if via == "remote-code":
-        return InternLMRemoteCode(rest)
-    raise SettingsError(f"rewards.{spec.name} (internlm): via: found {via!r}; expected vllm or remote-code")
+    if via not in ("vllm", "remote-code"):
+        raise SettingsError(f"rewards.{spec.name} (internlm): via: found {via!r}; expected vllm or remote-code")
+    return InternLMServer(rest) if via == "vllm" else InternLMRemoteCode(rest)
 
 
 class InternLMServer(ServedModel):
     """Options of `ServedModel`, and ``reward_token_id``."""
 
     def read(self, options: Options) -> None:
-        """The kind's own options."""
+        super().read(options)
         self._reward_token = options.optional_integer("reward_token_id") or REWARD_TOKEN_ID
 
     def form(self) -> dict[str, Any]:
-        """The kind's own part of the identity."""
         return {"via": "vllm", "reward_token_id": self._reward_token}
 
     def length(self, pair: Pair, texts: Sequence[str], response: str) -> int:
-        """Tokens of the conversation and the reward token."""
         return len(self._ids(pair, texts, response))
 
     def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
-        """The value head at the reward token."""
         ids = self._ids(pair, texts, response)
         answer = self.server.post("/pooling", input=[ids], use_activation=False, encoding_format="float")
         rewards = self.one_row(answer, "data")
-        if (
-            not isinstance(rewards, list)
-            or len(rewards) != len(ids)
-            or not all(isinstance(r, list) and r for r in rewards)
-        ):
+        rows = rewards if isinstance(rewards, list) else []
+        if len(rows) != len(ids) or not all(isinstance(row, list) and row for row in rows):
             raise RewardError(
                 f"{self.where}: found {str(rewards)[:80]} for {len(ids)} tokens; expected a list with one reward for "
                 "each, as vLLM's InternLM2ForRewardModel gives"
             )
-        return number(rewards[-1][0])
+        return number(rows[-1][0])
 
     def _ids(self, pair: Pair, texts: Sequence[str], response: str) -> list[int]:
         return [*chat_ids(self.server, self.conversation(pair, texts, response)), self._reward_token]
@@ -99,5 +91,4 @@ class InternLMRemoteCode(LocalModel):
 
     @staticmethod
     def pad(values: list[int], width: int, filler: int) -> list[int]:
-        """One row, padded on the left."""
         return [filler] * (width - len(values)) + values

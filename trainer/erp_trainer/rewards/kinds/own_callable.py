@@ -16,68 +16,50 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards.base import Advance, Options, Pair, Scored
+from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
 from litellm_erp.errors import RewardError, SettingsError
 
 
-class OwnCallable:
+class OwnCallable(RewardModel):
     """Calls the function; options ``callable``, ``version`` (change it to score again), ``needs_reference``."""
 
-    def __init__(self, spec: RewardSpec) -> None:
-        self.name = spec.name
-        options = Options(spec)
+    def read(self, options: Options) -> None:
         self._named = options.text("callable")
         self._version = options.optional_text("version")
         self.needs_reference = options.boolean("needs_reference", False)
-        options.done()
-        self._where = options.where
-        self._function = _imported(self._named, options.where)
+        self._function = _imported(self._named, options)
 
     def identity(self) -> dict[str, Any]:
-        """Name, version, and the hash of the file it is in."""
-        return {
-            "kind": "callable",
-            "callable": self._named,
-            "version": self._version,
-            "source": _source(self._function),
-        }
+        """With the hash of the file that the function is in."""
+        source = _source(self._function)
+        return {"kind": "callable", "callable": self._named, "version": self._version, "source": source}
 
     def score(self, pairs: Sequence[Pair], advance: Advance) -> list[Scored]:
-        """What the function says.
-
-        Raises
-        ------
-        RewardError : it raises, or returns anything but one number for each pair
-        """
         try:
             rewards = [float(reward) for reward in self._function(list(pairs))]
         except Exception as e:  # whatever a user's code raises
-            raise RewardError(f"{self._where}: {self._named} raised {type(e).__name__}: {e}") from e
+            raise RewardError(f"{self.where}: {self._named} raised {type(e).__name__}: {e}") from e
         if len(rewards) != len(pairs):
             raise RewardError(
-                f"{self._where}: {self._named} returned {len(rewards)} rewards for {len(pairs)} pairs; expected one "
-                "each"
+                f"{self.where}: {self._named} returned {len(rewards)} rewards for {len(pairs)} pairs; expected one each"
             )
         advance(len(pairs))
         return [Scored(reward) for reward in rewards]
 
-    def close(self) -> None:
-        """Nothing to free."""
 
-
-def _imported(named: str, where: str) -> Callable[[list[Pair]], Sequence[float]]:
+def _imported(named: str, options: Options) -> Callable[[list[Pair]], Sequence[float]]:
     module, colon, name = named.partition(":")
     if not (module and colon and name):
-        raise SettingsError(f"{where}: callable: found {named!r}; expected package.module:function")
+        raise options.wrong("callable", named, "package.module:function")
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as e:
         raise SettingsError(
-            f"{where}: callable: {named} cannot be imported ({e}); install its package, or put its folder in PYTHONPATH"
+            f"{options.at('callable')}: {named} cannot be imported ({e}); install its package, or put its folder in "
+            "PYTHONPATH"
         ) from e
     if not callable(function):
-        raise SettingsError(f"{where}: callable: {named} is {type(function).__name__}; expected a function")
+        raise SettingsError(f"{options.at('callable')}: {named} is {type(function).__name__}; expected a function")
     made: Callable[[list[Pair]], Sequence[float]] = function
     return made
 

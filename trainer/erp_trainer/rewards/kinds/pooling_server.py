@@ -22,27 +22,23 @@ class PoolingServer(ServedModel):
     """Options of `ServedModel`, and ``form`` and ``add_special_tokens`` (to a chat that the template has rendered)."""
 
     def read(self, options: Options) -> None:
-        """The kind's own options."""
+        super().read(options)
         self._pair = options.choice("form", ("chat", "pair"), "chat") == "pair"
         self._again = options.boolean("add_special_tokens", False)
 
     def form(self) -> dict[str, Any]:
-        """The kind's own part of the identity."""
         return {"form": "pair" if self._pair else "chat", "add_special_tokens": self._again}
 
     def texts(self, pair: Pair) -> list[str]:
-        """The messages' texts, or the prompt's one text."""
         return [prompt_text(pair.prompt)] if self._pair else super().texts(pair)
 
     def length(self, pair: Pair, texts: Sequence[str], response: str) -> int:
-        """Tokens of the whole input; of a pair, an upper bound."""
         if self._pair:
             tokens = ServerTokens(self.server)
             return tokens.count(texts[0]) + tokens.count(response) + _PAIR_SPECIAL_TOKENS
         return len(chat_ids(self.server, self.conversation(pair, texts, response), add_special_tokens=self._again))
 
     def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
-        """The logit of the one label."""
         if self._pair:
             answer = self.server.post("/score", text_1=texts[0], text_2=response, use_activation=False)
             return number(self.one_row(answer, "score"))

@@ -25,7 +25,6 @@ class PairForm:
         self._tokenizer = tokenizer
 
     def texts(self, pair: Pair) -> list[str]:
-        """One text."""
         return [prompt_text(pair.prompt)]
 
     def encode(self, pairs: Sequence[Pair], cut: Sequence[tuple[list[str], str]]) -> list[Row]:
@@ -42,5 +41,4 @@ class TextPair(LocalModel):
     """The prompt's text and the response's, side by side."""
 
     def make_form(self, options: Options) -> PairForm:
-        """Nothing to choose."""
         return PairForm(self.tokenizer)
