@@ -1,9 +1,9 @@
-"""PURE. Conversations in the shapes that data sets and request logs have them in."""
+"""PURE. Conversations in the shapes that data sets, request logs and clients have them in."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -31,7 +31,19 @@ def decoded(value: Any) -> Any:
 
 
 def texts(content: Any) -> list[str]:
-    """Texts of a message's content: text, or a list of parts."""
+    """Texts of a message's content, which is text or a list of parts; blank ones are left out."""
+    return [text for text in _parts(content) if text.strip()]
+
+
+def plain_messages(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages whose contents are texts, for chat templates that know nothing else; other parts are left out."""
+    return [
+        {"role": str(message.get("role", "user")), "content": "\n".join(_parts(message.get("content")))}
+        for message in messages
+    ]
+
+
+def _parts(content: Any) -> list[str]:
     parts = [content] if isinstance(content, str) else content if isinstance(content, list) else []
     found = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-    return [text for text in found if isinstance(text, str) and text.strip()]
+    return [text for text in found if isinstance(text, str)]

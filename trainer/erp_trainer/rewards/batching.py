@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_MESSAGES = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator")
+from erp_trainer.sampling.memory import is_out_of_memory
 
 
 class TooLarge(MemoryError):
@@ -69,13 +69,6 @@ class Batcher:
             done += len(rows)
             advance(len(rows))
         return results
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device ran out of memory: CUDA's own error, or the RuntimeError of torch's CPU allocator."""
-    if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _MESSAGES)
 
 
 def _attempt(forward: Callable[[list[int]], Sequence[float]], rows: list[int]) -> tuple[Sequence[float] | None, str]:

@@ -9,16 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from erp_trainer.prompts.conversation import plain_messages
 from erp_trainer.rewards.base import Message
 
 
 def prompt_messages(prompt: str | Sequence[Message]) -> list[Message]:
     """Chat messages with plain text contents."""
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return [{"role": str(message.get("role", "user")), "content": content_text(message)} for message in prompt]
+    return plain_messages([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
 
 
 def prompt_text(prompt: str | Sequence[Message]) -> str:
@@ -40,14 +38,3 @@ def without_system(messages: Sequence[Message]) -> list[Message]:
             message["content"] = "\n\n".join([*system, message["content"]])
             break
     return others
-
-
-def content_text(message: Message) -> str:
-    """Text of one message, whose content is text or a list of parts."""
-    content: Any = message.get("content")
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, (str, dict)))
-    return "\n".join(part for part in parts if isinstance(part, str))

@@ -118,14 +118,3 @@ def too_long(input_tokens: int, context: int) -> Skip:
     One that leaves some, but less than ``max_tokens``, is answered as far as there is room, as vLLM's server does it.
     """
     return Skip(f"context: {input_tokens} prompt tokens leave no room for a response in {context}")
-
-
-def plain_messages(messages: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """Messages whose contents are texts, for chat templates that know nothing else; other parts are left out."""
-    return [{"role": str(message["role"]), "content": _text(message.get("content"))} for message in messages]
-
-
-def _text(content: object) -> str:
-    if isinstance(content, list):
-        return "\n".join(str(part["text"]) for part in content if isinstance(part, dict) and "text" in part)
-    return "" if content is None else str(content)

@@ -60,7 +60,6 @@ class LiteLLMEngine:
         self._takes_n, self._takes_seed = "n" in supported, "seed" in supported
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
-        """See `Engine.sample`."""
         return drive(
             lambda: _LiteLLMClient(self._model, self._options, self._takes_n, self._takes_seed),
             requests,

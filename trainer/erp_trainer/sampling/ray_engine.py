@@ -14,7 +14,8 @@ from typing import Any
 
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.pool.ray import connect
-from erp_trainer.sampling.base import Failure, Response, Results, SampleRequest, plain_messages, too_long
+from erp_trainer.prompts.conversation import plain_messages
+from erp_trainer.sampling.base import Failure, Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError, SettingsError
 
@@ -51,7 +52,6 @@ class RayEngine:
         self._config = vLLMEngineProcessorConfig(**_processor(model))
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
-        """See `Engine.sample`."""
         asked = list(requests)
         arriving = _Arriving(asked, self._context)
         try:

@@ -66,7 +66,6 @@ class ServerEngine:
         self._is_vllm, self.version = self._probe()
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
-        """See `Engine.sample`."""
         return drive(self._client, requests, name=self._where, timeout_s=self._model.timeout_s, pace=self._pace)
 
     def close(self) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from erp_trainer.pool.pool import PoolModel, Sampling
-from erp_trainer.sampling.base import Response, Results, SampleRequest, plain_messages, too_long
+from erp_trainer.prompts.conversation import plain_messages
+from erp_trainer.sampling.base import Response, Results, SampleRequest, too_long
+from erp_trainer.sampling.memory import is_out_of_memory
+from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError
 
 # Prompts that are read ahead, to batch those of the same length.
@@ -70,12 +73,11 @@ class TransformersEngine:
         self._batch_tokens = _GPU_TOKENS if self._device == "cuda" else _CPU_TOKENS
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
-        """See `Engine.sample`."""
         remaining = iter(requests)
         while bucket := list(itertools.islice(remaining, _BUCKET)):
             encoded = []
             for request in bucket:
-                tokens = self._encode(request)
+                tokens = prompt_tokens(self._tokenizer, plain_messages(request.messages))
                 if len(tokens) >= self._context:
                     yield request, too_long(len(tokens), self._context)
                 else:
@@ -116,13 +118,6 @@ class TransformersEngine:
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
         return True
-
-    def _encode(self, request: SampleRequest) -> list[int]:
-        messages, tokenizer = plain_messages(request.messages), self._tokenizer
-        if tokenizer.chat_template is None:
-            return list(tokenizer.encode("\n\n".join(message["content"] for message in messages)))
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer.encode(text, add_special_tokens=False))
 
     def _generate(self, batch: Sequence[_Encoded]) -> list[tuple[SampleRequest, list[Response]]]:
         torch, sampling, n = self._torch, batch[0].request.sampling, batch[0].request.n
@@ -215,11 +210,6 @@ def shrinking(
     half = len(items) // 2
     yield from shrinking(items[:half], run, retry)
     yield from shrinking(items[half:], run, retry)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of a GPU's or the machine's memory; on a CPU it raises a plain RuntimeError."""
-    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
 
 
 def _eos_tokens(lm: Any, tokenizer: Any) -> list[int]:

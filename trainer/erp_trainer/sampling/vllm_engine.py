@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from erp_trainer.pool.pool import PoolModel
-from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, plain_messages, too_long
+from erp_trainer.prompts.conversation import plain_messages
+from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, too_long
 from litellm_erp.errors import SamplingError, SettingsError
 
 _WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -86,7 +87,6 @@ class VLLMEngine:
         self.version = f"vllm {answer['version']}"
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
-        """See `Engine.sample`."""
         numbered = enumerate(requests)
         for number, request in numbered:
             self._ask(number, request)
