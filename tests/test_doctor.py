@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from demo.proxy_process import ProxyProcess
 from erp_trainer.cli import cli
 from erp_trainer.console import columns, padded, printable
-from erp_trainer.pool.proxy_config import check_config, read_parts
+from erp_trainer.pool.config_checks import check_config
+from erp_trainer.pool.proxy_config import read_parts
 from litellm_erp import litellm_releases as releases
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.errors import ServingError

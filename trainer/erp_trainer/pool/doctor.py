@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from erp_trainer.pool.config_checks import check_config, check_shape
 from erp_trainer.pool.litellm_map import listed_model
-from erp_trainer.pool.proxy_config import check_config, info_of, read_parts
+from erp_trainer.pool.proxy_config import info_of, read_parts
 from erp_trainer.pool.router_trial import try_picks, try_router
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
@@ -52,7 +53,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     ]
     findings += check_config(read.document, parts, listed_model)
     deployments = list(parts.model_list)
-    if not any(finding.level == "error" for finding in parts.problems):
+    if not any(finding.level == "error" for finding in check_shape(read.document, parts)):
         refused, deployments = try_router(parts)
         findings += refused
     value, source = read.document.get("erp_settings"), read.origins.get("erp_settings", read.path)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from erp_trainer.pool.pool import RewardSpec
+from erp_trainer.rewards.conversation import Message
 from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 
-Message = dict[str, Any]
 Advance = Callable[[int], object]
 
 

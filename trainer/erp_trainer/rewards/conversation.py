@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from erp_trainer.prompts.conversation import plain_messages
-from erp_trainer.rewards.base import Message
+
+Message = dict[str, Any]
 
 
 def prompt_messages(prompt: str | Sequence[Message]) -> list[Message]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from erp_trainer.rewards.base import Advance, Message, Options, Pair, RewardModel, Scored
-from erp_trainer.rewards.conversation import prompt_messages, with_response, without_system
+from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
+from erp_trainer.rewards.conversation import Message, prompt_messages, with_response, without_system
 from erp_trainer.rewards.server import Server, ServerTokens, surely_fits, token_ids
 from erp_trainer.rewards.truncation import RULE, fit
 from litellm_erp.errors import RewardError

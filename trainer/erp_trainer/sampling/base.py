@@ -1,4 +1,4 @@
-"""PURE. What an engine is asked, what it gives back, and where seeds come from."""
+"""What an engine is asked, what it gives back, and where seeds come from."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from erp_trainer.rewards.base import Message, Options, Pair
-from erp_trainer.rewards.conversation import prompt_messages, with_response, without_system
+from erp_trainer.rewards.base import Options, Pair
+from erp_trainer.rewards.conversation import Message, prompt_messages, with_response, without_system
 from erp_trainer.rewards.local import LocalModel, Row, render
 from litellm_erp.errors import RewardError, SettingsError
 
