@@ -108,6 +108,12 @@ def shown(value: object) -> str:
     return _printable(text)
 
 
+def one_line(found: object, most: int = 300) -> str:
+    """What somebody else's error or text says, for a message: on one line, its beginning."""
+    text = " ".join(str(found).split()) or type(found).__name__
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def shown_names(names: Iterable[str]) -> str:
     """Some names for a message, the first few of many."""
     found = sorted(names)

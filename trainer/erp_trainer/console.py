@@ -56,6 +56,11 @@ def printable(text: str) -> str:
     return "".join(char if _is_harmless(char) else char.encode("unicode_escape").decode() for char in text)
 
 
+def listed(counts: Mapping[str, int]) -> str:
+    """Counts by name on one line."""
+    return ", ".join(f"{name or '(none)'} {count:,}" for name, count in counts.items())
+
+
 def padded(text: str, width: int) -> str:
     """Text filled up with spaces to a width in terminal columns, of which wide characters take two."""
     return text + " " * max(0, width - columns(text))

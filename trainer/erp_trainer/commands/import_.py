@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from erp_trainer.console import emit, json_option, progress, warn
+from erp_trainer.console import emit, json_option, listed, progress, warn
 
 if TYPE_CHECKING:
     from erp_trainer.outcomes.table import OutcomesTable
@@ -160,9 +160,9 @@ def _render(summary: Mapping[str, Any]) -> str:
     lines = [
         f"{summary['source']['file']} → {summary['run']}",
         f"  {summary['outcomes']:,} outcomes: {summary['prompts']:,} prompts × {len(summary['models'])} models",
-        f"  splits      {_listed(summary['splits'])}"
+        f"  splits      {listed(summary['splits'])}"
         + ("" if summary["split_seed"] is None else f" (assigned, seed {summary['split_seed']})"),
-        f"  categories  {_listed(summary['categories'])}",
+        f"  categories  {listed(summary['categories'])}",
         f"  duplicates  {summary['duplicates']['prompts']:,} prompts repeat another's text; "
         f"{summary['duplicates']['test_in_train']:,} test prompts also occur in train",
     ]
@@ -175,10 +175,6 @@ def _render(summary: Mapping[str, Any]) -> str:
             f"  {name:<{width}}  {model['mean_reward']:>11.4f}  {model['prompts']:>9,}  {_price(model['price'])}"
         )
     return "\n".join(lines)
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name or '(none)'} {count:,}" for name, count in counts.items())
 
 
 def _price(price: Mapping[str, float] | None) -> str:

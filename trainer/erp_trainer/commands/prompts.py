@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from erp_trainer.console import emit, json_option, warn
+from erp_trainer.console import emit, json_option, listed, warn
 
 
 @click.command("prompts")
@@ -87,12 +87,8 @@ def _render(payload: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"{payload['out']}: {counts['prompts']:,} prompts",
-            f"  splits      {_listed(payload['splits'])}",
-            f"  categories  {_listed(payload['categories'])}",
+            f"  splits      {listed(payload['splits'])}",
+            f"  categories  {listed(payload['categories'])}",
             *([f"  of          {rest}"] if rest else []),
         ]
     )
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name or '(none)'} {count:,}" for name, count in counts.items())

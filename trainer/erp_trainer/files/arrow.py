@@ -116,7 +116,7 @@ def _as_text(path: Path, name: str, column: Any) -> Any:
     if pa.types.is_list(type_) and _is_text(type_.value_type):
         return pa.chunked_array([_lists_as_json(chunk) for chunk in column.chunks], type=pa.large_string())
     if pa.types.is_nested(type_):
-        cells = [None if v is None else _json(_without_nulls(v)) for v in column.to_pylist()]
+        cells = [None if v is None else as_json(_without_nulls(v)) for v in column.to_pylist()]
         return pa.chunked_array([pa.array(cells, pa.large_string())])
     if pa.types.is_floating(type_) and pc.all(pc.is_null(column, nan_is_null=True)).as_py():
         # pandas writes a column without any text as float NaN.
@@ -131,7 +131,7 @@ def _as_text(path: Path, name: str, column: Any) -> Any:
 def _lists_as_json(lists: Any) -> Any:
     """Lists of texts as JSON, by distinct text: a long table repeats a prompt's tags in every row."""
     items = lists.flatten().dictionary_encode()
-    quoted = pa.array([_json(item) for item in items.dictionary.to_pylist()], pa.string())
+    quoted = pa.array([as_json(item) for item in items.dictionary.to_pylist()], pa.string())
     present = pc.fill_null(pc.list_value_length(lists), 0)
     offsets = np.concatenate([[0], np.cumsum(present.to_numpy())]).astype(np.int32)
     cells = quoted.take(items.indices).fill_null("null") if len(quoted) else pa.nulls(len(items), pa.string())
@@ -267,7 +267,7 @@ def _jsonl_text(path: Path, number: int, name: str, value: Any) -> str | None:
         return None
     if isinstance(value, float):
         raise OutcomesError(f"{path}: line {number}: {name} is the number {value}; expected text")
-    cell = value if isinstance(value, str) else _json(value)
+    cell = value if isinstance(value, str) else as_json(value)
     try:
         cell.encode()
     except UnicodeEncodeError as exc:
@@ -284,7 +284,7 @@ def _jsonl_array(cells: list[Any], is_text: bool) -> Any:
         return pa.array(cells, pa.float64(), from_pandas=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         # The form CSV has, so that what is no number is found and named in one place.
-        return pa.array([v if v is None or isinstance(v, str) else _json(v) for v in cells], pa.string())
+        return pa.array([v if v is None or isinstance(v, str) else as_json(v) for v in cells], pa.string())
 
 
 def _concatenate(chunks: list[Any | None], sizes: list[int]) -> Any:
@@ -300,7 +300,8 @@ def _concatenate(chunks: list[Any | None], sizes: list[int]) -> Any:
     )
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """A value as cells hold it: JSON, with its characters as they are."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -56,6 +56,16 @@ def read_outcomes(
     """
     keep = set(CONTRACT_COLUMNS) | set(models or ())
     table = read_table(Path(path), wanted=lambda name: name in keep or (wide and models is None), text=TEXT_COLUMNS)
+    return from_columns(table, wide=wide, models=models, reward_model=reward_model)
+
+
+def from_columns(
+    table: Table, *, wide: bool = False, models: Sequence[str] | None = None, reward_model: str | None = None
+) -> OutcomesTable:
+    """An outcomes table from the columns of a file; see `read_outcomes`.
+
+    A foreign format becomes such columns, in long form, and is read by this from there on.
+    """
     hint = "" if wide else ". Where each model has a column of its own, read with --wide"
     required = ("prompt_id", "prompt") if wide else ("prompt_id", "prompt", "model", "reward")
     columns.require_columns(table, required, hint)

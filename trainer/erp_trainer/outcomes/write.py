@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from erp_trainer.files.arrow import check_suffix
+from erp_trainer.files.arrow import as_json, check_suffix
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.outcomes.table import JUDGED_COLUMNS, OutcomesTable
 
@@ -54,7 +53,7 @@ def _write_csv(tables: Iterator[Any], path: Path) -> None:
         for table in tables:
             plain = _decoded(table)
             for name in {"tags", "sample_rewards"} & plain.keys():
-                cells = [None if cell is None else _json(cell) for cell in plain[name].to_pylist()]
+                cells = [None if cell is None else as_json(cell) for cell in plain[name].to_pylist()]
                 plain[name] = pa.array(cells, pa.string())
             pa_csv.write_csv(pa.table(plain), sink, pa_csv.WriteOptions(include_header=sink.tell() == 0))
 
@@ -64,16 +63,12 @@ def _write_jsonl(tables: Iterator[Any], path: Path) -> None:
         for table in tables:
             for record in pa.table(_decoded(table)).to_pylist():
                 stated = {name: value for name, value in record.items() if value is not None}
-                sink.write(_json(stated).encode() + b"\n")
+                sink.write(as_json(stated).encode() + b"\n")
 
 
 def _decoded(table: Any) -> dict[str, Any]:
     columns = zip(table.column_names, table.columns, strict=True)
     return {name: c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for name, c in columns}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _long_tables(outcomes: OutcomesTable) -> Iterator[Any]:

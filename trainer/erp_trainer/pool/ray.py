@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from erp_trainer.pool.pool import RaySettings
 from litellm_erp.errors import ErpError, RunError, SettingsError
+from litellm_erp.strict_files import one_line
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -38,7 +39,7 @@ def connect(settings: RaySettings) -> Any:
         ray.init(address=settings.address, log_to_driver=False, logging_level="error")
     except Exception as e:  # Ray raises what comes along: ConnectionError, RuntimeError, ValueError, gRPC errors
         raise SettingsError(
-            f"ray.address: no Ray cluster can be reached at {settings.address!r} ({' '.join(str(e).split())[:300]}). "
+            f"ray.address: no Ray cluster can be reached at {settings.address!r} ({one_line(e)}). "
             "Start one with `ray start --head`, with the same Python and Ray as here, or name another address"
         ) from e
     return ray
@@ -102,7 +103,7 @@ def result_of(ray: Any, reference: Any) -> Any:
             raise cause from e
         raise RunError(f"a Ray worker failed: {type(cause or e).__name__}: {cause or e}") from e
     except ray.exceptions.RayError as e:
-        raise RunError(f"a Ray worker ended: {' '.join(str(e).split())[:300]}. Run the same command again") from e
+        raise RunError(f"a Ray worker ended: {one_line(e)}. Run the same command again") from e
 
 
 class _Actor:

@@ -14,13 +14,13 @@ from erp_trainer.pool.proxy_config import Parts
 from litellm_erp.config_file import REFERENCE, is_reference
 from litellm_erp.serving.checks import Finding, near_miss
 from litellm_erp.serving.deployments import Deployment, MemberTable
+from litellm_erp.strict_files import one_line
 
 _TRIED = (
     "routing_groups", "routing_strategy", "model_group_alias", "fallbacks", "default_fallbacks",
     "context_window_fallbacks", "content_policy_fallbacks", "num_retries", "optional_pre_call_checks",
     "enable_pre_call_checks", "allowed_fails", "cooldown_time", "timeout",
 )  # fmt: skip
-_MAX_TEXT = 400
 
 
 def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
@@ -136,5 +136,4 @@ def _said(error: Exception, parts: Parts) -> str:
         for key, value in _resolved(entry["litellm_params"]).items():
             if isinstance(value, str) and len(value) > 3 and key not in ("model", "custom_llm_provider"):
                 text = text.replace(value, f"<{key}>")
-    text = " ".join(text.split()) or type(error).__name__
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
+    return one_line(text, 400) if text.strip() else type(error).__name__

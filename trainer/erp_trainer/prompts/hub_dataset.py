@@ -8,6 +8,7 @@ from typing import Any
 
 from erp_trainer.prompts.source import Row, SourceSpec
 from litellm_erp.errors import PromptError
+from litellm_erp.strict_files import one_line
 
 
 def rows(spec: SourceSpec) -> Iterator[Row]:
@@ -37,7 +38,7 @@ def load_dataset(spec: SourceSpec) -> Any:
         return datasets.load_dataset(spec.location, split=spec.split, revision=spec.revision)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         raise PromptError(
-            f"data set {spec.location} (split {spec.split}) cannot be loaded: {' '.join(str(e).split())[:300]}. "
+            f"data set {spec.location} (split {spec.split}) cannot be loaded: {one_line(e)}. "
             "Without a way to the hub, state path: a local copy"
         ) from e
 

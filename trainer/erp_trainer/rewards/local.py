@@ -19,6 +19,7 @@ from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
 from erp_trainer.rewards.batching import Batcher, TooLarge
 from erp_trainer.rewards.truncation import RULE, Tokens, fit
 from litellm_erp.errors import RewardError, SettingsError
+from litellm_erp.strict_files import one_line
 
 Row = dict[str, list[int]]
 _CPU_TOKENS_PER_BATCH = 1024
@@ -172,7 +173,7 @@ class LocalModel(RewardModel):
             )
             model = model.to(self.device).eval()
         except (OSError, ValueError, RuntimeError) as e:
-            raise RewardError(f"{self.where}: {self.model_id} cannot be loaded ({' '.join(str(e).split())})") from e
+            raise RewardError(f"{self.where}: {self.model_id} cannot be loaded ({one_line(e)})") from e
         if missing := sorted(info["missing_keys"]):
             raise SettingsError(
                 f"{self.where}: {self.model_id} has no weights for {missing[0]}, so rewards would be random; expected "
@@ -239,7 +240,7 @@ class LocalModel(RewardModel):
             tokenizer = AutoTokenizer.from_pretrained(self.source, **self._pinned())
         except (OSError, ValueError, KeyError, ImportError) as e:
             raise SettingsError(
-                f"{self.where}: {self.model_id} cannot be read ({' '.join(str(e).split())}); expected a hub id or a "
+                f"{self.where}: {self.model_id} cannot be read ({one_line(e)}); expected a hub id or a "
                 "folder with config.json and a tokenizer"
             ) from e
         return config, tokenizer

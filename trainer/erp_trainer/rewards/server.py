@@ -19,6 +19,7 @@ from erp_trainer.rewards.truncation import Tokens
 from erp_trainer.sampling.pacing import Broken, Pace, failure_that_passes
 from litellm_erp.config_file import from_environment, secret_reference
 from litellm_erp.errors import RewardError
+from litellm_erp.strict_files import one_line
 
 _PACE = Pace(backoff_s=0.25)
 _Item = TypeVar("_Item")
@@ -109,7 +110,7 @@ class Server:
             raise Broken(f"{type(e).__name__}: {e}") from e
         if response.status_code == 200:
             return response
-        problem = f"HTTP {response.status_code}: {' '.join(response.text.split())[:300]}"
+        problem = f"HTTP {response.status_code}: {one_line(response.text)}"
         raise failure_that_passes(response, problem) or RewardError(
             f"{self.where}: {self.base}{path} refused ({problem})"
         )

@@ -20,10 +20,10 @@ from tenacity import AsyncRetrying, RetryError
 from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, Skip
 from erp_trainer.sampling.pacing import Busy, Concurrency, Pace, Unreachable
 from litellm_erp.errors import SamplingError
+from litellm_erp.strict_files import one_line
 
 # With nothing answered yet, so many refused prompts in a row are the request's fault, not the prompts'.
 _REFUSED_FROM_THE_START = 20
-_LONGEST_REASON = 300
 
 _T = TypeVar("_T")
 
@@ -197,7 +197,7 @@ class _Conversation:
         try:
             result = await self._responses(request)
         except Unanswerable as e:
-            result = Skip(f"{e.kind}: {_shortened(e)}")
+            result = Skip(f"{e.kind}: {one_line(e)}")
         except Refused as e:
             result = self._refusal(e)
         except _GaveUp as e:
@@ -211,14 +211,14 @@ class _Conversation:
     def _refusal(self, error: Refused) -> Failure:
         self._refused += 1
         if not self._answered and self._refused >= _REFUSED_FROM_THE_START:
-            raise SamplingError(f"{self._name}: the server refuses every prompt: {_shortened(error)}") from error
-        return Failure(f"refused: {_shortened(error)}")
+            raise SamplingError(f"{self._name}: the server refuses every prompt: {one_line(error)}") from error
+        return Failure(f"refused: {one_line(error)}")
 
     def _failure(self, error: _GaveUp) -> Failure:
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= self._pace.patience or isinstance(error.__cause__, Unreachable):
-            raise SamplingError(f"{self._name}: {_shortened(error)}. Look at the server's log") from error
-        return Failure(_shortened(error))
+            raise SamplingError(f"{self._name}: {one_line(error)}. Look at the server's log") from error
+        return Failure(one_line(error))
 
     async def _responses(self, request: SampleRequest) -> list[Response]:
         if request.n > 1 and not self._one_by_one:
@@ -304,8 +304,3 @@ def apportion(total: int, weights: list[int]) -> list[int]:
     share = [weight + 1 for weight in weights]  # an empty response has an end-of-text token
     bounds = [total * sum(share[:i]) // sum(share) for i in range(len(share) + 1)]
     return [high - low for low, high in pairwise(bounds)]
-
-
-def _shortened(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"

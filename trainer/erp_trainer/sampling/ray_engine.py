@@ -18,6 +18,7 @@ from erp_trainer.prompts.conversation import plain_messages
 from erp_trainer.sampling.base import Failure, Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError, SettingsError
+from litellm_erp.strict_files import one_line
 
 # Sequences that a task of the processor takes; a prompt is recorded when its task is done.
 _SEQUENCES_PER_BLOCK = 64
@@ -58,7 +59,7 @@ class RayEngine:
             for row in self._rows(asked):
                 yield from arriving.take(row)
         except self._ray.exceptions.RayError as e:
-            raise SamplingError(f"{self._model.name}: the work on Ray ended: {' '.join(str(e).split())[:400]}") from e
+            raise SamplingError(f"{self._model.name}: the work on Ray ended: {one_line(e)}") from e
         yield from arriving.left()
 
     def close(self) -> None:
@@ -129,7 +130,7 @@ def _context(model: PoolModel) -> int:
         return int(config.get_text_config().max_position_embeddings)
     except (OSError, ValueError, AttributeError) as e:
         raise SamplingError(
-            f"{model.name}: the configuration of {model.model!r} cannot be read ({' '.join(str(e).split())[:300]}). "
+            f"{model.name}: the configuration of {model.model!r} cannot be read ({one_line(e)}). "
             f"Correct models.{model.name}.model, or state ray.engine.max_model_len"
         ) from e
 
@@ -208,7 +209,7 @@ class _Arriving:
             yield request, too_long(int(row["input_tokens"]), self._context)
         elif error:
             self._waiting.discard(number)
-            yield request, Failure(f"refused: {' '.join(str(error).split())[:300]}")
+            yield request, Failure(f"refused: {one_line(error)}")
         else:
             found = self._responses.setdefault(number, {})
             found[int(row["sample"])] = _response(request, row)

@@ -18,6 +18,7 @@ from erp_trainer.sampling.base import Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.memory import is_out_of_memory
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError
+from litellm_erp.strict_files import one_line
 
 # Prompts that are read ahead, to batch those of the same length.
 _BUCKET = 256
@@ -61,7 +62,7 @@ class TransformersEngine:
             self._lm.to(self._device).eval()
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as e:
             raise SamplingError(
-                f"{model.name}: transformers cannot load {model.model!r}: {' '.join(str(e).split())[:300]}. Correct "
+                f"{model.name}: transformers cannot load {model.model!r}: {one_line(e)}. Correct "
                 f"models.{model.name}.model"
             ) from e
         config = self._lm.config.get_text_config()
