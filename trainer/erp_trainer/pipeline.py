@@ -28,7 +28,8 @@ from erp_trainer.pool.pool import Pool, PoolModel
 from erp_trainer.pool.prices import resolve_prices
 from erp_trainer.prompts.prompt_set import PROMPTS, Prompt, fingerprint, messages_of, read_prompt_set
 from erp_trainer.prompts.sources import prepare
-from erp_trainer.rewards.stage import Normalisation, ScoreSummary, combine, score_run
+from erp_trainer.rewards.combining import Normalisation, combine, weighted
+from erp_trainer.rewards.stage import ScoreSummary, score_run
 from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
@@ -236,12 +237,8 @@ def _combined_as_before(run: Run, pool: Pool, scored: ScoreSummary) -> dict[tupl
             f"{pool.source}: rewards: not those that {run.path} was scored with "
             f"({', '.join(recorded['normalisation'])}); one model's rewards would not compare with the others'"
         )
-    scales = {name: Normalisation(**found) for name, found in recorded["normalisation"].items() if found["weight"] > 0}
-    complete = set.intersection(*(set(scored.scores[name]) for name in scales))
-    return {
-        key: np.sum([s.weight * (scored.scores[name][key] - s.mean) / s.std for name, s in scales.items()], axis=0)
-        for key in complete
-    }
+    scales = {name: Normalisation(**found) for name, found in recorded["normalisation"].items()}
+    return weighted(scored.scores, scales)
 
 
 def _prices(pool: Pool, names: Sequence[str], warn: Warn) -> dict[str, Price]:

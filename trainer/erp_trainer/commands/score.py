@@ -53,7 +53,7 @@ def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bo
 
 
 def _payload(summary: ScoreSummary, weights: Mapping[str, float], prompts: list[Prompt]) -> dict[str, Any]:
-    from erp_trainer.rewards.stage import combine
+    from erp_trainer.rewards.combining import combine
     from litellm_erp.errors import SettingsError
 
     payload: dict[str, Any] = {

@@ -174,40 +174,38 @@ def _stated_per_mtok(value: Any) -> float | None:
     return per_mtok(number) if math.isfinite(number) and number >= 0 else None
 
 
+_POOL_FILE = """\
+# A pool: what `erp-train run` makes a bundle of. Drafted from {config}; read it before running it.
+
+run: ./run                      # prompts, samples and scores; a run that stops is continued from here
+bundle: ./bundle                # what erp_settings of the proxy config names
+
+# 1,000 prompts each of chat, instruction following, math and code. Your own traffic is better:
+#   prompts: {{source: litellm-log, path: spend_logs.jsonl, limit: 2000}}
+#   prompts: {{source: questions.csv, column: question, reference_column: answer}}
+prompts: {{source: open-perfectblend, per_category: 1000, seed: 0}}
+
+# K responses per prompt and model. Cost is prompts × models × K × max_tokens: try limit and k: 4 first.
+sampling: {{{sampling}}}
+
+models:
+{models}
+
+# What a response is worth. Several are combined by weight. Where prompts have references:
+#   - {{kind: exact-match}}
+rewards:
+  - {{kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}}
+
+embedder: static                # or a sentence-transformers id, or the URL of an embedding server
+fit: {{preset: best}}             # paper: β = 1, one cost per model, no safety
+"""
+
+
 def _text(config: Path, models: list[Drafted], left_out: Mapping[str, str]) -> str:
-    defaults = Sampling()
-    lines = [
-        f"# A pool: what `erp-train run` makes a bundle of. Drafted from {config.name}; read it before running it.",
-        "",
-        "run: ./run                      # prompts, samples and scores; a run that stops is continued from here",
-        "bundle: ./bundle                # what erp_settings of the proxy config names",
-        "",
-        "# 1,000 prompts each of chat, instruction following, math and code. Your own traffic is better:",
-        "#   prompts: {source: litellm-log, path: spend_logs.jsonl, limit: 2000}",
-        "#   prompts: {source: questions.csv, column: question, reference_column: answer}",
-        "prompts: {source: open-perfectblend, per_category: 1000, seed: 0}",
-        "",
-        "# K responses per prompt and model. Cost is prompts × models × K × max_tokens: try limit and k: 4 first.",
-        f"sampling: {{k: {defaults.k}, temperature: {defaults.temperature}, top_p: {defaults.top_p}, "
-        f"max_tokens: {defaults.max_tokens}, seed: {defaults.seed}}}",
-        "",
-        "models:",
-    ]
-    for model in models:
-        lines += _model_lines(model)
+    lines = [line for model in models for line in _model_lines(model)]
     lines += [f"  # left out: {name} ({reason})" for name, reason in left_out.items()]
-    lines += [
-        "",
-        "# What a response is worth. Several are combined by weight. Where prompts have references:",
-        "#   - {kind: exact-match}",
-        "rewards:",
-        "  - {kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}",
-        "",
-        "embedder: static                # or a sentence-transformers id, or the URL of an embedding server",
-        "fit: {preset: best}             # paper: β = 1, one cost per model, no safety",
-        "",
-    ]
-    return "\n".join(lines)
+    sampling = ", ".join(f"{key}: {value}" for key, value in Sampling().to_json().items())
+    return _POOL_FILE.format(config=config.name, sampling=sampling, models="\n".join(lines))
 
 
 def _model_lines(model: Drafted) -> list[str]:

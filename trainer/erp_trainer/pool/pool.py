@@ -1,29 +1,4 @@
-"""pool.yaml: what a whole run is made of, from prompts to bundle. Validated whole, frozen.
-
-::
-
-    run: ./run                      # everything made on the way; relative to this file
-    bundle: ./bundle
-    prompts: {source: open-perfectblend, per_category: 1000, seed: 0}
-    sampling: {engine: server, k: 32, temperature: 1.0, max_tokens: 512, seed: 0}
-    models:
-      small:
-        model: HuggingFaceTB/SmolLM2-135M-Instruct    # as the engine calls it: served name, folder, LiteLLM name
-        api_base: http://127.0.0.1:8001/v1
-        api_key: os.environ/POOL_API_KEY
-        system_prompt: You are terse.                 # a pool model may be a model under its own system prompt
-        sampling: {temperature: 0.2}                  # or its own sampling parameters
-        price: {input_usd_per_mtok: 0.02, output_usd_per_mtok: 0.02}
-    rewards:
-      - {kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}
-    embedder: static
-    fit: {preset: best}
-    ray:                            # where a stage runs with --engine ray, or a model has engine: ray
-      address: auto                 # the cluster that is running, or host:port, or ray://host:port
-      workers: 1                    # replicas of vLLM; actors that score, embed or sum
-      bundles: [{GPU: 1, CPU: 1}]   # resources of a vLLM replica; by default Ray takes one GPU
-      engine: {max_model_len: 4096} # further arguments of vLLM's engine
-"""
+"""pool.yaml (docs/pool.md): what a whole run is made of, from prompts to bundle. Validated whole, frozen."""
 
 from __future__ import annotations
 

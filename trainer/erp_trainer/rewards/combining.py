@@ -75,15 +75,20 @@ def combine(scores: Mapping[str, Scores], weights: Mapping[str, float], train: C
     Source: ours; the paper uses one reward model at a time.
     """
     normalisation = _normalisation(scores, weights, set(train))
+    rewards = weighted(scores, normalisation)
+    known = set().union(*(scores[name] for name, n in normalisation.items() if n.weight > 0))
+    return Combined(rewards, normalisation, len(known) - len(rewards))
+
+
+def weighted(scores: Mapping[str, Scores], normalisation: Mapping[str, Normalisation]) -> dict[Key, np.ndarray]:
+    """Rewards on the scale of a normalisation, where every reward model with a weight gave one."""
     counted = {name: n for name, n in normalisation.items() if n.weight > 0}
-    keys = [set(scores[name]) for name in counted]
-    complete, known = set.intersection(*keys), set.union(*keys)
-    ordered = [key for key in scores[next(iter(counted))] if key in complete]
-    rewards = {}
-    for key in ordered:
-        parts = [n.weight * (scores[name][key] - n.mean) / n.std for name, n in counted.items()]
-        rewards[key] = np.sum(parts, axis=0)
-    return Combined(rewards, normalisation, len(known) - len(complete))
+    complete = set.intersection(*(set(scores[name]) for name in counted))
+    return {
+        key: np.sum([n.weight * (scores[name][key] - n.mean) / n.std for name, n in counted.items()], axis=0)
+        for key in scores[next(iter(counted))]
+        if key in complete
+    }
 
 
 def _normalisation(

@@ -34,11 +34,9 @@ from erp_trainer.files.records import Parts, PartWriter
 from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.rewards.base import Pair, RewardModel, Scored
-from erp_trainer.rewards.combining import Combined, Key, Normalisation, combine
+from erp_trainer.rewards.combining import Key
 from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.errors import RunError
-
-__all__ = ["Combined", "Normalisation", "RewardSummary", "ScoreSummary", "combine", "score_run"]
 
 SCORES = "scores"
 NAN, NO_REFERENCE, NOT_SAMPLED = "nan reward", "no reference", "not sampled"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from erp_trainer.pool.pool import Sampling
 
@@ -75,7 +76,7 @@ Result = list[Response] | Skip | Failure
 Results = Generator[tuple[SampleRequest, Result], None, None]
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Something that samples one pool model.
 
     Attributes
@@ -83,12 +84,10 @@ class Engine(Protocol):
     name, version : recorded with every sample
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    version: str
 
-    @property
-    def version(self) -> str: ...
-
+    @abstractmethod
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """Every request with what came of it, in the order in which they are finished; closing it stops the work.
 
@@ -96,11 +95,9 @@ class Engine(Protocol):
         ------
         SamplingError : no request of this model can be answered any more
         """
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  some hold nothing
         """Free everything that it holds: memory, processes, connections."""
-        ...
 
 
 def derive_seed(run_seed: int, prompt_id: str, sample: int) -> int:

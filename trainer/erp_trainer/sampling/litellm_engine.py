@@ -12,14 +12,14 @@ from typing import Any
 
 from erp_trainer.pool.litellm_map import offline_litellm
 from erp_trainer.pool.pool import PoolModel
-from erp_trainer.sampling.base import Results, SampleRequest
+from erp_trainer.sampling.base import Engine, Results, SampleRequest
 from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
 from erp_trainer.sampling.pacing import Broken, Busy, Pace
 from erp_trainer.sampling.server import mentions_n, wrong_key
 from litellm_erp.errors import SamplingError
 
 
-class LiteLLMEngine:
+class LiteLLMEngine(Engine):
     """A client of one pool model through ``litellm.acompletion``.
 
     Parameters
@@ -67,9 +67,6 @@ class LiteLLMEngine:
             timeout_s=self._model.timeout_s,
             pace=self._pace,
         )
-
-    def close(self) -> None:
-        """Nothing is held between calls of ``sample``."""
 
 
 class _LiteLLMClient:

@@ -15,7 +15,7 @@ from typing import Any
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.pool.ray import connect
 from erp_trainer.prompts.conversation import plain_messages
-from erp_trainer.sampling.base import Failure, Response, Results, SampleRequest, too_long
+from erp_trainer.sampling.base import Engine, Failure, Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError, SettingsError
 from litellm_erp.strict_files import one_line
@@ -27,7 +27,7 @@ _ERROR = "__inference_error__"
 _TOO_LONG = "erp: too long"
 
 
-class RayEngine:
+class RayEngine(Engine):
     """A pool model in the vLLM processor, on as many replicas as the settings say.
 
     Raises
@@ -61,9 +61,6 @@ class RayEngine:
         except self._ray.exceptions.RayError as e:
             raise SamplingError(f"{self._model.name}: the work on Ray ended: {one_line(e)}") from e
         yield from arriving.left()
-
-    def close(self) -> None:
-        """Nothing is held: the processor's actors end with its data set."""
 
     def _rows(self, asked: list[SampleRequest]) -> Iterator[dict[str, Any]]:
         from ray.data.llm import build_processor

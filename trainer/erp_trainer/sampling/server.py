@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from erp_trainer.pool.pool import PoolModel
-from erp_trainer.sampling.base import Results, SampleRequest
+from erp_trainer.sampling.base import Engine, Results, SampleRequest
 from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
 from erp_trainer.sampling.pacing import Broken, Pace, Unreachable, failure_that_passes
 from litellm_erp.errors import SamplingError, SettingsError
@@ -37,7 +37,7 @@ _TOO_LONG = re.compile(
 _ABOUT_N = re.compile(r"(?<![\w.-])n(?![\w.-])|best_of|(multiple|number of) (choices|completions|candidates)")
 
 
-class ServerEngine:
+class ServerEngine(Engine):
     """A client of one pool model's server.
 
     Parameters
@@ -67,9 +67,6 @@ class ServerEngine:
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         return drive(self._client, requests, name=self._where, timeout_s=self._model.timeout_s, pace=self._pace)
-
-    def close(self) -> None:
-        """Nothing is held between calls of ``sample``."""
 
     def _client(self) -> _ServerClient:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._pace.ceiling)

@@ -14,7 +14,7 @@ from typing import Any
 
 from erp_trainer.pool.pool import PoolModel, Sampling
 from erp_trainer.prompts.conversation import plain_messages
-from erp_trainer.sampling.base import Response, Results, SampleRequest, too_long
+from erp_trainer.sampling.base import Engine, Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.memory import is_out_of_memory
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError
@@ -31,7 +31,7 @@ class _Encoded:
     tokens: list[int]
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """One pool model in this process, on a GPU if there is one.
 
     Raises
@@ -87,7 +87,6 @@ class TransformersEngine:
             yield from self._batches(encoded)
 
     def close(self) -> None:
-        """Free the weights."""
         self._lm = self._tokenizer = None
         if self._device == "cuda":
             self._torch.cuda.empty_cache()

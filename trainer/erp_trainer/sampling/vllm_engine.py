@@ -21,7 +21,7 @@ from typing import Any
 
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.prompts.conversation import plain_messages
-from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, too_long
+from erp_trainer.sampling.base import Engine, Failure, Response, Result, Results, SampleRequest, too_long
 from litellm_erp.errors import SamplingError, SettingsError
 
 _WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -32,7 +32,7 @@ _STOP_DEADLINE_S = 20.0
 _LOG_LINES = 3
 
 
-class VLLMEngine:
+class VLLMEngine(Engine):
     """A child process with one pool model.
 
     Raises
