@@ -13,7 +13,7 @@ from demo.proxy_process import ProxyProcess
 from erp_trainer.cli import cli
 from erp_trainer.console import columns, padded, printable
 from erp_trainer.pool.config_checks import check_config
-from erp_trainer.pool.proxy_config import read_parts
+from erp_trainer.pool.proxy_config import parse_config
 from litellm_erp import litellm_releases as releases
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.errors import ServingError
@@ -199,7 +199,7 @@ def test_each_mistake_is_found_and_only_an_error_keeps_from_routing(tmp_path, co
 
 def test_priorities_of_a_routed_group_are_told_to_be_without_effect(config):
     group_of(config).update(routing_strategy="priority", model_priorities=dict.fromkeys(NAMES, 1))
-    told = check_config(config, read_parts(config), lambda model: None)
+    told = check_config(config, parse_config(config), lambda model: None)
     assert [finding.level for finding in told if "model_priorities of routing group 'auto'" in finding.text] == ["info"]
 
 

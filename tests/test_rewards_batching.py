@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards.batching import Batcher
+from erp_trainer.rewards.batching import TokenBatcher
 from erp_trainer.rewards.kinds.text_pair import TextPair
 from erp_trainer.rewards.local import Row
 from litellm_erp.errors import RewardError
@@ -80,7 +80,7 @@ def test_every_input_is_run_once_in_batches_of_like_length_within_the_budget(len
         batches.append(rows)
         return [float(i) for i in rows]
 
-    assert Batcher(budget).run(lengths, forward, lambda n: None) == list(range(len(lengths)))
+    assert TokenBatcher(budget).run(lengths, forward, lambda n: None) == list(range(len(lengths)))
     assert all(len(rows) == 1 or len(rows) * max(lengths[i] for i in rows) <= budget for rows in batches)
     longest = [lengths[i] for rows in batches for i in rows]
     assert longest == sorted(longest, reverse=True)

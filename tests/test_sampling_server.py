@@ -13,12 +13,12 @@ from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling.base import derive_seed
 from erp_trainer.sampling.driver import apportion
 from erp_trainer.sampling.litellm_engine import LiteLLMEngine
-from erp_trainer.sampling.pacing import Concurrency, Pace
+from erp_trainer.sampling.pacing import Concurrency, RequestPace
 from erp_trainer.sampling.server import ServerEngine
 from erp_trainer.sampling.stage import sample_parts, sample_pool_model
 from litellm_erp.errors import SamplingError, SettingsError
 
-FAST = Pace(backoff_s=0.01, max_backoff_s=0.05)
+FAST = RequestPace(backoff_s=0.01, max_backoff_s=0.05)
 PROMPTS = [Prompt(f"p{i}", f"question number {i}") for i in range(20)]
 ENGINES = {"server": ServerEngine, "litellm": LiteLLMEngine}
 
@@ -47,7 +47,7 @@ def key(monkeypatch):
     monkeypatch.setenv("STUB_KEY", "sk-stub")
 
 
-def sample(run: Path, model: PoolModel, prompts=PROMPTS, pace: Pace = FAST):
+def sample(run: Path, model: PoolModel, prompts=PROMPTS, pace: RequestPace = FAST):
     engine = ENGINES[model.engine](model, pace)
     return sample_pool_model(run, prompts, model, engine=engine)
 
@@ -267,7 +267,7 @@ def test_an_iteration_that_is_stopped_stops_the_requests(tmp_path, server):
 
 
 def test_concurrency_grows_while_requests_succeed_and_halves_once_per_trouble():
-    concurrency = Concurrency(Pace(start=4, ceiling=16), timeout_s=100)
+    concurrency = Concurrency(RequestPace(start=4, ceiling=16), timeout_s=100)
     for now in range(40):
         concurrency.succeeded(now, now + 1, concurrency.limit)
     assert concurrency.limit == 16
@@ -281,14 +281,14 @@ def test_concurrency_grows_while_requests_succeed_and_halves_once_per_trouble():
 
 
 def test_concurrency_does_not_grow_on_slow_answers_or_where_it_was_not_used():
-    concurrency = Concurrency(Pace(start=4), timeout_s=100)
+    concurrency = Concurrency(RequestPace(start=4), timeout_s=100)
     concurrency.succeeded(0, 30, 4)
     concurrency.succeeded(0, 1, 2)
     assert concurrency.limit == 4
 
 
 def test_waits_double_up_to_a_bound():
-    pace, rng = Pace(), random.Random(0)
+    pace, rng = RequestPace(), random.Random(0)
     waits = [pace.wait_s(attempt, rng) for attempt in range(12)]
     assert all(0.5 * min(30, 0.5 * 2**i) <= wait <= min(30, 0.5 * 2**i) for i, wait in enumerate(waits))
 

@@ -34,7 +34,7 @@ _JSONL_CHUNK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Table:
+class FileTable:
     """Columns of a file.
 
     Attributes
@@ -51,7 +51,7 @@ class Table:
     n_rows: int
 
 
-def read_table(path: Path, *, wanted: Callable[[str], bool], text: Collection[str]) -> Table:
+def read_table(path: Path, *, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
     """Read the wanted columns of a Parquet, CSV or JSONL file.
 
     Parameters
@@ -91,7 +91,7 @@ def check_suffix(path: Path) -> None:
         raise OutcomesError(f"{path}: {found}; expected .parquet, .csv or .jsonl. Rename or convert the file")
 
 
-def _read_parquet(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> Table:
+def _read_parquet(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
     _check_names(path, schema.names)
@@ -101,7 +101,7 @@ def _read_parquet(path: Path, wanted: Callable[[str], bool], text: Collection[st
         # select(): a column "a" is also read for "a.b", which is how Arrow spells nested fields.
         table = file.read(columns=names).select(names)
     columns = {name: _as_text(path, name, table[name]) if name in text else table[name] for name in table.column_names}
-    return Table(path, columns, tuple(schema.names), table.num_rows)
+    return FileTable(path, columns, tuple(schema.names), table.num_rows)
 
 
 def _is_text(type_: Any) -> bool:
@@ -147,7 +147,7 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _read_csv(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> Table:
+def _read_csv(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
     header = _csv_header(path)
     _check_names(path, header)
     names = [name for name in header if wanted(name)]
@@ -168,7 +168,7 @@ def _read_csv(path: Path, wanted: Callable[[str], bool], text: Collection[str]) 
         raise OutcomesError(f"{path}: not a readable CSV file: {exc}") from exc
     if _odd_quotes(path):
         _explain_csv(path, len(header))
-    return Table(path, dict(zip(names, table.columns, strict=True)), tuple(header), table.num_rows)
+    return FileTable(path, dict(zip(names, table.columns, strict=True)), tuple(header), table.num_rows)
 
 
 def _csv_header(path: Path) -> list[str]:
@@ -211,7 +211,7 @@ def _explain_csv(path: Path, width: int) -> None:
         ) from exc
 
 
-def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> Table:
+def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
     chunks: list[dict[str, Any]] = []
     sizes: list[int] = []
     names: dict[str, None] = {}
@@ -239,7 +239,7 @@ def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]
             flush()
     flush()
     columns = {name: _concatenate([c.get(name) for c in chunks], sizes) for name in names if wanted(name)}
-    return Table(path, columns, tuple(names), sum(sizes))
+    return FileTable(path, columns, tuple(names), sum(sizes))
 
 
 def _jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

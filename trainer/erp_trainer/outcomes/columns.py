@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from erp_trainer.files.arrow import Table
+from erp_trainer.files.arrow import FileTable
 from litellm_erp.errors import OutcomesError
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
@@ -61,7 +61,7 @@ class Lists:
     sizes_N: np.ndarray
 
 
-def text(table: Table, name: str) -> Coded:
+def text(table: FileTable, name: str) -> Coded:
     """Read an optional text column; a missing column has only empty cells.
 
     Raises
@@ -86,7 +86,7 @@ def text(table: Table, name: str) -> Coded:
     return _first_seen(codes_N, values)
 
 
-def required_text(table: Table, name: str) -> Coded:
+def required_text(table: FileTable, name: str) -> Coded:
     """Read a text column in which no cell may be empty.
 
     Raises
@@ -101,7 +101,7 @@ def required_text(table: Table, name: str) -> Coded:
     return column
 
 
-def require_columns(table: Table, names: tuple[str, ...], hint: str = "") -> None:
+def require_columns(table: FileTable, names: tuple[str, ...], hint: str = "") -> None:
     """Raise `OutcomesError` where the file lacks one of the columns."""
     missing = [name for name in names if name not in table.columns]
     if missing:
@@ -117,7 +117,7 @@ def fail_where(bad_N: np.ndarray, message: Callable[[int], str]) -> None:
         raise OutcomesError(message(int(np.argmax(bad_N))))
 
 
-def numbers(table: Table, name: str, hint: str = "") -> Numbers:
+def numbers(table: FileTable, name: str, hint: str = "") -> Numbers:
     """Read an optional number column; numbers as text and true and false are read too.
 
     Parameters
@@ -142,7 +142,7 @@ def numbers(table: Table, name: str, hint: str = "") -> Numbers:
     return _numbers(column)
 
 
-def number_lists(table: Table, name: str, rows: np.ndarray) -> Lists:
+def number_lists(table: FileTable, name: str, rows: np.ndarray) -> Lists:
     """Read an optional column of lists of numbers at some rows; CSV and JSONL hold them as JSON.
 
     Raises
@@ -166,7 +166,7 @@ def number_lists(table: Table, name: str, rows: np.ndarray) -> Lists:
     return Lists(values, sizes_N)
 
 
-def _list_of_numbers(table: Table, name: str, cell: str | None, row: int) -> list[float] | None:
+def _list_of_numbers(table: FileTable, name: str, cell: str | None, row: int) -> list[float] | None:
     if cell is None or not cell.strip():
         return None
     try:
@@ -186,7 +186,7 @@ def first_rows(codes_N: np.ndarray, size: int) -> np.ndarray:
     return rows
 
 
-def one_per_group(table: Table, name: str, column: Coded, groups: Coded) -> np.ndarray:
+def one_per_group(table: FileTable, name: str, column: Coded, groups: Coded) -> np.ndarray:
     """Row that states the column's value of each group; -1 where no row does.
 
     Raises
@@ -209,7 +209,7 @@ def one_per_group(table: Table, name: str, column: Coded, groups: Coded) -> np.n
     return rows_G
 
 
-def tags_by_group(table: Table, groups: Coded) -> tuple[tuple[str, ...], ...]:
+def tags_by_group(table: FileTable, groups: Coded) -> tuple[tuple[str, ...], ...]:
     """Tags of each group: those of all its rows, in first-seen order."""
     cells = text(table, "tags")
     tags: list[dict[str, None]] = [{} for _ in groups.values]
@@ -238,7 +238,7 @@ def _numbers(column: Any) -> Numbers:
     return Numbers(values_N, empty_N)
 
 
-def _parse(table: Table, name: str, column: Any, hint: str) -> Numbers:
+def _parse(table: FileTable, name: str, column: Any, hint: str) -> Numbers:
     try:
         return _numbers(pc.cast(column, pa.float64()))
     except pa.ArrowInvalid:
@@ -269,7 +269,7 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _tags(table: Table, cells: Coded, index: int) -> list[str]:
+def _tags(table: FileTable, cells: Coded, index: int) -> list[str]:
     cell = cells.values[index].strip()
     if not cell.startswith("["):
         return [tag.strip() for tag in cell.split(",") if tag.strip()]

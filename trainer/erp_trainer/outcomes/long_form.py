@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.files.arrow import Table
+from erp_trainer.files.arrow import FileTable
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Numbers
 from erp_trainer.outcomes.table import CONTRACT_COLUMNS, JUDGED_COLUMNS
@@ -44,7 +44,7 @@ class LongRows:
         return LongRows(self.row_N[mask_N], self.model_N[mask_N], self.reward_N[mask_N], self.pool, reward_model)
 
 
-def long_rows(table: Table, models: Sequence[str] | None) -> LongRows:
+def long_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
     """Outcomes of a long table, of the given models or of all.
 
     Raises
@@ -65,7 +65,7 @@ def long_rows(table: Table, models: Sequence[str] | None) -> LongRows:
     return LongRows(row_N, model_N[row_N], reward.values_N[row_N], pool)
 
 
-def wide_rows(table: Table, models: Sequence[str] | None) -> LongRows:
+def wide_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
     """Outcomes of a wide table: its cells that are not empty, row by row.
 
     Raises
@@ -106,11 +106,11 @@ def wide_rows(table: Table, models: Sequence[str] | None) -> LongRows:
     return LongRows(row_N[order], np.concatenate(model_parts)[order], np.concatenate(reward_parts)[order], pool)
 
 
-def _missing(table: Table, cells: Numbers) -> np.ndarray:
+def _missing(table: FileTable, cells: Numbers) -> np.ndarray:
     return np.isnan(cells.values_N) if table.path.suffix.lower() == ".parquet" else cells.empty_N
 
 
-def of_reward_model(table: Table, rows: LongRows, wanted: str | None) -> LongRows:
+def of_reward_model(table: FileTable, rows: LongRows, wanted: str | None) -> LongRows:
     """Keep the outcomes of one reward model.
 
     Raises

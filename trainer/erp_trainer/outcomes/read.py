@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.files.arrow import Table, read_table
+from erp_trainer.files.arrow import FileTable, read_table
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Coded, Lists, fail_where
 from erp_trainer.outcomes.long_form import LongRows, long_rows, of_reward_model, wide_rows
@@ -60,7 +60,7 @@ def read_outcomes(
 
 
 def from_columns(
-    table: Table, *, wide: bool = False, models: Sequence[str] | None = None, reward_model: str | None = None
+    table: FileTable, *, wide: bool = False, models: Sequence[str] | None = None, reward_model: str | None = None
 ) -> OutcomesTable:
     """An outcomes table from the columns of a file; see `read_outcomes`.
 
@@ -74,7 +74,7 @@ def from_columns(
     return _pivot(table, prompt_ids, of_reward_model(table, rows, reward_model))
 
 
-def _pivot(table: Table, prompt_ids: Coded, rows: LongRows) -> OutcomesTable:
+def _pivot(table: FileTable, prompt_ids: Coded, rows: LongRows) -> OutcomesTable:
     """Turn rows into arrays: every row has the code of its cell, p · M + m, by which all its numbers are averaged."""
 
     def at(index: int) -> str:
@@ -117,7 +117,7 @@ def _pivot(table: Table, prompt_ids: Coded, rows: LongRows) -> OutcomesTable:
     )
 
 
-def _prompt_columns(table: Table, ids: Coded) -> dict[str, Sequence[Any]]:
+def _prompt_columns(table: FileTable, ids: Coded) -> dict[str, Sequence[Any]]:
     """What a file says once per prompt; a value stated in only some of its rows holds for all."""
     prompts = columns.required_text(table, "prompt")
     rows_P = columns.one_per_group(table, "prompt", prompts, ids)
@@ -130,7 +130,7 @@ def _prompt_columns(table: Table, ids: Coded) -> dict[str, Sequence[Any]]:
     return {**stated, "tags": columns.tags_by_group(table, ids)}
 
 
-def _numbers(table: Table, row_N: np.ndarray) -> dict[str, np.ndarray]:
+def _numbers(table: FileTable, row_N: np.ndarray) -> dict[str, np.ndarray]:
     """The optional numbers of the rows; those that policies judge by only where any is recorded."""
     found = {name: columns.numbers(table, name).values_N[row_N] for name in (*NUMBER_COLUMNS, *JUDGED_COLUMNS)}
     return {name: found[name] for name in found if name in NUMBER_COLUMNS or not np.isnan(found[name]).all()}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from erp_trainer.pool.proxy_config import SECTIONS, Parts, info_of, is_deployment
+from erp_trainer.pool.proxy_config import SECTIONS, ProxyConfig, info_of, is_deployment
 from litellm_erp import litellm_releases as releases
 from litellm_erp.config_file import REFERENCE
 from litellm_erp.serving.checks import Finding, near_miss
@@ -17,7 +17,7 @@ _AFFINITY = frozenset({"responses_api_deployment_check", "deployment_affinity", 
 ModelInfo = Callable[[str], Mapping[str, Any] | None]
 
 
-def check_shape(document: Mapping[str, Any], parts: Parts) -> Iterator[Finding]:
+def check_shape(document: Mapping[str, Any], proxy: ProxyConfig) -> Iterator[Finding]:
     """What has not the shape that LiteLLM expects, and what its routing groups contradict."""
     for name in SECTIONS:
         found = document.get(name)
@@ -31,7 +31,7 @@ def check_shape(document: Mapping[str, Any], parts: Parts) -> Iterator[Finding]:
     for number, entry in enumerate(listed if isinstance(listed, list) else []):
         if not is_deployment(entry):
             yield _error(f"model_list[{number}]: expected a map with model_name and litellm_params.model")
-    yield from _check_groups(parts.sections["router_settings"], {str(d["model_name"]) for d in parts.model_list})
+    yield from _check_groups(proxy.sections["router_settings"], {str(d["model_name"]) for d in proxy.model_list})
 
 
 def _check_groups(router: Mapping[str, Any], deployed: set[str]) -> Iterator[Finding]:
@@ -64,7 +64,7 @@ def _check_groups(router: Mapping[str, Any], deployed: set[str]) -> Iterator[Fin
                 yield Finding("warning", text)
 
 
-def check_config(document: Mapping[str, Any], parts: Parts, model_info: ModelInfo) -> list[Finding]:
+def check_config(document: Mapping[str, Any], proxy: ProxyConfig, model_info: ModelInfo) -> list[Finding]:
     """All findings that need nothing but the config, LiteLLM's model map and the environment.
 
     Parameters
@@ -72,16 +72,16 @@ def check_config(document: Mapping[str, Any], parts: Parts, model_info: ModelInf
     model_info : what LiteLLM's map says of a provider's model, None where it does not know it
     """
     return [
-        *check_shape(document, parts),
+        *check_shape(document, proxy),
         *_check_release(),
-        *_check_callback(parts),
-        *_check_auth(parts),
-        *_check_references(document, parts),
-        *cached_answers(parts),
-        *_check_affinity(parts),
-        *_check_names(parts),
-        *_check_priorities(document, parts),
-        *_check_windows(parts, model_info),
+        *_check_callback(proxy),
+        *_check_auth(proxy),
+        *_check_references(document, proxy),
+        *cached_answers(proxy),
+        *_check_affinity(proxy),
+        *_check_names(proxy),
+        *_check_priorities(document, proxy),
+        *_check_windows(proxy, model_info),
     ]
 
 
@@ -91,8 +91,8 @@ def _check_release() -> Iterator[Finding]:
         yield Finding("warning" if releases.standing(release) == "untried" else "error", text)
 
 
-def _check_callback(parts: Parts) -> Iterator[Finding]:
-    callbacks = parts.sections["litellm_settings"].get("callbacks") or []
+def _check_callback(proxy: ProxyConfig) -> Iterator[Finding]:
+    callbacks = proxy.sections["litellm_settings"].get("callbacks") or []
     names = [callbacks] if isinstance(callbacks, str) else callbacks
     if not isinstance(names, list):
         yield _error(f"litellm_settings.callbacks: found a {type(names).__name__}; expected a list")
@@ -100,8 +100,8 @@ def _check_callback(parts: Parts) -> Iterator[Finding]:
         yield Finding("error", f'litellm_settings.callbacks does not name the plugin; add callbacks: ["{CALLBACK}"]')
 
 
-def _check_auth(parts: Parts) -> Iterator[Finding]:
-    general, settings = parts.sections["general_settings"], parts.sections["litellm_settings"]
+def _check_auth(proxy: ProxyConfig) -> Iterator[Finding]:
+    general, settings = proxy.sections["general_settings"], proxy.sections["litellm_settings"]
     if general.get("custom_auth") and not settings.get("enable_post_custom_auth_checks"):
         yield Finding(
             "info",
@@ -110,9 +110,9 @@ def _check_auth(parts: Parts) -> Iterator[Finding]:
         )
 
 
-def _check_references(document: Mapping[str, Any], parts: Parts) -> Iterator[Finding]:
+def _check_references(document: Mapping[str, Any], proxy: ProxyConfig) -> Iterator[Finding]:
     """References to the environment that are resolved to nothing; names only, never a value."""
-    if parts.sections["general_settings"].get("key_management_system"):
+    if proxy.sections["general_settings"].get("key_management_system"):
         return  # A secret manager may have what the environment lacks.
     places: dict[str, list[str]] = {}
     for place, reference in _references({k: v for k, v in document.items() if k != "erp_settings"}, ""):
@@ -122,7 +122,7 @@ def _check_references(document: Mapping[str, Any], parts: Parts) -> Iterator[Fin
     for variable, found in places.items():
         text = f"environment variable {variable} is not set: {', '.join(found[:3])}"
         text += f" and {len(found) - 3} more" if len(found) > 3 else ""
-        if variable in parts.sections["environment_variables"]:
+        if variable in proxy.sections["environment_variables"]:
             text += " (LiteLLM reads references before it sets the config's environment_variables)"
         if any(place.endswith("litellm_params.model") for place in found):
             yield _error(f"{text}: a deployment without a model")
@@ -148,9 +148,9 @@ def _references(value: object, place: str) -> Iterator[tuple[str, str]]:
                 yield from _references(entry, f"{place}[{number}]" + (f" ({name})" if isinstance(name, str) else ""))
 
 
-def cached_answers(parts: Parts) -> Iterator[Finding]:
+def cached_answers(proxy: ProxyConfig) -> Iterator[Finding]:
     """What LiteLLM's cache of answers means for routing; the one place that says so."""
-    settings = parts.sections["litellm_settings"]
+    settings = proxy.sections["litellm_settings"]
     if settings.get("cache") is True:
         yield Finding(
             "info",
@@ -161,8 +161,8 @@ def cached_answers(parts: Parts) -> Iterator[Finding]:
         yield Finding("info", "litellm_settings.cache_params do nothing without litellm_settings.cache: true")
 
 
-def _check_affinity(parts: Parts) -> Iterator[Finding]:
-    checks = parts.sections["router_settings"].get("optional_pre_call_checks")
+def _check_affinity(proxy: ProxyConfig) -> Iterator[Finding]:
+    checks = proxy.sections["router_settings"].get("optional_pre_call_checks")
     if not (isinstance(checks, list) and _AFFINITY & {check for check in checks if isinstance(check, str)}):
         yield Finding(
             "info",
@@ -172,9 +172,9 @@ def _check_affinity(parts: Parts) -> Iterator[Finding]:
         )
 
 
-def _check_names(parts: Parts) -> Iterator[Finding]:
-    members, seen = parts.members, dict[str, str]()
-    for entry in parts.model_list:
+def _check_names(proxy: ProxyConfig) -> Iterator[Finding]:
+    members, seen = proxy.members, dict[str, str]()
+    for entry in proxy.model_list:
         name = str(entry["model_name"])
         if name in members and ("*" in name or "*" in entry["litellm_params"]["model"]):
             text = f"model {name!r} of a routing group is a wildcard, which stands for no single model; name each model"
@@ -188,10 +188,10 @@ def _check_names(parts: Parts) -> Iterator[Finding]:
         seen[str(deployment)] = name
 
 
-def _check_priorities(document: Mapping[str, Any], parts: Parts) -> Iterator[Finding]:
+def _check_priorities(document: Mapping[str, Any], proxy: ProxyConfig) -> Iterator[Finding]:
     settings = document.get("erp_settings")
     routed = settings.get("groups") if isinstance(settings, Mapping) else None
-    for group in parts.groups:
+    for group in proxy.groups:
         name = group.get("group_name")
         if isinstance(routed, Mapping) and name in routed and group.get("routing_strategy") == "priority":
             yield Finding(
@@ -199,10 +199,10 @@ def _check_priorities(document: Mapping[str, Any], parts: Parts) -> Iterator[Fin
             )
 
 
-def _check_windows(parts: Parts, model_info: ModelInfo) -> Iterator[Finding]:
+def _check_windows(proxy: ProxyConfig, model_info: ModelInfo) -> Iterator[Finding]:
     """Deployments of which nobody knows how long a prompt they take."""
-    names = [str(d["model_name"]) for d in parts.model_list if not _has_window(d, model_info)]
-    if unknown := ", ".join(dict.fromkeys(name for name in names if name in parts.members)):
+    names = [str(d["model_name"]) for d in proxy.model_list if not _has_window(d, model_info)]
+    if unknown := ", ".join(dict.fromkeys(name for name in names if name in proxy.members)):
         yield Finding(
             "info",
             f"how long a prompt may be is not known of {unknown}; whether one fits cannot be judged. State "

@@ -11,7 +11,7 @@ from typing import Any
 
 from erp_trainer.pool.config_checks import check_config, check_shape
 from erp_trainer.pool.litellm_map import listed_model
-from erp_trainer.pool.proxy_config import info_of, read_parts
+from erp_trainer.pool.proxy_config import info_of, parse_config
 from erp_trainer.pool.router_trial import try_picks, try_router
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
@@ -47,14 +47,14 @@ def examine(config: Path) -> tuple[list[Finding], dict[str, Any]]:
 
 
 def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
-    parts = read_parts(read.document)
+    proxy = parse_config(read.document)
     findings = [
         Finding("warning", f"{line}: the key stands twice in one map; only the last counts") for line in read.repeated
     ]
-    findings += check_config(read.document, parts, listed_model)
-    deployments = list(parts.model_list)
-    if not any(finding.level == "error" for finding in check_shape(read.document, parts)):
-        refused, deployments = try_router(parts)
+    findings += check_config(read.document, proxy, listed_model)
+    deployments = list(proxy.model_list)
+    if not any(finding.level == "error" for finding in check_shape(read.document, proxy)):
+        refused, deployments = try_router(proxy)
         findings += refused
     value, source = read.document.get("erp_settings"), read.origins.get("erp_settings", read.path)
     if override := os.environ.get(settings_file.SETTINGS_ENV):
@@ -74,10 +74,10 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
         except ErpError as e:
             findings.append(Finding("error", f"group {name!r}: {e}"))
     deployments = _with_ids(deployments)
-    view = router_view(deployments, parts.router_settings)
+    view = router_view(deployments, proxy.router_settings)
     findings += check_router(view, settings, loaded, MemberTable(listed_model), running=False)
     if not any(finding.level == "error" for finding in findings):
-        findings += try_picks(parts, deployments, list(settings.groups))
+        findings += try_picks(proxy, deployments, list(settings.groups))
     return worst_first(findings), _summary(settings, loaded)
 
 

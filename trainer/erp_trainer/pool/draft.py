@@ -19,7 +19,7 @@ import yaml
 from erp_trainer.pool.litellm_map import offline_litellm, per_mtok
 from erp_trainer.pool.pool import Sampling
 from erp_trainer.pool.prices import resolve_prices
-from erp_trainer.pool.proxy_config import Parts, info_of, read_parts
+from erp_trainer.pool.proxy_config import ProxyConfig, info_of, parse_config
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.config_file import REFERENCE, is_reference, read_config
 from litellm_erp.errors import SettingsError
@@ -73,11 +73,11 @@ def draft(config: Path, group: str | None = None) -> Draft:
     ------
     SettingsError : not a LiteLLM config, no such group, or no chat model in it; names the file
     """
-    parts = read_parts(read_config(config).document)
-    members = None if group is None else _members(parts, group, config)
+    proxy = parse_config(read_config(config).document)
+    members = None if group is None else _members(proxy, group, config)
     by_name: dict[str, list[Mapping[str, Any]]] = {}
     left_out: dict[str, str] = {}
-    for entry in parts.model_list:
+    for entry in proxy.model_list:
         alias = str(entry["model_name"])
         if members is not None and alias not in members:
             continue
@@ -92,8 +92,8 @@ def draft(config: Path, group: str | None = None) -> Draft:
     return Draft(_text(config, models, left_out), tuple(by_name), left_out)
 
 
-def _members(parts: Parts, group: str, config: Path) -> set[str]:
-    found = {str(listed.get("group_name")): listed["models"] for listed in parts.groups}
+def _members(proxy: ProxyConfig, group: str, config: Path) -> set[str]:
+    found = {str(listed.get("group_name")): listed["models"] for listed in proxy.groups}
     if group not in found:
         raise SettingsError(f"{config}: no routing group {group!r}; found {', '.join(found) or 'none'}")
     return {str(name) for name in found[group]}
@@ -149,8 +149,8 @@ def _base(found: object, variable: str, notes: list[str]) -> str | None:
     if found is None:
         return None
     text = str(found)
-    parts = urlsplit(text)
-    if parts.username or parts.password or parts.query:
+    url = urlsplit(text)
+    if url.username or url.password or url.query:
         notes.append(f"the config's api_base holds a secret; it was not copied: export {variable}")
         return REFERENCE + variable
     return text

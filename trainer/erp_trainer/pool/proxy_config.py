@@ -14,7 +14,7 @@ SECTIONS = ("litellm_settings", "general_settings", "router_settings", "environm
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ProxyConfig:
     """What has another shape is left out; `config_checks.check_shape` names it.
 
     Attributes
@@ -41,13 +41,13 @@ class Parts:
         return {**own, **{key: general[key] for key in _EITHER if own.get(key) in (None, []) and key in general}}
 
 
-def read_parts(document: Mapping[str, Any]) -> Parts:
+def parse_config(document: Mapping[str, Any]) -> ProxyConfig:
     """Take a config apart."""
     sections = {name: found if isinstance(found := document.get(name), Mapping) else {} for name in SECTIONS}
     groups = [
         group for group in _listed(sections["router_settings"].get("routing_groups")) if isinstance(group, Mapping)
     ]
-    return Parts(
+    return ProxyConfig(
         sections,
         tuple(dict(entry) for entry in _listed(document.get("model_list")) if is_deployment(entry)),
         tuple(group for group in groups if isinstance(group.get("models"), list)),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from erp_trainer.pool.litellm_map import offline_litellm
-from erp_trainer.pool.proxy_config import Parts
+from erp_trainer.pool.proxy_config import ProxyConfig
 from litellm_erp.config_file import REFERENCE, is_reference
 from litellm_erp.serving.checks import Finding, near_miss
 from litellm_erp.serving.deployments import Deployment, MemberTable
@@ -23,7 +23,7 @@ _TRIED = (
 )  # fmt: skip
 
 
-def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
+def try_router(proxy: ProxyConfig) -> tuple[list[Finding], list[Deployment]]:
     """Make a ``litellm.Router`` from a config, as the proxy does.
 
     Returns
@@ -31,16 +31,16 @@ def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
     one error where the installed LiteLLM refuses the config, a warning for each deployment that it leaves out; and the
     deployments that are left
     """
-    settings = {key: value for key, value in parts.router_settings.items() if key in _TRIED}
-    problems: list[tuple[Deployment, str | None]] = [(entry, None) for entry in parts.model_list]
+    settings = {key: value for key, value in proxy.router_settings.items() if key in _TRIED}
+    problems: list[tuple[Deployment, str | None]] = [(entry, None) for entry in proxy.model_list]
     refused = None
     with _undone():
-        if _refused(parts.model_list, parts, settings):
+        if _refused(proxy.model_list, proxy, settings):
             # A proxy has its router leave out what it cannot use, but for what has not even the shape of a deployment.
-            refused = _refused(parts.model_list, parts, {**settings, "ignore_invalid_deployments": True})
-            problems = [(entry, None if refused else _refused([entry], parts, {})) for entry in parts.model_list]
+            refused = _refused(proxy.model_list, proxy, {**settings, "ignore_invalid_deployments": True})
+            problems = [(entry, None if refused else _refused([entry], proxy, {})) for entry in proxy.model_list]
     found = [Finding("error", f"LiteLLM refuses the config at start: {refused}")] if refused else []
-    found += _unknown_keys(parts.sections["router_settings"])
+    found += _unknown_keys(proxy.sections["router_settings"])
     found += [
         Finding("warning", f"LiteLLM leaves out a deployment of {str(entry['model_name'])!r}: {problem}")
         for entry, problem in problems
@@ -49,7 +49,7 @@ def try_router(parts: Parts) -> tuple[list[Finding], list[Deployment]]:
     return found, [entry for entry, problem in problems if not problem]
 
 
-def try_picks(parts: Parts, deployments: Sequence[Deployment], groups: Sequence[str]) -> list[Finding]:
+def try_picks(proxy: ProxyConfig, deployments: Sequence[Deployment], groups: Sequence[str]) -> list[Finding]:
     """Whether the installed LiteLLM picks what a callback leaves in; no model is called.
 
     Parameters
@@ -62,7 +62,7 @@ def try_picks(parts: Parts, deployments: Sequence[Deployment], groups: Sequence[
     from litellm_erp.proxy import self_test
 
     members = MemberTable(lambda name: None)
-    settings = {key: value for key, value in parts.router_settings.items() if key in _TRIED}
+    settings = {key: value for key, value in proxy.router_settings.items() if key in _TRIED}
     found = []
     with _undone():
         router = litellm.Router(model_list=[_resolved(entry) for entry in deployments], **_resolved(settings))
@@ -103,13 +103,13 @@ def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _refused(model_list: Sequence[Deployment], parts: Parts, settings: Mapping[str, Any]) -> str | None:
+def _refused(model_list: Sequence[Deployment], proxy: ProxyConfig, settings: Mapping[str, Any]) -> str | None:
     """What LiteLLM says against a router, None where it makes one."""
     litellm = offline_litellm()
     try:
         litellm.Router(model_list=[_resolved(entry) for entry in model_list], **_resolved(settings)).discard()
     except Exception as e:
-        return _said(e, parts)
+        return _said(e, proxy)
     return None
 
 
@@ -124,7 +124,7 @@ def _resolved(value: Any) -> Any:
     return value
 
 
-def _said(error: Exception, parts: Parts) -> str:
+def _said(error: Exception, proxy: ProxyConfig) -> str:
     """LiteLLM's words without a value of the config that is nobody's business."""
     errors = getattr(error, "errors", None)
     if callable(errors):
@@ -132,7 +132,7 @@ def _said(error: Exception, parts: Parts) -> str:
         text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors())
     else:
         text = str(error)
-    for entry in parts.model_list:
+    for entry in proxy.model_list:
         for key, value in _resolved(entry["litellm_params"]).items():
             if isinstance(value, str) and len(value) > 3 and key not in ("model", "custom_llm_provider"):
                 text = text.replace(value, f"<{key}>")

@@ -38,7 +38,7 @@ class Scored:
     truncated: bool = False
 
 
-class Options(Section):
+class RewardOptions(Section):
     """The options of one entry of ``rewards:``, read by its kind; what no kind reads is a mistake."""
 
     def __init__(self, spec: RewardSpec) -> None:
@@ -68,7 +68,7 @@ class Options(Section):
 
 
 class RewardModel(ABC):
-    """One reward model of a run; what it is told stands in its `Options`.
+    """One reward model of a run; what it is told stands in its `RewardOptions`.
 
     Attributes
     ----------
@@ -81,13 +81,13 @@ class RewardModel(ABC):
 
     def __init__(self, spec: RewardSpec) -> None:
         self.name, self.kind = spec.name, spec.kind
-        options = Options(spec)
+        options = RewardOptions(spec)
         self.where = options.where
         self.read(options)
         options.done()
 
     @abstractmethod
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         """The kind's own options.
 
         Raises
@@ -125,7 +125,7 @@ class Verifier(RewardModel):
         return scored
 
 
-def compiled(pattern: str, options: Options, key: str) -> re.Pattern[str]:
+def compiled(pattern: str, options: RewardOptions, key: str) -> re.Pattern[str]:
     """A regular expression of the pool file.
 
     Raises

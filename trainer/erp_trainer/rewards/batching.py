@@ -19,7 +19,7 @@ class TooLarge(MemoryError):
 
 
 @dataclass
-class Batcher:
+class TokenBatcher:
     """Runs a function over inputs in batches.
 
     Attributes

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
-from erp_trainer.rewards.batching import Batcher, TooLarge
+from erp_trainer.rewards.base import Advance, Pair, RewardModel, RewardOptions, Scored
+from erp_trainer.rewards.batching import TokenBatcher, TooLarge
 from erp_trainer.rewards.truncation import RULE, Tokens, fit
 from litellm_erp.errors import RewardError, SettingsError
 from litellm_erp.strict_files import one_line
@@ -68,7 +68,7 @@ class LocalModel(RewardModel):
 
     auto_class = "AutoModelForSequenceClassification"
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         self.model_id = options.text("model")
         folder = options.base / self.model_id
         self.source = str(folder) if folder.is_dir() else self.model_id
@@ -87,7 +87,7 @@ class LocalModel(RewardModel):
         self.check_config()
 
     @abstractmethod
-    def make_form(self, options: Options) -> Form:
+    def make_form(self, options: RewardOptions) -> Form:
         """The form of the kind, after reading the kind's own options."""
 
     def check_config(self) -> None:
@@ -182,8 +182,8 @@ class LocalModel(RewardModel):
         return model
 
     @cached_property
-    def _batcher(self) -> Batcher:
-        return Batcher(self.max_tokens_per_batch or self._default_tokens_per_batch())
+    def _batcher(self) -> TokenBatcher:
+        return TokenBatcher(self.max_tokens_per_batch or self._default_tokens_per_batch())
 
     def rows(self, pairs: Sequence[Pair]) -> tuple[list[Row], list[bool]]:
         """The model's inputs, and which of them had to be cut."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from erp_trainer.pool.pool import RaySettings, RewardSpec
 from erp_trainer.pool.ray import Workers
-from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
+from erp_trainer.rewards.base import Advance, Pair, RewardModel, RewardOptions, Scored
 from erp_trainer.rewards.registry import load_reward_model
 
 _PAIRS_PER_JOB = 256
@@ -31,7 +31,7 @@ class RayRewardModel(RewardModel):
         self._settings = settings
         self._workers: Workers | None = None
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         """Nothing: the kind has read them."""
 
     def identity(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
+from erp_trainer.rewards.base import Advance, Pair, RewardModel, RewardOptions, Scored
 from erp_trainer.rewards.conversation import Message, prompt_messages, with_response, without_system
 from erp_trainer.rewards.server import Server, ServerTokens, surely_fits, token_ids
 from erp_trainer.rewards.truncation import RULE, fit
@@ -18,7 +18,7 @@ from litellm_erp.errors import RewardError
 class ServedModel(RewardModel):
     """Options of `Server`, and ``revision``, which tells two versions under one name apart, and ``max_tokens``."""
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         self.server = Server(options)
         self._revision = options.optional_text("revision")
         self._max_tokens = options.optional_integer("max_tokens", low=2)

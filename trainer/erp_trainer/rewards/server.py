@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 import httpx
 from tenacity import RetryError, Retrying, sleep_using_event
 
-from erp_trainer.rewards.base import Options
+from erp_trainer.rewards.base import RewardOptions
 from erp_trainer.rewards.truncation import Tokens
-from erp_trainer.sampling.pacing import Broken, Pace, failure_that_passes
+from erp_trainer.sampling.pacing import Broken, RequestPace, failure_that_passes
 from litellm_erp.config_file import from_environment, secret_reference
 from litellm_erp.errors import RewardError
 from litellm_erp.strict_files import one_line
 
-_PACE = Pace(backoff_s=0.25)
+_PACE = RequestPace(backoff_s=0.25)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 class Server:
     """Options: ``api_base``, ``model`` as it is served, ``api_key``, ``timeout_s``, ``concurrency``."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RewardOptions) -> None:
         self.where = options.where
         self.model = options.text("model")
         self.base = options.text("api_base").rstrip("/").removesuffix("/v1")

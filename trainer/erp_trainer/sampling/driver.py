@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from tenacity import AsyncRetrying, RetryError
 
 from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, Skip
-from erp_trainer.sampling.pacing import Busy, Concurrency, Pace, Unreachable
+from erp_trainer.sampling.pacing import Busy, Concurrency, RequestPace, Unreachable
 from litellm_erp.errors import SamplingError
 from litellm_erp.strict_files import one_line
 
@@ -28,7 +28,7 @@ _REFUSED_FROM_THE_START = 20
 _T = TypeVar("_T")
 
 
-class Refused(Exception):
+class PromptRefused(Exception):
     """The server does not want this request as it is: the prompt's fault, or that of the parameters."""
 
 
@@ -54,7 +54,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Completion:
     """What a request brought; ``output_tokens`` are those of all choices together."""
 
     choices: list[Choice]
@@ -66,12 +66,12 @@ class Answer:
 class Client(Protocol):
     """One connection to one model; made and used inside the event loop."""
 
-    async def ask(self, request: SampleRequest, n: int, seed: int) -> Answer:
+    async def ask(self, request: SampleRequest, n: int, seed: int) -> Completion:
         """Send one request.
 
         Raises
         ------
-        Busy, Broken, Refused, RefusesN, Unanswerable : see there
+        Busy, Broken, PromptRefused, RefusesN, Unanswerable : see there
         SamplingError : no request can succeed: a wrong key, an unknown model
         """
         ...
@@ -85,7 +85,7 @@ def drive(
     *,
     name: str,
     timeout_s: float,
-    pace: Pace,
+    pace: RequestPace,
 ) -> Results:
     """Ask for everything, as fast as the server can take it.
 
@@ -158,7 +158,7 @@ class _Conversation:
         client: Client,
         name: str,
         timeout_s: float,
-        pace: Pace,
+        pace: RequestPace,
         emit: Callable[[tuple[SampleRequest, Result]], None],
     ) -> None:
         self._client = client
@@ -198,7 +198,7 @@ class _Conversation:
             result = await self._responses(request)
         except Unanswerable as e:
             result = Skip(f"{e.kind}: {one_line(e)}")
-        except Refused as e:
+        except PromptRefused as e:
             result = self._refusal(e)
         except _GaveUp as e:
             result = self._failure(e)
@@ -208,7 +208,7 @@ class _Conversation:
             self._failed_in_a_row = 0
         self._emit((request, result))
 
-    def _refusal(self, error: Refused) -> Failure:
+    def _refusal(self, error: PromptRefused) -> Failure:
         self._refused += 1
         if not self._answered and self._refused >= _REFUSED_FROM_THE_START:
             raise SamplingError(f"{self._name}: the server refuses every prompt: {one_line(error)}") from error
@@ -241,14 +241,14 @@ class _Conversation:
             responses += _read(answer_or_error)[:1]
         return responses
 
-    async def _call(self, request: SampleRequest, n: int, seed: int) -> Answer:
+    async def _call(self, request: SampleRequest, n: int, seed: int) -> Completion:
         try:
             return await AsyncRetrying(**self._pace.again())(self._attempt, request, n, seed)
         except RetryError as e:
             error = e.last_attempt.exception()
             raise _GaveUp(f"{error}, {e.last_attempt.attempt_number} times") from error
 
-    async def _attempt(self, request: SampleRequest, n: int, seed: int) -> Answer:
+    async def _attempt(self, request: SampleRequest, n: int, seed: int) -> Completion:
         async with self._room:
             await self._room.wait_for(lambda: self._under_way < self._concurrency.limit)
             self._under_way += 1
@@ -286,7 +286,7 @@ async def _first(pending: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     return others
 
 
-def _read(answer: Answer) -> list[Response]:
+def _read(answer: Completion) -> list[Response]:
     tokens = [choice.output_tokens for choice in answer.choices]
     if None in tokens and answer.output_tokens is not None:
         tokens = list(apportion(answer.output_tokens, [len(choice.text) for choice in answer.choices]))

@@ -13,8 +13,8 @@ from typing import Any
 from erp_trainer.pool.litellm_map import offline_litellm
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Engine, Results, SampleRequest
-from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
-from erp_trainer.sampling.pacing import Broken, Busy, Pace
+from erp_trainer.sampling.driver import Choice, Completion, PromptRefused, RefusesN, Unanswerable, drive
+from erp_trainer.sampling.pacing import Broken, Busy, RequestPace
 from erp_trainer.sampling.server import mentions_n, wrong_key
 from litellm_erp.errors import SamplingError
 
@@ -34,12 +34,12 @@ class LiteLLMEngine(Engine):
 
     name = "litellm"
 
-    def __init__(self, model: PoolModel, pace: Pace | None = None) -> None:
+    def __init__(self, model: PoolModel, pace: RequestPace | None = None) -> None:
         litellm = offline_litellm()
         litellm.suppress_debug_info = True
         self.version = f"litellm {version('litellm')}"
         self._model = model
-        self._pace = pace or Pace()
+        self._pace = pace or RequestPace()
         self._options: dict[str, Any] = {
             "model": model.model,
             "api_base": model.api_base,
@@ -77,7 +77,7 @@ class _LiteLLMClient:
         self._takes_n = takes_n
         self._takes_seed = takes_seed
 
-    async def ask(self, request: SampleRequest, n: int, seed: int) -> Answer:
+    async def ask(self, request: SampleRequest, n: int, seed: int) -> Completion:
         if n > 1 and not self._takes_n:
             raise RefusesN(f"{self._model.model} takes no n")
         sampling = request.sampling
@@ -117,11 +117,11 @@ class _LiteLLMClient:
         if isinstance(error, (kinds.RateLimitError, kinds.ServiceUnavailableError)):
             return Busy(str(error))
         if isinstance(error, kinds.BadRequestError):  # unsupported parameters, too
-            return RefusesN(str(error)) if n > 1 and mentions_n(str(error)) else Refused(str(error))
+            return RefusesN(str(error)) if n > 1 and mentions_n(str(error)) else PromptRefused(str(error))
         return Broken(f"{type(error).__name__}: {error}")
 
 
-def _answer(answer: Any, seed: int | None) -> Answer:
+def _answer(answer: Any, seed: int | None) -> Completion:
     usage = getattr(answer, "usage", None)
     choices = [
         Choice(choice.message.content or "", str(choice.finish_reason or "unknown"))
@@ -129,6 +129,6 @@ def _answer(answer: Any, seed: int | None) -> Answer:
     ]
     if not choices:
         raise Broken("the answer has no choices")
-    return Answer(
+    return Completion(
         choices, getattr(usage, "prompt_tokens", None) or None, getattr(usage, "completion_tokens", None), seed
     )

@@ -1,6 +1,6 @@
 """How a server is asked: how many requests at once, which failures pass, and how long a failed request waits.
 
-One policy for whoever asks a server, of samples or of rewards: `Pace.again` is given to tenacity.
+One policy for whoever asks a server, of samples or of rewards: `RequestPace.again` is given to tenacity.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def failure_that_passes(response: httpx.Response, message: str) -> Busy | Broken
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RequestPace:
     """The limits of a client.
 
     Attributes
@@ -103,7 +103,7 @@ class Concurrency:
     times out next.
     """
 
-    def __init__(self, pace: Pace, timeout_s: float) -> None:
+    def __init__(self, pace: RequestPace, timeout_s: float) -> None:
         self._limit = float(min(pace.start, pace.ceiling))
         self._ceiling = pace.ceiling
         self._slow_s = timeout_s / 4

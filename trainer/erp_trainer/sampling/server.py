@@ -21,8 +21,8 @@ import httpx
 
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Engine, Results, SampleRequest
-from erp_trainer.sampling.driver import Answer, Choice, Refused, RefusesN, Unanswerable, drive
-from erp_trainer.sampling.pacing import Broken, Pace, Unreachable, failure_that_passes
+from erp_trainer.sampling.driver import Choice, Completion, PromptRefused, RefusesN, Unanswerable, drive
+from erp_trainer.sampling.pacing import Broken, RequestPace, Unreachable, failure_that_passes
 from litellm_erp.errors import SamplingError, SettingsError
 
 _PROBE_TIMEOUT_S = 20.0
@@ -52,14 +52,14 @@ class ServerEngine(Engine):
 
     name = "server"
 
-    def __init__(self, model: PoolModel, pace: Pace | None = None) -> None:
+    def __init__(self, model: PoolModel, pace: RequestPace | None = None) -> None:
         if model.api_base is None:
             raise SettingsError(
                 f"models.{model.name}.api_base: missing; engine server needs a URL such as http://127.0.0.1:8000/v1"
             )
         key = model.secret()
         self._model = model
-        self._pace = pace or Pace()
+        self._pace = pace or RequestPace()
         self._base = model.api_base.rstrip("/")
         self._where = f"{model.name}: {public_url(self._base)}"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -132,7 +132,7 @@ class _ServerClient:
         self._where = where
         self._extras = extras
 
-    async def ask(self, request: SampleRequest, n: int, seed: int) -> Answer:
+    async def ask(self, request: SampleRequest, n: int, seed: int) -> Completion:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._model.model,
@@ -179,7 +179,7 @@ class _ServerClient:
             return Unanswerable("context", message)
         if n > 1 and (param == "n" or mentions_n(message)):
             return RefusesN(message)
-        return Refused(f"{status}: {message}")
+        return PromptRefused(f"{status}: {message}")
 
 
 def _served(answer: httpx.Response) -> list[dict[str, Any]]:
@@ -199,12 +199,12 @@ def _vllm_version(http: httpx.Client) -> str:
         return "unknown"
 
 
-def _answer(body: dict[str, Any], seed: int) -> Answer:
+def _answer(body: dict[str, Any], seed: int) -> Completion:
     usage = body.get("usage") or {}
     choices = sorted(body["choices"], key=lambda choice: choice.get("index", 0))
     if not choices:
         raise ValueError("no choices")
-    return Answer(
+    return Completion(
         [
             Choice(
                 text=choice["message"].get("content") or "",

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from erp_trainer.rewards.base import Options, Pair
+from erp_trainer.rewards.base import Pair, RewardOptions
 from erp_trainer.rewards.conversation import Message, prompt_messages, with_response, without_system
 from erp_trainer.rewards.local import LocalModel, Row, render
 from litellm_erp.errors import RewardError, SettingsError
@@ -67,7 +67,7 @@ class ChatForm:
         return True
 
 
-def chat_form(model: LocalModel, options: Options) -> ChatForm:
+def chat_form(model: LocalModel, options: RewardOptions) -> ChatForm:
     """The form, with the option ``add_special_tokens``."""
     again = options.boolean("add_special_tokens", model.model_id.startswith(_SPECIAL_TOKENS_AGAIN))
     return ChatForm(model.tokenizer, model.where, add_special_tokens=again)
@@ -76,5 +76,5 @@ def chat_form(model: LocalModel, options: Options) -> ChatForm:
 class ChatTemplate(LocalModel):
     """The conversation, response last, in the reward model's own template."""
 
-    def make_form(self, options: Options) -> ChatForm:
+    def make_form(self, options: RewardOptions) -> ChatForm:
         return chat_form(self, options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from erp_trainer.rewards.base import Options, Pair, Verifier, compiled
+from erp_trainer.rewards.base import Pair, RewardOptions, Verifier, compiled
 
 
 class ExactMatch(Verifier):
@@ -16,7 +16,7 @@ class ExactMatch(Verifier):
 
     needs_reference = True
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         self._extract = compiled(options.optional_text("extract") or "", options, "extract")
 
     def identity(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from erp_trainer.pool.pool import RewardSpec
-from erp_trainer.rewards.base import Options, Pair, RewardModel
+from erp_trainer.rewards.base import Pair, RewardModel, RewardOptions
 from erp_trainer.rewards.kinds.chat_template import ChatForm
 from erp_trainer.rewards.local import LocalModel
 from erp_trainer.rewards.served import ServedModel, chat_ids, number
@@ -39,7 +39,7 @@ def load(spec: RewardSpec) -> RewardModel:
 class InternLMServer(ServedModel):
     """Options of `ServedModel`, and ``reward_token_id``."""
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         super().read(options)
         self._reward_token = options.optional_integer("reward_token_id") or REWARD_TOKEN_ID
 
@@ -79,7 +79,7 @@ class InternLMRemoteCode(LocalModel):
             )
         super().check_options()
 
-    def make_form(self, options: Options) -> ChatForm:
+    def make_form(self, options: RewardOptions) -> ChatForm:
         """The chat, and the reward token after it."""
         token = getattr(self.config, "reward_token_id", None)
         if not isinstance(token, int):

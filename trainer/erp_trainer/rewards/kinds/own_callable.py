@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.rewards.base import Advance, Options, Pair, RewardModel, Scored
+from erp_trainer.rewards.base import Advance, Pair, RewardModel, RewardOptions, Scored
 from litellm_erp.errors import RewardError, SettingsError
 
 
 class OwnCallable(RewardModel):
     """Calls the function; options ``callable``, ``version`` (change it to score again), ``needs_reference``."""
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         self._named = options.text("callable")
         self._version = options.optional_text("version")
         self.needs_reference = options.boolean("needs_reference", False)
@@ -47,7 +47,7 @@ class OwnCallable(RewardModel):
         return [Scored(reward) for reward in rewards]
 
 
-def _imported(named: str, options: Options) -> Callable[[list[Pair]], Sequence[float]]:
+def _imported(named: str, options: RewardOptions) -> Callable[[list[Pair]], Sequence[float]]:
     module, colon, name = named.partition(":")
     if not (module and colon and name):
         raise options.wrong("callable", named, "package.module:function")

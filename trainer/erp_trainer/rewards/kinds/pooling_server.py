@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from erp_trainer.rewards.base import Options, Pair
+from erp_trainer.rewards.base import Pair, RewardOptions
 from erp_trainer.rewards.conversation import prompt_text
 from erp_trainer.rewards.served import ServedModel, chat_ids, number
 from erp_trainer.rewards.server import ServerTokens
@@ -21,7 +21,7 @@ _PAIR_SPECIAL_TOKENS = 4  # RoBERTa's, the most of any
 class PoolingServer(ServedModel):
     """Options of `ServedModel`, and ``form`` and ``add_special_tokens`` (to a chat that the template has rendered)."""
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         super().read(options)
         self._pair = options.choice("form", ("chat", "pair"), "chat") == "pair"
         self._again = options.boolean("add_special_tokens", False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from erp_trainer.rewards.base import Options, Pair, Verifier, compiled
+from erp_trainer.rewards.base import Pair, RewardOptions, Verifier, compiled
 
 _REFERENCE = "{reference}"
 
@@ -18,7 +18,7 @@ _REFERENCE = "{reference}"
 class Regex(Verifier):
     """Needs a reference where its pattern names one."""
 
-    def read(self, options: Options) -> None:
+    def read(self, options: RewardOptions) -> None:
         self._pattern = options.text("pattern")
         compiled(self._pattern.replace(_REFERENCE, "x"), options, "pattern")
         self.needs_reference = _REFERENCE in self._pattern

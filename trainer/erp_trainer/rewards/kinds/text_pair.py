@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from erp_trainer.rewards.base import Options, Pair
+from erp_trainer.rewards.base import Pair, RewardOptions
 from erp_trainer.rewards.conversation import prompt_text
 from erp_trainer.rewards.local import LocalModel, Row
 
@@ -40,5 +40,5 @@ class PairForm:
 class TextPair(LocalModel):
     """The prompt's text and the response's, side by side."""
 
-    def make_form(self, options: Options) -> PairForm:
+    def make_form(self, options: RewardOptions) -> PairForm:
         return PairForm(self.tokenizer)
