@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+# `progress`, or like it: total and label to a function that is called with the steps just done.
+Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 
 # `progress`, or like it: from a number of steps and what they are to a context in which they are counted.
 Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from erp_trainer.bundles.fit import FitSpec, fit_bundle
 from erp_trainer.bundles.grown_pool import record_audit
 from erp_trainer.bundles.members import Added, add_model, check_newcomer
 from erp_trainer.bundles.predict import bundle_embedder
+from erp_trainer.console import Progress
 from erp_trainer.files.records import only_process
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.selection import select
@@ -37,7 +38,6 @@ from litellm_erp.choice.cost import Price
 from litellm_erp.embedding import Embedder, load_embedder
 from litellm_erp.errors import ErpError, RunError, SamplingError, SettingsError
 
-Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 Warn = Callable[[str], None]
 
 

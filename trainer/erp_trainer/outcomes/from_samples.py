@@ -147,9 +147,10 @@ def outcomes_of(
             reasons = ", ".join(f"{reason} ({n})" for reason, n in found.skipped.items()) or "no reward"
             raise RunError(f"model {model!r} has no outcome for any of {len(rows)} prompts: {reasons}")
     has_outcome = np.asarray((arrays["n_samples_PM"] > 0).any(axis=1))
+    sizes = np.array([len(own) for own in singles.values()], dtype=np.int64)
     samples_PMK = single_rewards(
-        np.repeat(list(singles), [len(rewards) for rewards in singles.values()]),
-        np.concatenate(list(singles.values())),
+        np.repeat(np.array(list(singles), dtype=np.int64), sizes),
+        np.concatenate([np.empty(0), *singles.values()]),
         (len(prompts), len(models)),
     )
     kept = [prompt for prompt, has in zip(prompts, has_outcome.tolist(), strict=True) if has]

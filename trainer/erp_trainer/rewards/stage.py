@@ -23,13 +23,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from erp_trainer.console import Progress
 from erp_trainer.files.records import Parts, PartWriter
 from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.prompts.prompt_set import Prompt
@@ -42,8 +43,6 @@ SCORES = "scores"
 NAN, NO_REFERENCE, NOT_SAMPLED = "nan reward", "no reference", "not sampled"
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 8192
 _CHUNK_S = 15.0
-
-Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(slots=True)
