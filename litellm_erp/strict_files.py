@@ -136,7 +136,7 @@ def _leaves(path: Path, folder: Path) -> bool:
 def _size(found: os.stat_result, most: int) -> int:
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
-        raise OSError(errno.EINVAL, f"{kind} where a regular file is expected")
+        raise OSError(errno.EINVAL, f"{kind}, not a regular file")
     if found.st_size > most:
         raise OSError(errno.EFBIG, f"{found.st_size} bytes; expected at most {most}")
     return found.st_size

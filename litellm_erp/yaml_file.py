@@ -5,8 +5,6 @@ A message never quotes the file: a line of a config may hold a key.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,10 @@ from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from litellm_erp.errors import ErpError
+from litellm_erp.strict_files import read_whole
 
 MAX_BYTES = 4 * 2**20
-# 10,000 deployments have about costs about a kilobyte while it is read.
+# 10,000 deployments have about as many; a node takes about a kilobyte while it is read.
 MAX_NODES = 100_000
 MAX_DEPTH = 64
 # Whole numbers in base 60 (1:1:1…) are read in quadratic time, and longer ones are no number anybody means.
@@ -53,7 +52,10 @@ def read_document(path: Path, error: type[ErpError]) -> Document:
     the error : not a readable regular file, too large, not UTF-8, not YAML, nested too deep, or larger than
         :data:`MAX_NODES` once its aliases are written out; names the file and, where there is one, the line
     """
-    content = _read(path, error)
+    try:
+        content = read_whole(path, MAX_BYTES)
+    except OSError as e:
+        raise error(f"{path}: cannot be read ({e.strerror}); expected a YAML file") from e
     try:
         return _parse(content.decode("utf-8"))
     except UnicodeDecodeError as e:
@@ -62,38 +64,6 @@ def read_document(path: Path, error: type[ErpError]) -> Document:
         raise error(f"{path}: not YAML ({_said(e)})") from None
     except RecursionError:
         raise error(f"{path}: not YAML (nested more than {MAX_DEPTH} deep)") from None
-
-
-def _read(path: Path, error: type[ErpError]) -> bytes:
-    """Bytes of a regular file; what never ends is refused before anything is read."""
-    try:
-        # Opening a FIFO that nobody writes to would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as e:
-        raise error(f"{path}: cannot be read ({e.strerror})") from e
-    except ValueError as e:
-        raise error(f"{str(path)!r}: cannot be read ({e}); expected the path of a file") from e
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path}: cannot be read (not a regular file); expected a YAML file")
-        content = b"" if status.st_size > MAX_BYTES else _read_at_most(descriptor, MAX_BYTES + 1)
-        if max(status.st_size, len(content)) > MAX_BYTES:
-            size = max(status.st_size, len(content))
-            raise error(f"{path}: {size:,} bytes; expected at most {MAX_BYTES:,}. Move what is not settings elsewhere")
-        return content
-    except OSError as e:
-        raise error(f"{path}: cannot be read ({e.strerror})") from e
-    finally:
-        os.close(descriptor)
-
-
-def _read_at_most(descriptor: int, size: int) -> bytes:
-    parts = []
-    while size > 0 and (part := os.read(descriptor, size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def _parse(text: str) -> Document:
