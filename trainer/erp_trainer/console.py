@@ -16,9 +16,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 # `progress`, or like it: total and label to a function that is called with the steps just done.
 Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 
-# `progress`, or like it: from a number of steps and what they are to a context in which they are counted.
-Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
-
 
 def json_option(command: _Command) -> _Command:
     """Add ``--json``; the command receives it as ``as_json``."""
