@@ -16,7 +16,7 @@ from typing import Any
 from litellm_erp import litellm_releases as releases
 from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
-from litellm_erp.strict_files import shown
+from litellm_erp.shown import shown
 from litellm_erp.yaml_file import read_document
 
 MAX_FILES = 100

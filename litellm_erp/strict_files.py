@@ -11,7 +11,6 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as _load_tensors
 
+from litellm_erp.shown import shown
+
 # A thousand models with scores by category are some two.
 MAX_JSON_BYTES = 8 << 20
 # The header of a safetensors file; ours have a few hundred bytes.
 MAX_HEADER_BYTES = 64 << 10
 _MAX_DEPTH = 32
 _LARGEST = sys.float_info.max
-_SHOWN = 80
 # A pipe put there between the two looks does not block either.
 _NO_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 
@@ -89,6 +89,7 @@ def parse_tensors(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"{type(e).__name__}: {shown(e)}") from e
 
 
+<<<<<<< HEAD
 def is_finite_number(value: object) -> bool:
     """Whether it is a number that a float holds; true and false are none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -123,8 +124,7 @@ def shown_names(names: Iterable[str]) -> str:
 def _printable(text: str) -> str:
     short = text if len(text) <= _SHOWN * 2 else text[:_SHOWN] + "…"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
-
-
+=======
 def _leaves(path: Path, folder: Path) -> bool:
     # Paths are resolved only where there is a link below the folder: that takes longer than to read a small file.
     below = path.relative_to(folder).parts

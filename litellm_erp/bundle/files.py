@@ -12,14 +12,8 @@ import numpy as np
 
 from litellm_erp.bundle.manifest import LARGEST, MAX_FILE_BYTES, FileRecord
 from litellm_erp.errors import BundleError, BundleTampered
-from litellm_erp.strict_files import (
-    MAX_HEADER_BYTES,
-    MAX_JSON_BYTES,
-    parse_json,
-    parse_tensors,
-    read_whole,
-    shown_names,
-)
+from litellm_erp.shown import shown_names
+from litellm_erp.strict_files import MAX_HEADER_BYTES, MAX_JSON_BYTES, parse_json, parse_tensors, read_whole
 
 _BYTES_PER_NUMBER = 8
 

@@ -12,7 +12,7 @@ from litellm_erp.choice.cost import Price
 from litellm_erp.config_section import Section
 from litellm_erp.embedding.base import EmbedderSpec
 from litellm_erp.errors import BundleError, EmbedderMismatch, PricesError
-from litellm_erp.strict_files import shown
+from litellm_erp.shown import shown
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from litellm_erp.errors import PricesError
+<<<<<<< HEAD
 from litellm_erp.strict_files import is_finite_number, shown
+=======
+from litellm_erp.shown import is_finite_number, shown
+>>>>>>> 02d9c08 (Let how messages show values stand apart from reading files, so that costs and deployments are pure as they say)
 
 DEFAULT_OUTPUT_TOKENS = 256
 # Far above any price, and far below where its products with token counts and λ overflow.

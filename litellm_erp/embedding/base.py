@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from litellm_erp.errors import EmbedderMismatch, EmbeddingError
-from litellm_erp.strict_files import shown
+from litellm_erp.shown import shown
 
 Array = npt.NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from litellm_erp.embedding.base import Embedder, EmbedderSpec
 from litellm_erp.errors import EmbedderMismatch
-from litellm_erp.strict_files import shown
+from litellm_erp.shown import shown
 
 DEFAULT_TIMEOUT_S = 10.0
 

@@ -23,7 +23,8 @@ from litellm_erp.embedding import shape
 from litellm_erp.embedding.base import Array, EmbedderSpec
 from litellm_erp.embedding.wordpiece import WordPiece
 from litellm_erp.errors import EmbedderMismatch, EmbedderUnavailable
-from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, parse_tensors, read_whole, shown
+from litellm_erp.shown import shown
+from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, parse_tensors, read_whole
 
 MODEL_DIR = Path(__file__).parent / "static_model"
 # A quarter of a million tokens of a thousand numbers; as float32 they take four times as much.

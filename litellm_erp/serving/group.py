@@ -34,7 +34,7 @@ from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.solve import Mixture, solve
 from litellm_erp.goals.tenant import Grant, Tenant, grant
 from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, MemberTable, Needs, pool_price
-from litellm_erp.strict_files import shown_names
+from litellm_erp.shown import shown_names
 from litellm_erp.telemetry import Once, logger, metrics
 
 # Name, modification time, inode and size of every file.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from erp_trainer.pool.pool import RaySettings
 from litellm_erp.errors import ErpError, RunError, SettingsError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")

@@ -14,7 +14,7 @@ from erp_trainer.pool.proxy_config import ProxyConfig
 from litellm_erp.config_file import REFERENCE, is_reference
 from litellm_erp.serving.checks import Finding, near_miss
 from litellm_erp.serving.deployments import Deployment, MemberTable
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 _TRIED = (
     "routing_groups", "routing_strategy", "model_group_alias", "fallbacks", "default_fallbacks",

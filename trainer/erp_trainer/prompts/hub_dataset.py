@@ -8,7 +8,7 @@ from typing import Any
 
 from erp_trainer.prompts.source import Row, SourceSpec
 from litellm_erp.errors import PromptError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 
 def rows(spec: SourceSpec) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from erp_trainer.rewards.base import Advance, Pair, RewardModel, RewardOptions, 
 from erp_trainer.rewards.batching import TokenBatcher, TooLarge
 from erp_trainer.rewards.truncation import RULE, Tokens, fit
 from litellm_erp.errors import RewardError, SettingsError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 Row = dict[str, list[int]]
 _CPU_TOKENS_PER_BATCH = 1024

@@ -19,7 +19,7 @@ from erp_trainer.rewards.truncation import Tokens
 from erp_trainer.sampling.pacing import Broken, RequestPace, failure_that_passes
 from litellm_erp.config_file import from_environment, secret_reference
 from litellm_erp.errors import RewardError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 _PACE = RequestPace(backoff_s=0.25)
 _Item = TypeVar("_Item")

@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, RetryError
 from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, Skip
 from erp_trainer.sampling.pacing import Busy, Concurrency, RequestPace, Unreachable
 from litellm_erp.errors import SamplingError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 # With nothing answered yet, so many refused prompts in a row are the request's fault, not the prompts'.
 _REFUSED_FROM_THE_START = 20

@@ -18,7 +18,7 @@ from erp_trainer.prompts.conversation import plain_messages
 from erp_trainer.sampling.base import Engine, Failure, Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError, SettingsError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 # Sequences that a task of the processor takes; a prompt is recorded when its task is done.
 _SEQUENCES_PER_BLOCK = 64

@@ -18,7 +18,7 @@ from erp_trainer.sampling.base import Engine, Response, Results, SampleRequest, 
 from erp_trainer.sampling.memory import is_out_of_memory
 from erp_trainer.sampling.vllm_worker import prompt_tokens
 from litellm_erp.errors import SamplingError
-from litellm_erp.strict_files import one_line
+from litellm_erp.shown import one_line
 
 # Prompts that are read ahead, to batch those of the same length.
 _BUCKET = 256
