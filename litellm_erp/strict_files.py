@@ -18,14 +18,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as _load_tensors
 
-from litellm_erp.shown import shown
-
 # A thousand models with scores by category are some two.
 MAX_JSON_BYTES = 8 << 20
 # The header of a safetensors file; ours have a few hundred bytes.
 MAX_HEADER_BYTES = 64 << 10
 _MAX_DEPTH = 32
 _LARGEST = sys.float_info.max
+# Characters of what a file says, in a message.
+_SHOWN = 160
 # A pipe put there between the two looks does not block either.
 _NO_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 
@@ -86,7 +86,7 @@ def parse_tensors(content: bytes) -> dict[str, np.ndarray]:
     try:
         return _load_tensors(content)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as e:
-        raise ValueError(f"{type(e).__name__}: {shown(e)}") from e
+        raise ValueError(f"{type(e).__name__}: {str(e)[:_SHOWN]!a}") from e
 
 
 <<<<<<< HEAD
@@ -146,7 +146,8 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"key {shown(next(key for key in keys if keys.count(key) > 1))} twice in one object")
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice[:_SHOWN]!a} twice in one object")
     return found
 
 
