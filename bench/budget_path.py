@@ -78,7 +78,8 @@ def _by_itself(path: Path, rounds: int, apart_s: float) -> tuple[list[float], li
     for _ in range(rounds):
         now += apart_s
         began = time.perf_counter()
-        gone, mixture = book.exhausted("g", claim), book.mixture("g", claim, frontier)
+        account = book.tick("g", claim, frontier)
+        gone, mixture = account.exhausted(), account.mixture
         ticket = book.reserve(
             "g", grant, RequestLambda(mixture.low if mixture else 0.0, claim, exhausted=gone), 1e-4, None
         )

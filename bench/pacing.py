@@ -104,8 +104,8 @@ def simulate(case: Case, drawn: Month, world: World, frontier: Frontier) -> Run:
         while under_way and under_way[0][0] <= now:
             _, _, ticket, usd = heapq.heappop(under_way)
             book.settle(ticket, usd)
-        gone = book.exhausted(GROUP, claim)
-        mixture = book.mixture(GROUP, claim, frontier)
+        account = book.tick(GROUP, claim, frontier)
+        gone, mixture = account.exhausted(), account.mixture
         lambda_R[r] = lambda_ = np.inf if gone == "cheapest" or mixture is None else mixture.at(draws[r])
         if gone == "reject":
             book.arrived(GROUP, grant.claims)

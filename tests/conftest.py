@@ -1,4 +1,4 @@
-"""Fixtures that start real processes; see tests/harness.py for what is asked of them."""
+"""Fixtures that start real processes (tests/harness.py says what is asked of them), and a book of budgets."""
 
 import os
 import signal
@@ -17,7 +17,10 @@ import hypothesis
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.counters import Counters
 from tests.harness import MODELS, SPARE, Json, write_config
+from tests.money import Clock
 from tests.pools import fit_bundle, fit_rivals
 
 # Read when LiteLLM is imported, by tests that import it themselves: no download.
@@ -39,6 +42,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # (python/cpython#148891): rarely, and only while upstream calls fail, whose HTTP sessions LiteLLM leaves to the
 # collector.
 RARE_COLLECTIONS = {} if sys.version_info >= (3, 12) else {"PYTHON_GC_THRESHOLD": "1000000,50,50"}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clocks of ``book``."""
+    return Clock()
+
+
+@pytest.fixture
+def book(clock: Clock) -> SpendBook:
+    """Budgets of one process that shares them with nobody."""
+    return SpendBook(Counters("here"), lambda: clock.wall_s, lambda: clock.steady_s)
 
 
 @pytest.fixture(scope="session")

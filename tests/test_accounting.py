@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm.types.utils import Usage
 
-from litellm_erp.budgets.totals import Ledger
+from litellm_erp.budgets.totals import Totals
 from litellm_erp.choice.prompt import from_request
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.lambda_of import MAX_LAMBDA
@@ -48,8 +48,8 @@ class World:
         self.settings = settings_file.parse(document, bundle / "config.yaml")
         self.members = MemberTable(lambda _: None)
         self.groups: dict[str, RoutedGroup] = {}
-        self.ledger = Ledger()
-        self.accounting = Accounting(self.groups, self.members, self.ledger)
+        self.totals = Totals()
+        self.accounting = Accounting(self.groups, self.members, self.totals)
         self.groups |= {
             name: RoutedGroup(group, self.members, pacer=self.accounting.book)
             for name, group in self.settings.groups.items()
@@ -74,7 +74,7 @@ class World:
 
     def money(self, group: str = "g") -> tuple[float, float]:
         claim = grant(self.groups[group].settings, Tenant(team_id="t")).claim
-        status = self.accounting.book.status(group, claim)
+        status = self.accounting.book.tick(group, claim).status()
         assert status is not None
         return round(status.spent_usd, 9), round(status.reserved_usd, 9)
 
@@ -90,7 +90,7 @@ async def test_an_answer_costs_what_litellm_says_else_tokens_at_our_prices(world
         await world.decide(metadata)
         world.answer(metadata, cost=cost)
         assert world.money() == (pytest.approx(expected), 0.0)
-    assert world.ledger.view("g", "team:t").requests == 3
+    assert world.totals.view("g", "team:t").requests == 3
 
 
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
@@ -177,7 +177,7 @@ async def test_a_refusal_may_be_asked_for_wherever_the_request_ends_up_and_count
     world.answer(metadata)
     assert world.money() == (pytest.approx(COST), 0.0)
     claim = grant(world.groups["g"].settings, Tenant(team_id="t")).claim
-    account = world.accounting.book._current("g", claim, world.accounting.book._now())
+    account = world.accounting.book.tick("g", claim)
     assert world.accounting.book.counters.total(account.key, "a") == 1
 
 
@@ -255,7 +255,7 @@ async def test_budgets_survive_a_restart_in_a_file_and_say_so_where_they_do_not(
     assert after.accounting.refusal_for("g", after.metadata()) is not None
     after.accounting.keep_sharing()
     await after.accounting.refresh()
-    assert (after.ledger.view("g", "team:t").spend_usd, after.accounting.sharing().workers) == (1.5, 2)
+    assert (after.totals.view("g", "team:t").spend_usd, after.accounting.sharing().workers) == (1.5, 2)
     assert "memory" not in caplog.text
     alone = World(planted_bundle)
     alone.accounting.keep_sharing()

@@ -146,14 +146,14 @@ def test_shrinkage_between_two_points_is_the_more_cautious_one():
 def test_requests_that_are_checked_at_once_hold_what_they_are_likely_to_cost():
     book = SpendBook(Counters("one"), clock=lambda: 1e9)
     claim = Claim("team:a", Goal("budget_usd", 1.0, Window("day", on_exhausted="reject")))
-    book.mixture("g", claim, FRONTIER)
+    book.tick("g", claim, FRONTIER)
     tickets = []
-    while book.exhausted("g", claim) is None:
+    while book.tick("g", claim).exhausted() is None:
         tickets.append(book.hold("g", [claim]))
     assert 1.0 / 0.010 <= len(tickets) <= 1.0 / 0.001
     for ticket in tickets[:50]:
         book.release(ticket)
-    assert book.exhausted("g", claim) is None
+    assert book.tick("g", claim).exhausted() is None
     for ticket in tickets[50:]:
         book.settle(ticket, 0.0)
-    assert book.status("g", claim).reserved_usd == pytest.approx(0.0, abs=1e-12)
+    assert book.tick("g", claim).status().reserved_usd == pytest.approx(0.0, abs=1e-12)

@@ -5,37 +5,18 @@ import gc
 import pytest
 
 from litellm_erp.budgets.book import SpendBook
-from litellm_erp.budgets.counters import Counters
-from litellm_erp.budgets.totals import Ledger, Served
+from litellm_erp.budgets.counters import DAY_S, Counters
+from litellm_erp.budgets.totals import Served, Totals
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Claim, Grant
+from tests.money import HOUR_S, Clock, spend, spent
 from tests.test_cost_and_budget import FRONTIER
 
-DAY_S, HOUR_S = 86_400.0, 3600.0
 DAILY = Goal("budget_usd", 1.0, Window("day", on_exhausted="reject"))
 TEAM = Claim("team:t", DAILY)
 # 200,000 keys: more than the book keeps apart, many times over.
 MANY, KEPT = 200_000, 10_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.wall_s, self.steady_s = 20_000 * DAY_S + 12 * HOUR_S, 100.0
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def book(clock: Clock) -> SpendBook:
-    return SpendBook(Counters("here"), lambda: clock.wall_s, lambda: clock.steady_s)
-
-
-def spend(book: SpendBook, claim: Claim, usd: float) -> None:
-    book.settle(book.reserve("g", Grant(claim), RequestLambda(0.0, claim), usd, None), usd)
 
 
 def key(number: int) -> Claim:
@@ -45,12 +26,6 @@ def key(number: int) -> Claim:
 def objects() -> int:
     gc.collect()
     return len(gc.get_objects())
-
-
-def spent(book: SpendBook, claim: Claim) -> float:
-    status = book.status("g", claim)
-    assert status is not None
-    return round(status.spent_usd, 6)
 
 
 @pytest.mark.parametrize("usd", [0.0, 0.001])
@@ -66,9 +41,9 @@ def test_keys_without_end_take_bounded_memory_and_no_team_or_key_gets_its_money_
         spend(book, key(number), usd)
     assert objects() - before < 100
     assert len(book.counters) < 3 * KEPT
-    assert (book.exhausted("g", TEAM), book.exhausted("g", key(0))) == ("reject", "reject")
+    assert (book.tick("g", TEAM).exhausted(), book.tick("g", key(0)).exhausted()) == ("reject", "reject")
     # Keys that have no room share one account, so that together they spend no more than one of them might.
-    assert book.exhausted("g", key(MANY - 1)) == ("reject" if usd else None)
+    assert book.tick("g", key(MANY - 1)).exhausted() == ("reject" if usd else None)
 
 
 def test_a_team_with_too_many_keys_takes_no_room_from_another(book: SpendBook) -> None:
@@ -92,33 +67,33 @@ def test_keys_of_a_window_that_is_over_make_room(book: SpendBook, clock: Clock) 
 def test_a_team_that_keeps_changing_its_goal_keeps_its_spend(book: SpendBook) -> None:
     spend(book, TEAM, 1.5)
     for number in range(1000):
-        book.exhausted("g", Claim("team:t", Goal("budget_usd", 2.0 + number, DAILY.window)))
-    assert book.exhausted("g", TEAM) == "reject"
+        book.tick("g", Claim("team:t", Goal("budget_usd", 2.0 + number, DAILY.window)))
+    assert book.tick("g", TEAM).exhausted() == "reject"
     assert len(book._accounts) < 20
 
 
 def test_the_ledger_keeps_teams_apart_and_keys_up_to_a_number() -> None:
-    ledger = Ledger(Counters("here"))
-    ledger.record("g", "team:t", Served("big-", 0.5, 1.0))
+    totals = Totals(Counters("here"))
+    totals.record("g", "team:t", Served("big-", 0.5, 1.0))
     for number in range(MANY):
-        ledger.record("g", f"key:{number}", Served("small", 0.001))
-    view = ledger.view("g", "team:t")
+        totals.record("g", f"key:{number}", Served("small", 0.001))
+    view = totals.view("g", "team:t")
     assert (view.requests, view.spend_usd, view.saved, view.by_model) == (1, 0.5, 0.5, {"big-": 1})
-    assert ledger.view("g", "key:other").requests == MANY - KEPT
-    assert len(ledger.counters) < KEPT + 10
-    assert ledger.accounts("g") == ("team:t",)
+    assert totals.view("g", "key:other").requests == MANY - KEPT
+    assert len(totals.counters) < KEPT + 10
+    assert totals.accounts("g") == ("team:t",)
 
 
 @pytest.mark.parametrize("jump_s", [DAY_S, 3 * DAY_S, 40 * DAY_S, -DAY_S, -HOUR_S])
 def test_a_clock_that_is_set_and_set_back_gives_no_money_back(book: SpendBook, clock: Clock, jump_s: float) -> None:
     spend(book, TEAM, 1.2)
     clock.wall_s += jump_s
-    before = book.exhausted("g", TEAM)
+    before = book.tick("g", TEAM).exhausted()
     if before is None:
         spend(book, TEAM, 0.3)
     book.counters.forget_expired(clock.wall_s, clock.steady_s)
     clock.wall_s -= jump_s
-    assert book.exhausted("g", TEAM) == "reject"
+    assert book.tick("g", TEAM).exhausted() == "reject"
     # What was spent meanwhile under another day's name was spent today.
     assert spent(book, TEAM) == (1.5 if before is None else 1.2)
 
@@ -126,13 +101,13 @@ def test_a_clock_that_is_set_and_set_back_gives_no_money_back(book: SpendBook, c
 @pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
 def test_setting_the_clock_to_and_fro_buys_no_second_budget(book: SpendBook, clock: Clock, jump_s: float) -> None:
     for _ in range(5):
-        if book.exhausted("g", TEAM) is None:
+        if book.tick("g", TEAM).exhausted() is None:
             spend(book, TEAM, 0.3)
         clock.wall_s += jump_s
-        if book.exhausted("g", TEAM) is None:
+        if book.tick("g", TEAM).exhausted() is None:
             spend(book, TEAM, 0.3)
         clock.wall_s -= jump_s
-    assert book.exhausted("g", TEAM) == "reject"
+    assert book.tick("g", TEAM).exhausted() == "reject"
     # A day of its own for either name, at the most, and one request beyond.
     assert spent(book, TEAM) <= 2 * 1.2
 
@@ -151,7 +126,7 @@ def test_a_request_under_way_while_the_clock_is_set_counts_once(book: SpendBook,
     clock.wall_s += DAY_S
     ticket = book.reserve("g", Grant(TEAM), RequestLambda(0.0, TEAM), 0.5, None)
     clock.wall_s -= DAY_S
-    status = book.status("g", TEAM)
+    status = book.tick("g", TEAM).status()
     assert status is not None
     assert status.reserved_usd == 0.5
     book.settle(ticket, 0.4)
@@ -163,15 +138,15 @@ def test_a_clock_set_back_an_hour_puts_no_controller_to_sleep(book: SpendBook, c
     claim = Claim("team:t", Goal("budget_usd", 5.0, Window("day")))
     for _ in range(20):
         clock.wall_s, clock.steady_s = clock.wall_s + 1, clock.steady_s + 1
-        book.mixture("g", claim, FRONTIER)
+        book.tick("g", claim, FRONTIER)
         spend(book, claim, 0.002)
     clock.wall_s -= HOUR_S
     clock.steady_s -= HOUR_S if both else 0.0
     spend(book, claim, 5.0)
-    before = book.mixture("g", claim, FRONTIER)
+    before = book.tick("g", claim, FRONTIER).mixture
     for _ in range(30):
         clock.wall_s, clock.steady_s = clock.wall_s + 1, clock.steady_s + 1
-        after = book.mixture("g", claim, FRONTIER)
+        after = book.tick("g", claim, FRONTIER).mixture
     assert before is not None
     assert after is not None
     assert after != before
@@ -181,7 +156,7 @@ def test_a_clock_set_back_does_not_wait_longer_for_reports(book: SpendBook, cloc
     ticket = book.reserve("g", Grant(TEAM), RequestLambda(0.0, TEAM), 0.5, None)
     clock.wall_s -= 5 * HOUR_S
     clock.steady_s += 1000
-    book.exhausted("g", TEAM)
+    book.tick("g", TEAM)
     assert ticket.state == "expired"
 
 

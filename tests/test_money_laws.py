@@ -7,8 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from litellm_erp.budgets.amounts import NANO
 from litellm_erp.budgets.book import SpendBook
-from litellm_erp.budgets.counters import NANO, Counters
+from litellm_erp.budgets.counters import Counters
 from litellm_erp.budgets.holds import IN_FLIGHT_S, Ticket
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda
@@ -49,7 +50,7 @@ class Money(RuleBasedStateMachine):
         self.day = int(self.wall_s // DAY_S)
         self.entered, self.linked, self.before = {self.day}, dict[int, int](), 0
         self.drift = self.wall_s - self.steady_s
-        self.book.status("g", CLAIM)
+        self.book.tick("g", CLAIM)
         self.set_back = self.odd = False
         self.most_held, self.largest = 0, 0
 
@@ -86,7 +87,7 @@ class Money(RuleBasedStateMachine):
     def check(self, count: int) -> Truth | None:
         day = self.look()
         left = BUDGET * NANO - self.spent(day) - self.reserved(day)
-        gone = self.book.exhausted("g", CLAIM, count)
+        gone = self.book.tick("g", CLAIM).exhausted(count)
         assert gone == "reject" or left > 0
         if gone is not None:
             return Truth(Ticket(0.0), day, 0, 0.0, "refused")
@@ -153,7 +154,7 @@ class Money(RuleBasedStateMachine):
         self.steady_s += IN_FLIGHT_S
         self.wall_s += IN_FLIGHT_S
         self.look()
-        self.book.status("g", CLAIM)
+        self.book.tick("g", CLAIM)
         {"cost": lambda: self.settle(request, 0.5), "failure": lambda: self.fail(request)}.get(
             report, lambda: self.abandon(request, None)
         )()
@@ -175,19 +176,19 @@ class Money(RuleBasedStateMachine):
     @rule()
     def pace(self) -> None:
         self.look()
-        assert self.book.mixture("g", CLAIM, FRONTIER) is not None
+        assert self.book.tick("g", CLAIM, FRONTIER).mixture is not None
 
     @invariant()
     def what_is_told_is_the_truth(self) -> None:
         day = self.look()
-        status = self.book.status("g", CLAIM)
+        status = self.book.tick("g", CLAIM).status()
         assert status is not None
         assert status.starts == day * DAY_S
         assert round(status.spent_usd * NANO) == pytest.approx(self.spent(day), abs=1, rel=1e-12)
         assert round(status.reserved_usd * NANO) == pytest.approx(self.reserved(day), abs=1, rel=1e-12)
         assert status.reserved_usd >= 0
         if status.spent_usd + status.reserved_usd >= BUDGET:
-            assert self.book.exhausted("g", CLAIM) == "reject"
+            assert self.book.tick("g", CLAIM).exhausted() == "reject"
 
     @invariant()
     def a_budget_that_rejects_is_overspent_by_an_estimate_for_each_request_at_once(self) -> None:

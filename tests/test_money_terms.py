@@ -7,8 +7,7 @@ import pytest
 
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.goals.goal import OnExhausted
-from litellm_erp.goals.lambda_of import MAX_LAMBDA, WindowStatus, lambda_of, safe_lambda_of
+from litellm_erp.goals.lambda_of import MAX_LAMBDA, PacedAccount, lambda_of, safe_lambda_of
 from litellm_erp.goals.solve import Mixture
 from litellm_erp.goals.tenant import grant
 from litellm_erp.serving.team_view import Sharing, agreed_solution, team_view
@@ -22,14 +21,8 @@ CURVE = {**vars(FRONTIER), "document": {"points": [{"share": {"big": 1.0}}] * 4}
 class Broken:
     """A pacer of which nothing works, as after a mistake of ours."""
 
-    def mixture(self, *_: Any) -> Mixture | None:
+    def tick(self, *_: Any) -> PacedAccount | None:
         raise ZeroDivisionError
-
-    def exhausted(self, *_: Any) -> OnExhausted | None:
-        raise KeyError
-
-    def status(self, *_: Any) -> WindowStatus | None:
-        raise TypeError
 
 
 def curve() -> Any:

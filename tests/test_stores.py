@@ -19,7 +19,7 @@ from litellm_erp.budgets.counters import Counters
 from litellm_erp.budgets.file_store import FORMAT, FileStore
 from litellm_erp.budgets.redis_store import RedisStore
 from litellm_erp.budgets.shared_counters import SharedCounters
-from litellm_erp.budgets.totals import Ledger
+from litellm_erp.budgets.totals import Totals
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Claim, Grant
@@ -47,12 +47,12 @@ class Process:
         self.book.settle(self.book.reserve("g", Grant(claim), RequestLambda(0.0, claim), usd, None), usd)
 
     def spent(self, claim: Claim) -> float:
-        status = self.book.status("g", claim)
+        status = self.book.tick("g", claim).status()
         assert status is not None
         return round(status.spent_usd, 9)
 
     def reserved(self, claim: Claim) -> float:
-        status = self.book.status("g", claim)
+        status = self.book.tick("g", claim).status()
         assert status is not None
         return round(status.reserved_usd, 9)
 
@@ -129,7 +129,7 @@ async def test_a_key_of_another_type_keeps_no_other_budget_from_being_shared(
 ) -> None:
     one, two = redis_pair(client)
     one.spend(A, 0.3)
-    two.book.status("g", A)
+    two.book.tick("g", A)
     await in_step(one, two)
     (key,) = await client.keys("{p}:window*")
     await client.delete(key)
@@ -138,7 +138,7 @@ async def test_a_key_of_another_type_keeps_no_other_budget_from_being_shared(
         await client.delete(name)
         await client.lpush(name, "a list")
     one.spend(B, 0.4)
-    two.book.status("g", B)
+    two.book.tick("g", B)
     await in_step(one, two)
     assert two.spent(B) == 0.4
     assert (one.spent(A), two.spent(A)) == (0.3, 0.3)
@@ -162,11 +162,11 @@ async def test_a_gauge_that_is_no_number_locks_nobody_out(client: Any, value: st
 async def test_what_others_hold_is_not_believed_for_ever() -> None:
     now = 0.0
     book = SpendBook(Counters("here"), lambda: 1e9 + now, lambda: now)
-    key = next(iter(book.in_flight() or {book._current("g", A, book._now()).key: 0}))
+    key = next(iter(book.in_flight() or {book.tick("g", A).key: 0}))
     book.in_flight_elsewhere(key, 2_000_000_000)
-    assert book.exhausted("g", A) == "reject"
+    assert book.tick("g", A).exhausted() == "reject"
     now = 16.0
-    assert book.exhausted("g", A) is None
+    assert book.tick("g", A).exhausted() is None
 
 
 async def test_what_a_killed_process_left_behind_is_written_over(tmp_path: Path) -> None:
@@ -185,13 +185,13 @@ async def test_a_budget_that_is_new_to_a_process_is_asked_for_at_once(tmp_path: 
     await in_step(one, two)
     two.shared.keep_running()
     await asyncio.sleep(0.4)
-    assert two.book.exhausted("g", A) is None
+    assert two.book.tick("g", A).exhausted() is None
     two.shared.keep_running()
     for _ in range(50):
         await asyncio.sleep(0.1)
-        if two.book.exhausted("g", A) == "reject":
+        if two.book.tick("g", A).exhausted() == "reject":
             break
-    assert two.book.exhausted("g", A) == "reject"
+    assert two.book.tick("g", A).exhausted() == "reject"
     two.shared.stop()
 
 
@@ -212,7 +212,7 @@ async def test_a_file_is_shared_by_workers_and_survives_them(tmp_path: Path) -> 
         three.book.counters.remember(key, fields, expires_s=expires_s)
     assert (problem, three.spent(A)) == (None, 0.5)
     three.spend(A, 0.6)
-    assert three.book.exhausted("g", A) == "reject"
+    assert three.book.tick("g", A).exhausted() == "reject"
     await in_step(three, one)
     assert one.spent(A) == 1.1
     assert files_in(tmp_path) == {"budgets.json", "budgets.json.lock"}
@@ -297,7 +297,7 @@ def test_many_processes_at_once_lose_nothing(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     last = Process(FileStore(path), "last")
-    last.book.status("g", A)
+    last.book.tick("g", A)
     asyncio.run(last.shared.exchange())
     assert last.spent(A) == 0.4
 
@@ -326,19 +326,19 @@ NAMES = st.sampled_from(
 def test_whatever_numbers_a_store_tells_there_is_a_lambda_and_a_status(stored: dict[str, int]) -> None:
     now = 1e9
     book = SpendBook(Counters("here"), lambda: now)
-    ledger = Ledger(book.counters, lambda: now, lambda: now)
+    totals = Totals(book.counters, lambda: now, lambda: now)
     for claim in (A, Claim("team:a", Goal("budget_usd_per_1k_requests", 3.0))):
-        book.mixture("g", claim, FRONTIER)
-        ledger.view("g", "team:a")
+        book.tick("g", claim, FRONTIER)
+        totals.view("g", "team:a")
         for key, *_ in list(book.counters.everything()):
             book.counters.merge(key, stored)
         now += 61.0
-        mixture, status = book.mixture("g", claim, FRONTIER), book.status("g", claim)
+        mixture, status = book.tick("g", claim, FRONTIER).mixture, book.tick("g", claim).status()
         assert mixture is not None
         assert 0.0 <= mixture.low <= mixture.high <= 4.0
         assert status is None or status.spent_usd >= 0
-        book.exhausted("g", claim)
-        assert ledger.view("g", "team:a").requests >= 0
+        book.tick("g", claim)
+        assert totals.view("g", "team:a").requests >= 0
 
 
 async def test_more_than_a_file_may_hold_leaves_out_forecasts_before_money(tmp_path: Path) -> None:

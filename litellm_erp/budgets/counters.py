@@ -17,17 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from litellm_erp.budgets.amounts import MAX_COUNT, NANO
+from litellm_erp.budgets.amounts import MAX_COUNT
 
-__all__ = ["NANO", "Counters", "sound"]
-
+DAY_S = 86_400.0
 _MARK = "|"
 _BACK = "-"
 _MAX_FIELDS = 20_000
 _MAX_FIELD_CHARS = 400
 _MAX_DIGITS = 16
 # A clock set forward makes keys look expired; set back within this time, it finds them again.
-_REMEMBERED_S = 86_400.0
+_REMEMBERED_S = DAY_S
 _NONE: dict[str, int] = {}
 
 
@@ -191,6 +190,11 @@ class Counters:
         counters.expires_s = max(expires_s, counters.expires_s)
         counters.used_s = now_s
         return counters
+
+
+def key_of(*names: object) -> str:
+    """A key made of names, so that no two lists of names make one key."""
+    return _MARK.join([str(name).replace("%", "%25").replace(_MARK, "%7C") for name in names])
 
 
 def sound(stored: Mapping[str, object]) -> tuple[dict[str, int], int]:

@@ -29,6 +29,8 @@ from litellm_erp.budgets.counters import Counters
 IN_FLIGHT_S = 900.0
 _MAX_HELD = 100_000
 _MAX_ANSWERS = 256
+# What other processes hold back is not believed for longer: they, or the store, may be gone.
+_BELIEVED_S = 15.0
 
 State = Literal["held", "expired", "abandoned", "settled", "released"]
 
@@ -80,24 +82,32 @@ class Ticket:
 
 
 class InFlight:
-    """All requests of this process that nobody has reported the end of."""
+    """All requests of this process that nobody has reported the end of, and what others hold back beside them."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._tickets: dict[int, Ticket] = {}
         self._held: dict[str, int] = {}
+        self._elsewhere: dict[str, tuple[int, float]] = {}
         self._seen_s = -math.inf
 
-    def held(self, key: str, but_for: Ticket | None = None) -> int:
-        """Nano-dollars held back in a window, without one request's own."""
+    def held(self, key: str, now_s: float, but_for: Ticket | None = None) -> int:
+        """Nano-dollars that all processes hold back in a window, without one request's own."""
         total = self._held.get(key, 0)
+        if key in self._elsewhere:
+            others, told_s = self._elsewhere[key]
+            total += others if abs(now_s - told_s) <= _BELIEVED_S else 0
         if but_for is None or but_for.state != "held":
             return total
         return total - sum(hold.nano for hold in but_for.holds if hold.key == key)
 
     def by_window(self) -> dict[str, int]:
-        """Nano-dollars by window, where there are any."""
+        """Nano-dollars that this process holds back, by window, where there are any."""
         return dict(self._held)
+
+    def take_in(self, key: str, nano: int, now_s: float) -> None:
+        """Believe for a while that other processes hold back so much in a window."""
+        self._elsewhere[key] = (max(nano, 0), now_s)
 
     def hold(self, ticket: Ticket, holds: Iterable[Hold], now_s: float) -> Ticket:
         """Hold back what a pick is expected to cost, in place of what its request held before.
@@ -176,6 +186,10 @@ class InFlight:
             if now_s - oldest.since_s < IN_FLIGHT_S:
                 return
             self._expire_one(oldest, now_s)
+
+    def forget_others(self, now_s: float) -> None:
+        """Drop what other processes told too long ago."""
+        self._elsewhere = {k: told for k, told in self._elsewhere.items() if abs(now_s - told[1]) <= _BELIEVED_S}
 
     def _expire_one(self, ticket: Ticket, now_s: float) -> None:
         self._let_go(ticket)

@@ -1,8 +1,8 @@
 """What was really spent, by group and account, by all processes that share their counters.
 
-An account is a team, a key or the group itself (``tenancy.Claim``). Sums only ever grow; windows are pacing's. They
-are kept in the same counters as budgets, so that they are shared and survive where budgets do, and are forgotten once
-nobody has asked for an account in three months.
+An account is a team, a key or the group itself (``goals.tenant.Claim``). Sums only ever grow; windows are the budgets'.
+They are kept in the same counters as these, so that they are shared and survive where budgets do, and are forgotten
+once nobody has asked for an account in three months.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from litellm_erp.budgets.amounts import nano_usd
-from litellm_erp.budgets.controller import DAY_S, part
-from litellm_erp.budgets.counters import NANO, Counters
+from litellm_erp.budgets.amounts import NANO, nano_usd
+from litellm_erp.budgets.counters import DAY_S, Counters, key_of
 
 _KEPT_S = 90 * DAY_S
 _MAX_ACCOUNTS = 10_000
@@ -62,12 +61,12 @@ class AccountView:
         return None if self.best_single_usd <= 0 else 1.0 - self.compared_usd / self.best_single_usd
 
 
-class Ledger:
+class Totals:
     """Sums by account.
 
     Parameters
     ----------
-    counters : shared with other processes, or not; by default this ledger's own
+    counters : shared with other processes, or not; by default their own
     clock, steady : Unix seconds, and seconds of a clock that nobody sets
     """
 
@@ -125,8 +124,8 @@ class Ledger:
 
 
 def _key(group: str, account: str) -> str:
-    return f"total|{part(group)}|{part(account)}"
+    return key_of("total", group, account)
 
 
 def _list_key(group: str) -> str:
-    return f"accounts|{part(group)}"
+    return key_of("accounts", group)

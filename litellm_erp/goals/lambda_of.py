@@ -19,36 +19,22 @@ _T = TypeVar("_T")
 MAX_LAMBDA = 1e12
 
 
-@dataclass(frozen=True, slots=True)
-class WindowStatus:
-    """What is left of an account's money.
+class PacedAccount(Protocol):
+    """A claim's account at the moment it was brought to; looking at it changes nothing."""
 
-    Attributes
-    ----------
-    reserved_usd : expected cost of requests that are under way
-    starts, ends : Unix seconds
-    lambda_ : the λ that pacing is at; None where it does not pace
-    """
+    @property
+    def mixture(self) -> Mixture | None:
+        """λ as pacing has it; None where the frontier's solution counts."""
 
-    budget_usd: float
-    spent_usd: float
-    reserved_usd: float
-    starts: float
-    ends: float
-    lambda_: float | None = None
+    def exhausted(self, count: int = 1, ticket: Ticket | None = None) -> OnExhausted | None:
+        """What follows from the money being gone, or not enough for ``count`` answers; else None."""
 
 
 class Pacer(Protocol):
     """What keeps budgets on what was really spent. Each answer is immediate: no request waits."""
 
-    def mixture(self, group: str, claim: Claim, frontier: Frontier) -> Mixture | None:
-        """λ of a claim as pacing has it now; None where the frontier's solution counts."""
-
-    def exhausted(self, group: str, claim: Claim, count: int = 1, ticket: Ticket | None = None) -> OnExhausted | None:
-        """What follows from the account's money being gone, or not enough for ``count`` answers; else None."""
-
-    def status(self, group: str, claim: Claim) -> WindowStatus | None:
-        """The state of a claim's budget; None where it has none."""
+    def tick(self, group: str, claim: Claim, frontier: Frontier | None = None) -> PacedAccount | None:
+        """Bring a claim's account to the present, its λ too where a frontier is given; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +147,8 @@ def _mixtures(
 
     found = []
     for claim in (grant.claim, *grant.floors):
-        paced = pacer.mixture(group, claim, frontier) if pacer is not None and claim.account else None
-        found.append(paced or solved(claim.goal))
+        account = None if pacer is None else pacer.tick(group, claim, frontier)
+        found.append((account and account.mixture) or solved(claim.goal))
     return found
 
 
@@ -190,10 +176,8 @@ def _gone(
     if pacer is None:
         return None
     # Only a sum per window runs out; most goals are none.
-    limited = [claim for claim in grant.claims if claim.account and claim.goal.window is not None]
-    if not limited:
-        return None
-    found = {pacer.exhausted(group, claim, count, ticket) for claim in limited}
+    limited = [claim for claim in grant.claims if claim.goal.window is not None]
+    found = {account.exhausted(count, ticket) for claim in limited if (account := pacer.tick(group, claim))}
     return next((what for what in _STRICTEST if what in found), None)
 
 

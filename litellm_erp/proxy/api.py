@@ -213,7 +213,7 @@ def _views(plugin: ErpRouter, tenant: Tenant) -> list[dict[str, Any]]:
             group.state.bundle.frontier,
             tenant,
             cost_scale=group.state.bundle.cost_scale,
-            spent=plugin.ledger.view(name, account_of(tenant)),
+            spent=plugin.totals.view(name, account_of(tenant)),
             pacer=plugin.pacer,
             sharing=plugin.accounting.sharing(),
         )

@@ -17,11 +17,10 @@ from litellm import Router, model_cost
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import litellm_releases as releases
-from litellm_erp.budgets.totals import Ledger
+from litellm_erp.budgets.totals import Totals
 from litellm_erp.embedding import Embedder
 from litellm_erp.errors import ErpError
 from litellm_erp.goals import settings as settings_file
-from litellm_erp.goals.lambda_of import Pacer
 from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.proxy import litellm_request as request_of
@@ -93,9 +92,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._embedder = embedder
         self._access = Access(self.members, self.router)
         self._drawn = time.time() % 1.0
-        self.ledger = Ledger()
-        self.accounting = Accounting(self.groups, self.members, self.ledger, request_of.redis_of_process)
-        self.pacer: Pacer = self.accounting.book
+        self.totals = Totals()
+        self.accounting = Accounting(self.groups, self.members, self.totals, request_of.redis_of_process)
+        self.pacer = self.accounting.book
         self._seen: dict[str, Tenant] = {}
         self._next_check = 0.0
         self._checking: asyncio.Task[None] | None = None

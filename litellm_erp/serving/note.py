@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
-from litellm_erp.budgets.book import Ticket
+from litellm_erp.budgets.holds import Ticket
 from litellm_erp.goals.settings import HeaderLevel
 from litellm_erp.goals.tenant import Grant, Tenant
 from litellm_erp.serving.group import Decision

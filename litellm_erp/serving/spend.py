@@ -7,13 +7,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from litellm_erp.budgets.account import WindowStatus
 from litellm_erp.budgets.amounts import amount
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
 from litellm_erp.budgets.file_store import FileStore
 from litellm_erp.budgets.redis_store import RedisStore
 from litellm_erp.budgets.shared_counters import SharedCounters
-from litellm_erp.budgets.totals import Ledger, Served
+from litellm_erp.budgets.totals import Served, Totals
 from litellm_erp.goals.lambda_of import RequestLambda, safe_lambda_of
 from litellm_erp.goals.settings import GroupSettings, RedisSettings, Settings
 from litellm_erp.goals.tenant import Claim, Grant, Tenant
@@ -89,7 +90,7 @@ class Accounting:
     Parameters
     ----------
     groups : by name; may be filled later
-    ledger : put on the counters that budgets are kept in
+    totals : put on the counters that budgets are kept in
     litellms_redis : LiteLLM's own ``RedisCache``; None where it has none, or none yet
     """
 
@@ -97,15 +98,15 @@ class Accounting:
         self,
         groups: Mapping[str, RoutedGroup],
         members: MemberTable,
-        ledger: Ledger,
+        totals: Totals,
         litellms_redis: Callable[[], Any] = lambda: None,
     ) -> None:
         self._groups = groups
         self._members = members
-        self._ledger = ledger
+        self._totals = totals
         self._litellms_redis = litellms_redis
         self.book = SpendBook(Counters(secrets.token_hex(6)))
-        ledger.counters = self.book.counters
+        totals.counters = self.book.counters
         self.redis: RedisSettings | None = None
         self._file: FileStore | None = None
         self._shared: SharedCounters | None = None
@@ -179,11 +180,10 @@ class Accounting:
                 return None
             note = note_of(metadata)
             for claim in rejecting:
-                # What the cheapest models cost is known from here on.
-                self.book.mixture(name, claim, group.state.bundle.frontier)
-                if self.book.exhausted(name, claim, count, note.ticket) is not None:
+                account = self.book.tick(name, claim, group.state.bundle.frontier)
+                if account is not None and account.exhausted(count, note.ticket) is not None:
                     note.ticket = self.book.arrived(name, granted.claims, note.ticket)
-                    return self._too_much(name, claim)
+                    return self._too_much(name, claim, account.status())
             if note.ticket is None or note.ticket.state != "held" or name not in note.ticket.arrived:
                 note.ticket = self.book.hold(name, granted.claims, count, note.ticket)
         except Exception as e:
@@ -216,10 +216,9 @@ class Accounting:
             ticket=note.ticket if isinstance(note, Note) else None,
         )
 
-    def _too_much(self, group: str, claim: Claim) -> Exception | None:
+    def _too_much(self, group: str, claim: Claim, status: WindowStatus | None) -> Exception | None:
         from fastapi import HTTPException
 
-        status = self.book.status(group, claim)
         window = claim.goal.window
         if status is None or window is None:
             return None
@@ -278,7 +277,7 @@ class Accounting:
         cost = usd if usd is not None else _expected(note, member) or 0.0
         served = Served("other" if member is None else member.pool_model, cost, _best_single(note, member, cost))
         # A team's keys are not told apart here: nobody could ask for them, and there is no end to them.
-        self._ledger.record(note.group, note.grant.accounts[0], served)
+        self._totals.record(note.group, note.grant.accounts[0], served)
 
     def keep_sharing(self) -> None:
         """Exchange counters in the background where there is a store; as cheap as a look once it does."""

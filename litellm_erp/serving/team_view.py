@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from litellm_erp.budgets.account import WindowStatus
+from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.totals import AccountView
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.goals.goal import Goal
-from litellm_erp.goals.lambda_of import Pacer, WindowStatus, agreed_mixture
+from litellm_erp.goals.lambda_of import Pacer, agreed_mixture
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings, Override
 from litellm_erp.goals.solve import Mixture, Solution, at_lambdas, solve
@@ -48,7 +50,7 @@ def team_view(
     *,
     cost_scale: float = 1000.0,
     spent: AccountView | None = None,
-    pacer: Pacer | None = None,
+    pacer: SpendBook | None = None,
     sharing: Sharing | None = None,
 ) -> dict[str, Any]:
     """One team in one group: its goal and who stated it, its λ now, what the frontier expects, what was spent.
@@ -66,8 +68,8 @@ def team_view(
     granted = grant(group, tenant)
     claim = granted.claim
     solution = agreed_solution(group, granted, frontier, pacer)
-    paced = pacer.mixture(group.name, claim, frontier) if pacer is not None and claim.account else None
-    status = pacer.status(group.name, claim) if pacer is not None and claim.account else None
+    account = None if pacer is None else pacer.tick(group.name, claim, frontier)
+    status = None if account is None else account.status()
     view: dict[str, Any] = {
         "group": group.name,
         "team": tenant.team_id,
@@ -76,7 +78,7 @@ def team_view(
         "source": claim.source,
         "why": _why(group, tenant, granted),
         "lambda": mixture_json(solution.mixture),
-        "paced": paced is not None,
+        "paced": account is not None and account.mixture is not None,
         "expected": expectation(solution, frontier, cost_scale),
         "allow_override": override_json(override_of(group, tenant)),
     }
