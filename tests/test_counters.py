@@ -4,22 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litellm_erp.budgets.counters import Counters
+from litellm_erp.budgets.store import MemoryStore
 
 KEY, EXPIRES = "window|g|a|day|0", 1e12
 
 
-class Store:
-    """What a Redis does with them."""
+class Store(MemoryStore):
+    """One whose answers may get lost."""
 
-    def __init__(self) -> None:
-        self.held: dict[str, int] = {}
-
-    def exchange(self, counters: Counters, *, answered: bool = True) -> None:
-        for key, (_, shares) in counters.outgoing(0.0).items():
-            for field, value in shares.items():
-                self.held[field] = max(value, self.held.get(field, 0))
+    def serve(self, counters: Counters, *, answered: bool = True) -> None:
+        answer = self.meet(counters.worker, counters.outgoing(0.0), {}, 0.0)
+        for key, stored in answer.shares.items():
             if answered:
-                counters.merge(key, dict(self.held))
+                counters.merge(key, stored)
 
 
 def add(counters: Counters, amount: int) -> None:
@@ -33,13 +30,13 @@ def test_every_amount_counts_once_whatever_answers_and_stores_get_lost(steps: li
         process.watch(KEY, expires_s=EXPIRES, now_s=0.0)
     for who, amount, answered, fate in steps:
         add(processes[who], amount)
-        store.exchange(processes[who], answered=answered)
+        store.serve(processes[who], answered=answered)
         if fate == 0:
-            store.held.clear()
+            store.keys.clear()
     for _ in range(3):
         for process in processes:
             process.exchange_all()
-            store.exchange(process)
+            store.serve(process)
     total = sum(amount for _, amount, _, _ in steps)
     assert [process.total(KEY, "s") for process in processes] == [total] * 3
 
@@ -47,17 +44,17 @@ def test_every_amount_counts_once_whatever_answers_and_stores_get_lost(steps: li
 def test_what_a_process_that_is_gone_has_spent_stays() -> None:
     store, first = Store(), Counters("first")
     add(first, 7)
-    store.exchange(first)
+    store.serve(first)
     second = Counters("second")
     second.watch(KEY, expires_s=EXPIRES, now_s=0.0)
-    store.exchange(second)
+    store.serve(second)
     assert second.total(KEY, "s") == 7
 
 
 def test_alone_the_others_are_taken_to_go_on_alike() -> None:
     store, here = Store(), Counters("here")
     add(here, 10)
-    store.exchange(here)
+    store.serve(here)
     here.processes, here.apart = 4, True
     add(here, 5)
     assert here.total(KEY, "s") == 10 + 4 * 5
@@ -66,11 +63,11 @@ def test_alone_the_others_are_taken_to_go_on_alike() -> None:
 def test_between_exchanges_the_others_are_expected_to_have_gone_on_alike() -> None:
     store, here = Store(), Counters("here")
     add(here, 10)
-    store.exchange(here)
+    store.serve(here)
     here.processes = 4
     add(here, 5)
     assert (here.total(KEY, "s"), here.expected(KEY, "s")) == (15, 30)
-    store.exchange(here)
+    store.serve(here)
     assert here.expected(KEY, "s") == 15
 
 
@@ -91,12 +88,12 @@ def test_what_is_taken_back_is_taken_back_once_and_never_below_zero(steps: list[
         amount = max(amount, -net[who])
         net[who] += amount
         add(processes[who], amount)
-        store.exchange(processes[who], answered=answered)
+        store.serve(processes[who], answered=answered)
     for _ in range(3):
         for process in processes:
             process.watch(KEY, expires_s=EXPIRES, now_s=0.0)
             process.exchange_all()
-            store.exchange(process)
+            store.serve(process)
     assert [process.total(KEY, "s") for process in processes] == [sum(net)] * 2
 
 

@@ -19,10 +19,12 @@ from litellm_erp.budgets.counters import Counters
 from litellm_erp.budgets.file_store import FORMAT, FileStore
 from litellm_erp.budgets.redis_store import RedisStore
 from litellm_erp.budgets.shared_counters import SharedCounters
+from litellm_erp.budgets.store import CounterStore, MemoryStore
 from litellm_erp.budgets.totals import Totals
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Claim, Grant
+from tests.money import money, spend
 from tests.test_cost_and_budget import FRONTIER
 
 CLAIMS = [Claim(f"team:{n}", Goal("budget_usd", 1.0, Window("day", on_exhausted="reject"))) for n in "ab"]
@@ -39,22 +41,18 @@ BAD_FILES = [
 class Process:
     """One worker: its book, and its way to the store."""
 
-    def __init__(self, store: RedisStore | FileStore, name: str) -> None:
+    def __init__(self, store: CounterStore, name: str) -> None:
         self.book = SpendBook(Counters(name))
         self.shared = SharedCounters(self.book.counters, self.book, store)
 
     def spend(self, claim: Claim, usd: float) -> None:
-        self.book.settle(self.book.reserve("g", Grant(claim), RequestLambda(0.0, claim), usd, None), usd)
+        spend(self.book, claim, usd)
 
     def spent(self, claim: Claim) -> float:
-        status = self.book.tick("g", claim).status()
-        assert status is not None
-        return round(status.spent_usd, 9)
+        return money(self.book, claim)[0]
 
     def reserved(self, claim: Claim) -> float:
-        status = self.book.tick("g", claim).status()
-        assert status is not None
-        return round(status.reserved_usd, 9)
+        return money(self.book, claim)[1]
 
 
 def files_in(folder: Path) -> set[str]:
@@ -193,6 +191,18 @@ async def test_a_budget_that_is_new_to_a_process_is_asked_for_at_once(tmp_path: 
             break
     assert two.book.tick("g", A).exhausted() == "reject"
     two.shared.stop()
+
+
+async def test_a_store_that_has_what_the_protocol_asks_for_shares_budgets() -> None:
+    store = MemoryStore()
+    one, two = Process(store, "aa"), Process(store, "bb")
+    one.spend(A, 0.3)
+    two.book.reserve("g", Grant(A), RequestLambda(0.0, A), 0.1, None)
+    await in_step(one, two)
+    assert (one.spent(A), two.spent(A), one.reserved(A), one.book.counters.processes) == (0.3, 0.3, 0.1, 2)
+    store.keys.clear()
+    await in_step(one, two)
+    assert two.spent(A) == 0.3
 
 
 async def test_a_file_is_shared_by_workers_and_survives_them(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """One budget at run time: the window it is in, the traffic it has, and the λ that its pacing puts in force.
 
 An account is brought to a moment by :meth:`Account.roll`, and does at that moment what it is told to: ``step`` puts a
-λ in force, ``arrive`` counts requests that came, ``hold`` says what one holds back, ``charge`` counts spend that nothing
-was held for. Everything else only looks. What a step aims at is the law in ``pacing.py``; when it is asked, and on what,
-is said here.
+λ in force, ``arrive`` counts requests that came, ``hold`` says what one holds back, ``charge`` counts spend for which
+nothing was held. Everything else only looks. What a step aims at is the law in ``pacing.py``; when it is asked, and
+about what, is said here.
 
 Two clocks are told apart. The wall clock names windows and hours of the day, and may be set; intervals are those of a
 clock that nobody sets, so that pacing neither sleeps nor hurries when the wall clock is.

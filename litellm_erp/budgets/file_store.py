@@ -20,7 +20,7 @@ from typing import Any
 
 from litellm_erp.budgets.amounts import MAX_COUNT, amount
 from litellm_erp.budgets.counters import sound
-from litellm_erp.budgets.shared_counters import Answer, Shares
+from litellm_erp.budgets.store import Answer, MemoryStore, Shares
 from litellm_erp.errors import BudgetFileError
 
 try:
@@ -32,12 +32,9 @@ FORMAT = "litellm-erp budgets 1"
 _MAX_BYTES = 32 * 2**20
 _MAX_KEYS = 50_000
 _MAX_KEY_CHARS = 1_000
-_KEPT_S = 86_400.0
-_HEARD_OF_S = 15.0
 _WAIT_S, _LOOK_EVERY_S = 1.0, 0.01
 # Money first, should there ever be more than fits.
-_FIRST = ("window|", "total|", "accounts|", "traffic|")
-_Document = dict[str, dict[str, Any]]
+_FIRST = ("window", "total", "accounts", "traffic")
 
 
 class FileStore:
@@ -49,6 +46,7 @@ class FileStore:
     """
 
     name = "the budget file"
+    every_s = 2.0
 
     def __init__(self, path: Path) -> None:
         self._path = Path(os.path.realpath(path))
@@ -63,8 +61,7 @@ class FileStore:
 
         Never raises: a file that cannot be used holds nothing.
         """
-        document = self._read()
-        return {key: (entry[0], entry[1]) for key, entry in document["keys"].items()}, self._problem
+        return {key: (expires_s, fields) for key, (expires_s, fields) in self._read().keys.items()}, self._problem
 
     async def exchange(self, worker: str, shares: Shares, gauges: Mapping[str, int], wall_s: float) -> Answer:
         """Send shares and gauges, and bring what all have.
@@ -78,19 +75,9 @@ class FileStore:
     def _exchange(self, worker: str, shares: Shares, gauges: Mapping[str, int], wall_s: float) -> Answer:
         self._problem = None
         with self._locked():
-            document = self._read()
-            keys = document["keys"]
-            for key, (expires_s, fields) in shares.items():
-                held = keys.setdefault(key, [0.0, {}])
-                held[0] = max(held[0], expires_s)
-                held[1].update({f: v for f, v in fields.items() if v > held[1].get(f, -1)})
-            document["keys"] = keys = _lasting(keys, wall_s)
-            document["workers"] = _heard_of({**document["workers"], worker: [dict(gauges), wall_s]}, wall_s)
-            self._write(document)
-        answer = Answer({key: keys[key][1] for key in shares if key in keys}, workers=len(document["workers"]))
-        for other, (values, _) in document["workers"].items():
-            for name in gauges:
-                answer.gauges[name] = answer.gauges.get(name, 0) + (0 if other == worker else values.get(name, 0))
+            held = self._read()
+            answer = held.meet(worker, shares, gauges, wall_s)
+            self._write(held)
         if self._problem:
             answer.problems.append(self._problem)
             answer.anew = True
@@ -130,26 +117,24 @@ class FileStore:
         finally:
             os.close(descriptor)
 
-    def _read(self) -> _Document:
-        empty: _Document = {"keys": {}, "workers": {}}
+    def _read(self) -> MemoryStore:
         try:
             content = _bytes_of(self._path)
-            return empty if content is None else _checked(json.loads(content, parse_constant=_no_number))
+            return MemoryStore() if content is None else _checked(json.loads(content, parse_constant=_no_number))
         except (ValueError, RecursionError, OSError) as e:
             self._problem = (
                 f"{self._path}: not a budget file ({type(e).__name__}), so it is begun anew and what was spent before "
                 "is not known"
             )
-            return empty
+            return MemoryStore()
 
-    def _write(self, document: _Document) -> None:
-        content = _encoded(document)
-        most = len(document["keys"])
+    def _write(self, held: MemoryStore) -> None:
+        most = min(len(held.keys), _MAX_KEYS)
+        content = _encoded(held, most)
         while len(content) > _MAX_BYTES and most:
             # What is too large to be read again would lose everything.
             most //= 2
-            document["keys"] = _first(document["keys"], most)
-            content = _encoded(document)
+            content = _encoded(held, most)
         # Whoever holds the lock is the only one that writes, so what lies there is of a process that was killed.
         beside = self._path.with_name(f".{self._path.name}.new")
         beside.unlink(missing_ok=True)
@@ -176,8 +161,8 @@ def _bytes_of(path: Path) -> bytes | None:
     return content or None
 
 
-def _checked(found: Any) -> _Document:
-    """A document as we write it; what is wrong in its parts is left out.
+def _checked(found: Any) -> MemoryStore:
+    """What a document as we write it holds; what is wrong in its parts is left out.
 
     Raises
     ------
@@ -188,17 +173,17 @@ def _checked(found: Any) -> _Document:
     keys, workers = found.get("keys"), found.get("workers")
     if not isinstance(keys, dict) or not isinstance(workers, dict):
         raise BudgetFileError("not our format")
-    document: _Document = {"keys": {}, "workers": {}}
+    held = MemoryStore()
     for key, entry in keys.items():
         expires_s, fields = _pair(entry)
         if expires_s is not None and isinstance(fields, dict) and len(key) <= _MAX_KEY_CHARS:
-            document["keys"][key] = [expires_s, sound(fields)[0]]
+            held.keys[key] = [expires_s, sound(fields)[0]]
     for worker, entry in workers.items():
         heard_s, gauges = _pair([entry[1], entry[0]] if isinstance(entry, list) and len(entry) == 2 else None)
         if heard_s is not None and isinstance(gauges, dict):
             values = {name: int(v) for name, v in gauges.items() if amount(v, MAX_COUNT) is not None}
-            document["workers"][worker] = [values, heard_s]
-    return document
+            held.workers[worker] = [values, heard_s]
+    return held
 
 
 def _pair(entry: Any) -> tuple[float | None, Any]:
@@ -208,25 +193,15 @@ def _pair(entry: Any) -> tuple[float | None, Any]:
     return amount(entry[0], 1e12), entry[1]
 
 
-def _lasting(keys: dict[str, Any], wall_s: float) -> dict[str, Any]:
-    """Without what has expired, a day late because clocks are set back; money first where there is too much."""
-    kept = {key: entry for key, entry in keys.items() if entry[0] + _KEPT_S > wall_s}
-    return kept if len(kept) <= _MAX_KEYS else _first(kept, _MAX_KEYS)
-
-
-def _first(keys: dict[str, Any], most: int) -> dict[str, Any]:
-    order = sorted(
-        keys, key=lambda key: next((i for i, kind in enumerate(_FIRST) if key.startswith(kind)), len(_FIRST))
-    )
-    return {key: keys[key] for key in order[:most]}
-
-
-def _encoded(document: _Document) -> bytes:
-    return json.dumps({"format": FORMAT, **document}, separators=(",", ":")).encode()
-
-
-def _heard_of(workers: dict[str, Any], wall_s: float) -> dict[str, Any]:
-    return {name: entry for name, entry in workers.items() if abs(wall_s - entry[1]) <= _HEARD_OF_S}
+def _encoded(held: MemoryStore, most: int) -> bytes:
+    """The file's content, with so many keys: money first where there is too much."""
+    keys = held.keys
+    if most < len(keys):
+        rank = {kind: i for i, kind in enumerate(_FIRST)}
+        order = sorted(keys, key=lambda key: rank.get(key.partition("|")[0], len(rank)))
+        keys = {key: keys[key] for key in order[:most]}
+    document = {"format": FORMAT, "keys": keys, "workers": held.workers}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _no_number(text: str) -> Any:

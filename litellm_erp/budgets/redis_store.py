@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from litellm_erp.budgets.shared_counters import Answer, Shares
+from litellm_erp.budgets.store import Answer, Shares
 
 _KEYS_PER_CALL = 200
 _LEAST_KEPT_S = 86_400
@@ -86,11 +86,13 @@ class RedisStore:
     ----------
     connect : makes a ``redis.asyncio`` client; called in the event loop, again after it raised
     prefix : of every key; in braces, so that a cluster keeps them on one node
+    every_s : seconds between exchanges
     """
 
     name = "Redis"
 
-    def __init__(self, connect: Callable[[], Awaitable[Any]], prefix: str) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Any]], prefix: str, every_s: float = 1.0) -> None:
+        self.every_s = every_s
         self._connect = connect
         self._prefix = "{" + prefix + "}"
         self._client: Any = None

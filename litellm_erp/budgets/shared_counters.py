@@ -1,8 +1,9 @@
 """Counters kept together with other processes through a store, in the background: no request waits on it.
 
-Every second or so what this process has added is sent, and what all have is brought back. Shares are merged by maximum
+Every second or two what this process has added is sent, and what all have is brought back. Shares are merged by maximum
 on both sides (``counters.py``), so an exchange may be repeated after an answer that was lost, and a store that comes
-back empty is filled again by those who remember. Stores: a Redis (``redis_store.py``), or a file (``file_store.py``).
+back empty is filled again by those who remember. What is asked of a store is in ``store.py``; there is a Redis
+(``redis_store.py``) and a file (``file_store.py``).
 """
 
 from __future__ import annotations
@@ -10,54 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Protocol
 
 from litellm_erp.budgets.counters import Counters
+from litellm_erp.budgets.store import CounterStore
 from litellm_erp.telemetry import Once, logger, metrics
 
 _TIMEOUT_S = 2.0
 _LAST_WORDS_S = 1.0
 _LOST_AFTER = 3
 _LEAST_S = 0.2
-
-# By key: when it may be forgotten (Unix seconds), and shares by field.
-Shares = Mapping[str, tuple[float, Mapping[str, int]]]
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a store holds after an exchange.
-
-    Attributes
-    ----------
-    shares : by key and field; as it was found there
-    gauges : sums over the other processes
-    workers : processes that were heard of lately, this one included
-    problems : what could not be used, and what to do
-    anew : whether the store has lost all it held
-    """
-
-    shares: dict[str, Mapping[str, object]] = field(default_factory=dict)
-    gauges: dict[str, int] = field(default_factory=dict)
-    workers: int = 1
-    problems: list[str] = field(default_factory=list)
-    anew: bool = False
-
-
-class Store(Protocol):
-    """Where processes meet."""
-
-    @property
-    def name(self) -> str:
-        """How warnings call it."""
-
-    def reset(self) -> None:
-        """Connect anew: another event loop runs."""
-
-    async def exchange(self, worker: str, shares: Shares, gauges: Mapping[str, int], wall_s: float) -> Answer:
-        """Send shares and gauges, and bring what all have; raises where the store is away."""
 
 
 class Gauges(Protocol):
@@ -75,7 +39,7 @@ class SharedCounters:
 
     Parameters
     ----------
-    every_s : seconds between exchanges
+    every_s : seconds between exchanges; None leaves them to the store
     clock, steady : Unix seconds, and seconds of a clock that nobody sets
     """
 
@@ -83,16 +47,16 @@ class SharedCounters:
         self,
         counters: Counters,
         gauges: Gauges,
-        store: Store,
+        store: CounterStore,
         *,
-        every_s: float = 1.0,
+        every_s: float | None = None,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self._counters = counters
         self._gauges = gauges
-        self._every_s = every_s
+        self._every_s = store.every_s if every_s is None else every_s
         self._clock = clock
         self._steady = steady
         self._failures = 0

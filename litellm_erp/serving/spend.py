@@ -14,6 +14,7 @@ from litellm_erp.budgets.counters import Counters
 from litellm_erp.budgets.file_store import FileStore
 from litellm_erp.budgets.redis_store import RedisStore
 from litellm_erp.budgets.shared_counters import SharedCounters
+from litellm_erp.budgets.store import CounterStore
 from litellm_erp.budgets.totals import Served, Totals
 from litellm_erp.goals.lambda_of import RequestLambda, safe_lambda_of
 from litellm_erp.goals.settings import GroupSettings, RedisSettings, Settings
@@ -27,7 +28,6 @@ from litellm_erp.telemetry import Once
 
 NOTE_KEY = "litellm_erp"
 METADATA_KEYS = ("litellm_metadata", "metadata")
-_FILE_EVERY_S = 2.0
 _JSON = (str, int, float, list, dict)
 _once = Once()
 
@@ -288,8 +288,7 @@ class Accounting:
         if self._shared is None or self._shared.store is not store:
             if self._shared is not None:
                 self._shared.stop()
-            every_s = (self.redis or RedisSettings()).every_s if isinstance(store, RedisStore) else _FILE_EVERY_S
-            self._shared = SharedCounters(self.book.counters, self.book, store, every_s=every_s)
+            self._shared = SharedCounters(self.book.counters, self.book, store)
         self._shared.keep_running()
 
     async def refresh(self) -> None:
@@ -303,16 +302,16 @@ class Accounting:
             return Sharing()
         return Sharing(self.book.counters.processes, shared=True)
 
-    def _store(self) -> RedisStore | FileStore | None:
+    def _store(self) -> CounterStore | None:
         current = None if self._shared is None else self._shared.store
         if isinstance(current, RedisStore):
             return current
         if self.redis is None:
             return None
         if self.redis.url is not None:
-            return RedisStore(_by_url(self.redis.url), self.redis.prefix)
+            return RedisStore(_by_url(self.redis.url), self.redis.prefix, self.redis.every_s)
         cache = self._litellms_redis()
-        return self._file if cache is None else RedisStore(_by_litellm(cache), self.redis.prefix)
+        return self._file if cache is None else RedisStore(_by_litellm(cache), self.redis.prefix, self.redis.every_s)
 
     def _say_alone(self) -> None:
         if self.redis is None or not any(_has_window(group.settings) for group in self._groups.values()):
