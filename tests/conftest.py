@@ -19,9 +19,9 @@ import pytest
 from demo.proxy_process import ProxyProcess, StubProcess
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
-from tests.harness import MODELS, SPARE, Json, write_config
+from tests.harness import GROUP, MODELS, SPARE, Json, proxy_config, write_config, write_keys
 from tests.money import Clock
-from tests.pools import fit_bundle, fit_rivals
+from tests.pools import fit_bundle, fit_rivals, group_settings
 
 # Read when LiteLLM is imported, by tests that import it themselves: no download.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -101,6 +101,25 @@ def start_module_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
     """As ``start_proxy``, for the module-scoped fixtures in which tests share a proxy."""
     with ExitStack() as stack:
         yield _starter(stack, tmp_path_factory.mktemp("proxy"))
+
+
+@pytest.fixture(scope="module")
+def start_team_proxy(
+    start_module_proxy: StartProxy,
+    stub_process: StubProcess,
+    planted_bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> StartProxy:
+    """``start_team_proxy(teams, settings=…, env=…, litellm_settings=…)``: each team has a key, ``sk-<team>``."""
+    folder = tmp_path_factory.mktemp("keys")
+
+    def start(teams: Json, *, settings: Json | None = None, env: Json | None = None, **options: Any) -> ProxyProcess:
+        document = {"groups": {GROUP: group_settings(planted_bundle, teams=teams)}} | (settings or {})
+        keys = write_keys(folder / "keys.json", {f"sk-{name}": {"team_id": name} for name in teams})
+        config = proxy_config(stub_process, erp_settings=document, **options)
+        return start_module_proxy(config, env=keys | (env or {}))
+
+    return start
 
 
 def _starter(stack: ExitStack, folder: Path) -> StartProxy:

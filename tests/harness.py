@@ -184,6 +184,18 @@ def ask(
     return Answer(answer.status_code, found.group(1) if found else None, text, answer.headers, parsed)
 
 
+def team_of(proxy: ProxyProcess, team: str) -> Json:
+    """A team as ``GET /erp/teams/{id}`` shows it to its key, ``sk-<team>``."""
+    answer = httpx.get(
+        f"{proxy.base_url}/erp/teams/{team}",
+        headers={"Authorization": f"Bearer sk-{team}"},
+        trust_env=False,
+        timeout=60.0,
+    )
+    found: Json = answer.json()["teams"][0]
+    return found
+
+
 def cost_of(stub: StubProcess) -> float:
     """What all answers of the stub cost, USD, from its own records."""
     return sum(

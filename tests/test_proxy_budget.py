@@ -1,14 +1,10 @@
 """Budgets in a real proxy: what counts, who is refused, and how."""
 
-from pathlib import Path
-from typing import Any
-
-import httpx
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
 from tests.conftest import StartProxy
-from tests.harness import GROUP, MODELS, TEXT_ROUTES, ask, cost_of, proxy_config, write_keys
+from tests.harness import MODELS, TEXT_ROUTES, Json, ask, cost_of, team_of
 from tests.pools import wait_until
 
 pytestmark = pytest.mark.proxy
@@ -27,31 +23,16 @@ TEAMS = {
 
 
 @pytest.fixture(scope="module")
-def proxy(
-    start_module_proxy: StartProxy,
-    stub_process: StubProcess,
-    planted_bundle: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> ProxyProcess:
-    settings = {"groups": {GROUP: {"bundle": str(planted_bundle), "policy": {"lambda": 0}, "teams": TEAMS}}}
+def proxy(start_team_proxy: StartProxy, stub_process: StubProcess) -> ProxyProcess:
     cache = {"cache": True, "cache_params": {"type": "local", "supported_call_types": ["acompletion"]}}
-    keys = write_keys(
-        tmp_path_factory.mktemp("keys") / "keys.json", {f"sk-{name}": {"team_id": name} for name in TEAMS}
-    )
     stub_process.reset()
-    return start_module_proxy(proxy_config(stub_process, erp_settings=settings, litellm_settings=cache), env=keys)
+    return start_team_proxy(TEAMS, litellm_settings=cache)
 
 
-def spent(proxy: ProxyProcess, team: str) -> dict[str, Any]:
-    """The team's window as ``GET /erp/teams/{id}`` shows it."""
-    answer = httpx.get(
-        f"{proxy.base_url}/erp/teams/{team}",
-        headers={"Authorization": f"Bearer sk-{team}"},
-        trust_env=False,
-        timeout=60.0,
-    )
-    found: dict[str, Any] = answer.json()["teams"][0]["window"]
-    return found
+def spent(proxy: ProxyProcess, team: str) -> Json:
+    """The team's window."""
+    window: Json = team_of(proxy, team)["window"]
+    return window
 
 
 @pytest.mark.parametrize(("route", "stream"), TEXT_ROUTES)

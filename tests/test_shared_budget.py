@@ -3,8 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.redis_process import RedisProcess
 from tests.conftest import StartProxy
-from tests.harness import GROUP, cost_of, proxy_config, write_keys
+from tests.harness import GROUP, cost_of, team_of
 from tests.pools import wait_until
 
 pytestmark = pytest.mark.proxy
@@ -29,22 +27,10 @@ def redis() -> Iterator[RedisProcess]:
 
 
 @pytest.fixture(scope="module")
-def proxies(
-    start_module_proxy: StartProxy,
-    stub_process: StubProcess,
-    planted_bundle: Path,
-    redis: RedisProcess,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> list[ProxyProcess]:
-    settings = {
-        "redis": {"url": "os.environ/ERP_TEST_REDIS", "every_s": 0.2},
-        "groups": {
-            GROUP: {"bundle": str(planted_bundle), "teams": {"shared": {"budget_usd": 100, "per": "month"}}},
-        },
-    }
-    keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", {"sk-shared": {"team_id": "shared"}})
-    config = proxy_config(stub_process, erp_settings=settings)
-    return [start_module_proxy(config, env=keys | {"ERP_TEST_REDIS": redis.url}) for _ in range(2)]
+def proxies(start_team_proxy: StartProxy, redis: RedisProcess) -> list[ProxyProcess]:
+    teams = {"shared": {"budget_usd": 100, "per": "month"}}
+    settings = {"redis": {"url": "os.environ/ERP_TEST_REDIS", "every_s": 0.2}}
+    return [start_team_proxy(teams, settings=settings, env={"ERP_TEST_REDIS": redis.url}) for _ in range(2)]
 
 
 async def send(proxies: list[ProxyProcess], label: str) -> list[int]:
@@ -62,9 +48,7 @@ async def send(proxies: list[ProxyProcess], label: str) -> list[int]:
 
 
 def spent(proxy: ProxyProcess) -> float:
-    answer = httpx.get(f"{proxy.base_url}/erp/teams/shared", headers=KEY, trust_env=False, timeout=30.0)
-    window: dict[str, Any] = answer.json()["teams"][0]["window"]
-    return float(window["spent_usd"])
+    return float(team_of(proxy, "shared")["window"]["spent_usd"])
 
 
 def agree(proxies: list[ProxyProcess], usd: float) -> bool:

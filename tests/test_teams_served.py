@@ -1,4 +1,4 @@
-"""Three teams with goals of their own on one real proxy; a small version of bench/teams.py."""
+"""Three teams with goals of their own on one real proxy; a small version of bench/pacing/teams.py."""
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ _NONE: dict[str, int] = {}
 
 
 @dataclass(slots=True)
-class _Counters:
+class _OneKey:
     """The counters under one key: by name, this process's share, what the store is known to hold of it, the others'."""
 
     expires_s: float
@@ -67,7 +67,7 @@ class Counters:
         self.merged = 0
         self.refused = 0
         self.opened = 0
-        self._keys: dict[str, _Counters] = {}
+        self._keys: dict[str, _OneKey] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -182,10 +182,10 @@ class Counters:
             ]
         )
 
-    def _at(self, key: str, expires_s: float, now_s: float) -> _Counters:
+    def _at(self, key: str, expires_s: float, now_s: float) -> _OneKey:
         counters = self._keys.get(key)
         if counters is None:
-            counters = self._keys[key] = _Counters(expires_s)
+            counters = self._keys[key] = _OneKey(expires_s)
             self.opened += 1
         counters.expires_s = max(expires_s, counters.expires_s)
         counters.used_s = now_s

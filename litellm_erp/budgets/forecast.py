@@ -34,8 +34,7 @@ _FADE_DAY_S, _FADE_S, _BURST_S = 48 * HOUR_S, 3 * HOUR_S, 600.0
 # Hours around one that say what it would have brought without a surge, and the longest surge looked for.
 _AROUND_H, _LONGEST_SURGE_H = 7, 24
 _SURGE_DAYS = 0.95
-# How much of a burst is taken to go on for a day; how many times its beginning a first day may bring.
-_GOES_ON = 1.0
+# How many times its beginning a first day may bring.
 _UNKNOWN = 4.0
 # Until something worse was seen: an hour may bring twice what it usually does.
 _LEAST_SURGE = 1.0
@@ -182,7 +181,8 @@ def forecast(outlook: Ahead, current: float, rate_per_s: float, now_s: float) ->
     burst = rate_per_s - usual_per_s
     requests = max(0.0, steady + burst * _BURST_S * (1 - math.exp(-left_s / _BURST_S)))
     beyond_chance = max(burst - 2 * math.sqrt(usual_per_s / _BURST_S) - 1 / _BURST_S, 0.0)
-    goes_on = _GOES_ON * beyond_chance * HOUR_S / max(outlook.first, 1.0) * outlook.to_come
+    # The whole of a burst may go on for a day.
+    goes_on = beyond_chance * HOUR_S / max(outlook.first, 1.0) * outlook.to_come
     return Coming(requests, max(surge_h * outlook.busiest * day, goes_on, _UNKNOWN * outlook.unknown * requests))
 
 
@@ -218,7 +218,7 @@ def _surge(history: History, length_h: float) -> tuple[float, float]:
 
 
 def _within(risen_H: np.ndarray, length_h: float) -> float:
-    """The worst that came within ``length_h`` hours on nine days of ten."""
+    """The worst that came within ``length_h`` hours on 95 days of 100."""
     sums = np.concatenate(([0.0], np.cumsum(risen_H)))
     length_h = min(length_h, len(risen_H) - 1.0)
     whole = int(length_h)

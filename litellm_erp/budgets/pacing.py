@@ -1,6 +1,8 @@
-"""PURE. The pacing controller: what a request should cost now, so that a window's money lasts to its end.
+"""PURE. The law of pacing: what a request should cost now, so that a window's money lasts to its end.
 
-λ is the multiplier of a budget (arXiv 2603.20217, eq. 6). Its dual is solved anew every second on what was really
+Numbers in, numbers out; whose they are, and when they are asked for, is ``account.py``.
+
+λ is the multiplier of a budget (arXiv 2603.20217, eq. 6). Its dual is solved anew at each step on what was really
 spent: the money left over the requests still to come is what one may cost, the frontier says which λ costs that. The
 controller moves the cost, not λ itself, because cost is what money and traffic are stated in; the frontier's map from
 cost to λ is monotone, so more money never means a higher λ.

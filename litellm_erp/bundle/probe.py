@@ -65,7 +65,7 @@ class Uncertainty:
     base : float, 1/n
     noise_M : shape (M,), variance at leverage 0, in squared reward units
     slope_M : shape (M,), variance per unit of leverage; both fitted out of fold
-    usual : float, the leverage up to which prompts count as like training (a high quantile out of fold)
+    usual : float, the leverage up to which prompts count as like training (the median out of fold)
     distrust : float, at least 0: how fast trust falls beyond ``usual``; 0 never
     """
 
