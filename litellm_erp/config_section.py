@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from litellm_erp.errors import ErpError
-<<<<<<< HEAD
-from litellm_erp.strict_files import is_finite_number, shown
-=======
 from litellm_erp.shown import is_finite_number, shown
->>>>>>> 02d9c08 (Let how messages show values stand apart from reading files, so that costs and deployments are pure as they say)
 
 _LISTED = 40
 

@@ -25,7 +25,7 @@ class Metrics:
             from prometheus_client import Counter, Gauge, Histogram
         except ImportError:
             self._decisions = self._seconds = self._reloads = self._loaded = self._shared = self._lost = None
-            self._served = self._self_test = None
+            self._served = self._self_test = self._failures = None
             return
         self._children: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._outcomes: dict[tuple[str, str], Any] = {}
@@ -36,6 +36,7 @@ class Metrics:
         self._shared = Gauge("erp_budgets_shared", "1 while Redis answers, 0 while it is lost")
         self._lost = Counter("erp_redis_failures", "Exchanges with Redis that failed")
         self._served = Counter("erp_served", "Answers by what became of the decision", ["group", "outcome"])
+        self._failures = Counter("erp_failures", "Errors of the plugin that no request failed of", ["where"])
         self._self_test = Gauge("erp_self_test", "1 where LiteLLM follows what is decided, 0 where not", ["group"])
 
     def decision(self, group: str, model: str, reason: str, seconds: float) -> None:
@@ -55,6 +56,11 @@ class Metrics:
             if key not in self._outcomes:
                 self._outcomes[key] = self._served.labels(*key)
             self._outcomes[key].inc()
+
+    def failed(self, where: str) -> None:
+        """Count an error that no request failed of."""
+        if self._failures is not None:
+            self._failures.labels(where).inc()
 
     def self_test(self, group: str, followed: bool) -> None:
         """Say whether LiteLLM picks what is left in."""

@@ -14,8 +14,8 @@ from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.manifest import MANIFEST
 from litellm_erp.bundle.ranking import Candidates, predict_pool, rank_pool
 from litellm_erp.goals.goal import GOAL_FORMS, Goal, Window
-from litellm_erp.goals.solve import solve
-from litellm_erp.serving.team_view import expectation, reachable
+from litellm_erp.goals.solve import reachable, solve
+from litellm_erp.serving.team_view import expectation
 
 LAMBDAS = (0.0, 0.5, 1e12)
 

@@ -14,9 +14,15 @@ from litellm_erp.choice.prompt import from_request
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.lambda_of import MAX_LAMBDA
 from litellm_erp.goals.tenant import Tenant, grant
+from litellm_erp.proxy.litellm_answer import CallEvent
+from litellm_erp.proxy.litellm_request import tenant_in
+from litellm_erp.proxy.request_note import note_of, tenant_of
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import Ask, RoutedGroup
-from litellm_erp.serving.spend import Accounting, note_of, tenant_of
+from litellm_erp.serving.note import Note
+from litellm_erp.serving.reload import ReloadedBundle
+from litellm_erp.serving.sharing import BudgetSharing
+from litellm_erp.serving.spend import Spending
 
 MESSAGES = [{"role": "user", "content": "alpha question one"}]
 DEPLOYMENTS = [
@@ -34,7 +40,7 @@ ODD = [-1, -(10**400), 10**400, float("nan"), float("inf"), -float("inf"), True,
 
 
 class World:
-    """An accounting with two groups, one of which asks all budgets to count everything."""
+    """Spending with two groups, one of which asks all budgets to count everything."""
 
     def __init__(self, bundle: Path, usd: float = 1.0, **options: Any) -> None:
         team = {"budget_usd": usd, "per": "day", "on_exhausted": "reject"}
@@ -49,32 +55,41 @@ class World:
         self.members = MemberTable(lambda _: None)
         self.groups: dict[str, RoutedGroup] = {}
         self.totals = Totals()
-        self.accounting = Accounting(self.groups, self.members, self.totals)
+        self.spending = Spending(self.groups, self.members, self.totals)
+        self.sharing = BudgetSharing(self.spending.book)
         self.groups |= {
-            name: RoutedGroup(group, self.members, pacer=self.accounting.book)
+            name: RoutedGroup(group, ReloadedBundle(group), pacer=self.spending.book)
             for name, group in self.settings.groups.items()
         }
-        self.accounting.configure(self.settings)
+        self.sharing.configure(self.settings)
         self.offered = [self.members.member(deployment) for deployment in DEPLOYMENTS]
 
     def metadata(self) -> dict[str, Any]:
         return {"user_api_key_team_id": "t", "model_group": "g"}
 
     async def decide(self, metadata: dict[str, Any], count: int | None = None, group: str = "g") -> None:
-        granted = grant(self.groups[group].settings, Tenant.from_metadata(metadata))
+        granted = grant(self.groups[group].settings, tenant_in(metadata))
         decision = await self.groups[group].decide(from_request(MESSAGES, {}), self.offered, granted, Ask())
         note = note_of(metadata)
         note.asked(group)
         note.decided(decision, granted, decision.models[0], decision.reason)
-        self.accounting.reserve(group, note, granted, decision, count)
+        self.spending.reserve(group, note, granted, decision, count)
 
     def answer(self, metadata: dict[str, Any], usage: Any = USAGE, cost: Any = None, model: str = "big") -> None:
         kwargs = {"litellm_params": {"metadata": metadata, "model_info": {"id": model}}, "response_cost": cost}
-        self.accounting.succeeded(kwargs, SimpleNamespace(id="answer", usage=usage))
+        self.told(kwargs, SimpleNamespace(id="answer", usage=usage))
+
+    def told(self, kwargs: Any, response: Any) -> None:
+        event = CallEvent(kwargs, response)
+        self.spending.succeeded(event.call, event.note, event.tenant)
+
+    def refusal_for(self, group: str, metadata: dict[str, Any], count: int = 1) -> Any:
+        note = note_of(metadata)
+        return self.spending.refusal_for(group, note, tenant_of(metadata, note), count)
 
     def money(self, group: str = "g") -> tuple[float, float]:
         claim = grant(self.groups[group].settings, Tenant(team_id="t")).claim
-        status = self.accounting.book.tick(group, claim).status()
+        status = self.spending.book.tick(group, claim).status()
         assert status is not None
         return round(status.spent_usd, 9), round(status.reserved_usd, 9)
 
@@ -157,7 +172,7 @@ LEAVES = st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=5))
 @settings(max_examples=100, deadline=None)
 @given(st.recursive(LEAVES, lambda part: st.dictionaries(st.sampled_from(NAMES), part), max_leaves=8))
 def test_no_report_raises(planted_bundle_world: World, kwargs: Any) -> None:
-    planted_bundle_world.accounting.succeeded(kwargs, kwargs)
+    planted_bundle_world.told(kwargs, kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -167,41 +182,41 @@ def planted_bundle_world(planted_bundle: Path) -> World:
 
 async def test_a_refusal_may_be_asked_for_wherever_the_request_ends_up_and_counts_once(world: World) -> None:
     metadata = world.metadata()
-    assert world.accounting.refusal_for("g", metadata) is None
+    assert world.refusal_for("g", metadata) is None
     ticket = note_of(metadata).ticket
     await world.decide(metadata)
     held = world.money()
     for _ in range(3):
-        assert world.accounting.refusal_for("g", metadata) is None
+        assert world.refusal_for("g", metadata) is None
     assert (world.money(), note_of(metadata).ticket) == (held, ticket)
     world.answer(metadata)
     assert world.money() == (pytest.approx(COST), 0.0)
     claim = grant(world.groups["g"].settings, Tenant(team_id="t")).claim
-    account = world.accounting.book.tick("g", claim)
-    assert world.accounting.book.counters.total(account.key, "a") == 1
+    account = world.spending.book.tick("g", claim)
+    assert world.spending.book.counters.total(account.key, "a") == 1
 
 
 async def test_a_request_that_falls_back_into_another_group_is_asked_for_its_budget_there(world: World) -> None:
     claims = grant(world.groups["wide"].settings, Tenant(team_id="t")).claims
-    world.accounting.book.charge("wide", claims, 2.0, own=True)
+    world.spending.book.charge("wide", claims, 2.0, own=True)
     metadata = world.metadata()
-    assert world.accounting.refusal_for("g", metadata) is None
+    assert world.refusal_for("g", metadata) is None
     await world.decide(metadata)
-    refusal: Any = world.accounting.refusal_for("wide", metadata)
+    refusal: Any = world.refusal_for("wide", metadata)
     assert (refusal.status_code, "retry-after" in refusal.headers) == (429, True)
 
 
 async def test_a_request_for_many_answers_is_refused_where_the_money_does_for_few(world: World) -> None:
     await world.decide(world.metadata())
-    assert world.accounting.refusal_for("g", world.metadata(), 1) is None
-    assert world.accounting.refusal_for("g", world.metadata(), 1_000_000) is not None
+    assert world.refusal_for("g", world.metadata(), 1) is None
+    assert world.refusal_for("g", world.metadata(), 1_000_000) is not None
 
 
 async def test_many_answers_hold_as_many_estimates(world: World) -> None:
     metadata = world.metadata()
     await world.decide(metadata)
     one = world.money()[1]
-    world.accounting.failed(note_of(metadata))
+    world.spending.failed(note_of(metadata))
     metadata = world.metadata()
     await world.decide(metadata, count=100)
     assert world.money()[1] == pytest.approx(100 * one)
@@ -211,15 +226,15 @@ async def test_a_client_that_goes_away_pays_the_estimate_and_what_is_known_to_be
     metadata = world.metadata()
     await world.decide(metadata)
     estimate = world.money()[1]
-    world.accounting.abandoned(note_of(metadata))
-    world.accounting.failed(note_of(metadata))
+    world.spending.abandoned(note_of(metadata))
+    world.spending.failed(note_of(metadata))
     assert world.money() == (pytest.approx(estimate), 0.0)
-    world.accounting.abandoned(note_of(metadata), float("nan"))
+    world.spending.abandoned(note_of(metadata), float("nan"))
     assert world.money() == (pytest.approx(estimate), 0.0)
     # LiteLLM reports of some dropped streams what their client has read of them.
     world.answer(metadata, cost=estimate / 10)
     assert world.money() == (pytest.approx(estimate), 0.0)
-    world.accounting.abandoned(note_of(metadata), 3 * estimate)
+    world.spending.abandoned(note_of(metadata), 3 * estimate)
     assert world.money() == (pytest.approx(3 * estimate), 0.0)
 
 
@@ -232,12 +247,12 @@ async def test_a_budget_that_counts_everything_counts_what_other_groups_served(w
 
 def test_an_internal_error_leaves_a_spent_budget_spent(world: World) -> None:
     claims = grant(world.groups["g"].settings, Tenant(team_id="t")).claims
-    world.accounting.book.charge("g", claims, 2.0, own=True)
-    found = world.accounting.fallback("g", world.metadata())
+    world.spending.book.charge("g", claims, 2.0, own=True)
+    found = world.spending.fallback("g", tenant_in(world.metadata()), Note())
     assert found is not None
     assert (found.lambda_, found.exhausted) == (MAX_LAMBDA, "reject")
-    assert world.accounting.fallback("g", 5) is not None
-    assert world.accounting.fallback("elsewhere", world.metadata()) is None
+    assert world.spending.fallback("g", None, Note()) is not None
+    assert world.spending.fallback("elsewhere", None, Note()) is None
 
 
 async def test_budgets_survive_a_restart_in_a_file_and_say_so_where_they_do_not(
@@ -248,16 +263,16 @@ async def test_budgets_survive_a_restart_in_a_file_and_say_so_where_they_do_not(
     metadata = before.metadata()
     await before.decide(metadata)
     before.answer(metadata, cost=1.5)
-    before.accounting.keep_sharing()
-    await before.accounting.refresh()
-    assert before.accounting.sharing().to_json() == {"workers": 1, "shared": True}
+    before.sharing.keep_running()
+    await before.sharing.refresh()
+    assert before.sharing.status().to_json() == {"workers": 1, "shared": True}
     after = World(planted_bundle, budget_file=path)
-    assert after.accounting.refusal_for("g", after.metadata()) is not None
-    after.accounting.keep_sharing()
-    await after.accounting.refresh()
-    assert (after.totals.view("g", "team:t").spend_usd, after.accounting.sharing().workers) == (1.5, 2)
+    assert after.refusal_for("g", after.metadata()) is not None
+    after.sharing.keep_running()
+    await after.sharing.refresh()
+    assert (after.totals.view("g", "team:t").spend_usd, after.sharing.status().workers) == (1.5, 2)
     assert "memory" not in caplog.text
     alone = World(planted_bundle)
-    alone.accounting.keep_sharing()
+    alone.sharing.keep_running()
     assert "a restart begins them anew" in caplog.text
-    assert alone.accounting.sharing().to_json()["shared"] is False
+    assert alone.sharing.status().to_json()["shared"] is False

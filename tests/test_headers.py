@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Claim, Grant
-from litellm_erp.serving.group import Decision
-from litellm_erp.serving.note import Note, header_value, response_headers
+from litellm_erp.serving.note import Decision, Note, header_value, response_headers
 
 CLAIM = Claim("team:a", Goal("lambda", 0.25))
 DECISION = Decision(
@@ -24,7 +23,7 @@ DECISION = Decision(
 )
 
 
-RETRY = {"previous_models": [{}]}
+RETRY = True
 
 
 def decided(refused=False):
@@ -155,7 +154,7 @@ def test_what_litellm_was_left_after_a_fallback_is_followed():
 def test_a_second_pick_without_a_failure_is_no_retry():
     note = decided()
     note.called = "b1"
-    assert note.failed({}) == frozenset()
+    assert note.failed(False) == frozenset()
 
 
 def test_whoever_logs_metadata_can_write_a_note_down():

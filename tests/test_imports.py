@@ -18,6 +18,24 @@ IMPURE = {"asyncio", "httpx", "os", "pathlib"}
 SERVING = sorted((REPOSITORY / "litellm_erp").rglob("*.py"))
 
 
+# What LiteLLM calls things in requests, their metadata and its reports; what it calls them in a config is everybody's.
+LITELLMS_KEYS = (
+    "standard_logging_object",
+    "user_api_key",
+    "requester_metadata",
+    "litellm_metadata",
+    "_hidden_params",
+    "litellm_logging_obj",
+    "litellm_call_info",
+    "model_call_details",
+    "previous_models",
+    "response_cost",
+    "cache_hit",
+    "proxy_server_request",
+    '"model_group"',
+)
+
+
 def modules_after(statement: str) -> set[str]:
     """Top-level packages that a fresh interpreter has loaded after a statement."""
     program = f"import json, sys; {statement}; print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
@@ -55,6 +73,12 @@ def test_the_serving_half_never_imports_the_trainer_and_only_the_proxy_imports_l
     found = packages(path)
     assert "erp_trainer" not in found
     assert "litellm" not in found or path.parent.name == "proxy"
+
+
+@pytest.mark.parametrize("path", SERVING, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_only_the_proxy_knows_what_litellm_calls_things(path):
+    text = path.read_text(encoding="utf-8")
+    assert path.parent.name == "proxy" or [key for key in LITELLMS_KEYS if key in text] == []
 
 
 def test_no_module_that_says_pure_reaches_files_the_clock_of_a_loop_or_the_network():

@@ -7,8 +7,9 @@ import pytest
 
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.goal import Goal
-from litellm_erp.goals.request_goal import RequestGoal, read_request_goal
+from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.tenant import Claim, Tenant, allowed_members, grant
+from litellm_erp.proxy.litellm_request import request_goal_in, tenant_in
 
 MEMBERS = (("small", ()), ("mid", ("cheap",)), ("big", ()))
 
@@ -162,12 +163,12 @@ def test_another_name_counts_as_what_it_stands_for(listed, allowed):
 
 def test_aliases_of_a_key_and_its_team_are_read_and_odd_ones_are_not():
     auth = SimpleNamespace(aliases={"a": "g", 1: "g", "b": None}, team_model_aliases={"c": {"model": "small"}})
-    assert set(Tenant.from_metadata({"user_api_key_auth": auth}).aliases) == {("a", "g"), ("c", "small")}
+    assert set(tenant_in({"user_api_key_auth": auth}).aliases) == {("a", "g"), ("c", "small")}
 
 
 def test_odd_metadata_reads_as_nothing():
     odd = {"user_api_key_team_id": 3, "user_api_key_metadata": "x", "user_api_key_auth": SimpleNamespace(models=7)}
-    assert Tenant.from_metadata(odd) == Tenant()
+    assert tenant_in(odd) == Tenant()
 
 
 @pytest.mark.parametrize(
@@ -180,8 +181,8 @@ def test_odd_metadata_reads_as_nothing():
     ],
 )
 def test_a_wish_is_read_from_the_header_then_the_body(metadata, lambda_):
-    assert read_request_goal(metadata).goal == Goal("lambda", lambda_)
+    assert request_goal_in(metadata).goal == Goal("lambda", lambda_)
 
 
 def test_a_request_that_asks_for_nothing_has_no_wish():
-    assert read_request_goal({"headers": {"accept": "*/*"}, "requester_metadata": None, "erp": None}) is None
+    assert request_goal_in({"headers": {"accept": "*/*"}, "requester_metadata": None, "erp": None}) is None

@@ -5,7 +5,7 @@ from typing import Any
 from litellm.caching.dual_cache import DualCache
 from litellm.router_utils.pre_call_checks.deployment_affinity_check import DeploymentAffinityCheck
 
-from litellm_erp.proxy.litellm_request import members_of, router_of_process
+from litellm_erp.proxy.litellm_router import members_of, router_of_process
 
 GROUP = "erp-undone"
 

@@ -1,4 +1,4 @@
-"""What a request is expected to cost: token counts times prices.
+"""PURE. What a request is expected to cost: token counts times prices.
 
 Costs are USD per request, float64, NaN where a price is unknown (never zero). A pool whose prices are
 ``relative_cost`` (the paper's cost proportional to parameters) has that number as its cost instead.
@@ -12,11 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from litellm_erp.errors import PricesError
-<<<<<<< HEAD
-from litellm_erp.strict_files import is_finite_number, shown
-=======
 from litellm_erp.shown import is_finite_number, shown
->>>>>>> 02d9c08 (Let how messages show values stand apart from reading files, so that costs and deployments are pure as they say)
 
 DEFAULT_OUTPUT_TOKENS = 256
 # Far above any price, and far below where its products with token counts and λ overflow.

@@ -131,6 +131,19 @@ class Embedder(Protocol):
         """
         ...
 
+    def embed_counted(self, text: str) -> tuple[Array, int]:
+        """Embed one text and count its tokens at once; blocks unless `inline`.
+
+        Returns
+        -------
+        shape (D,), float32, L2-normalised; and what `count_tokens` says
+
+        Raises
+        ------
+        EmbeddingError : the model or server did not deliver
+        """
+        ...
+
     def count_tokens(self, text: str) -> int:
         """Tokens of the text, for the cost of a request; an estimate where no tokenizer is at hand."""
         ...

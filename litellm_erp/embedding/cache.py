@@ -77,6 +77,9 @@ class CachedEmbedder:
         vector = self._get(key)
         return self._put(key, await self._embedder.aembed(text)) if vector is None else vector
 
+    def embed_counted(self, text: str) -> tuple[Array, int]:
+        return self.embed([text])[0], self.count_tokens(text)
+
     def count_tokens(self, text: str) -> int:
         """As the embedder's own."""
         return self._embedder.count_tokens(text)

@@ -124,6 +124,9 @@ class EndpointEmbedder:
         vector: Array = self._parse(response, 1)[0]
         return vector
 
+    def embed_counted(self, text: str) -> tuple[Array, int]:
+        return self.embed([text])[0], self.count_tokens(text)
+
     def count_tokens(self, text: str) -> int:
         """An estimate, four bytes to a token: an embedding server does not tell."""
         return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)

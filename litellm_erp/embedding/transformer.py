@@ -105,6 +105,9 @@ class TransformerEmbedder:
         """
         return await wrap_future(self._batcher.put(text))
 
+    def embed_counted(self, text: str) -> tuple[Array, int]:
+        return self.embed([text])[0], self.count_tokens(text)
+
     def count_tokens(self, text: str) -> int:
         """Tokens of the text by the model's own tokenizer, before its limit, special tokens not counted."""
         return len(self._model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])

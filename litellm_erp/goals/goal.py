@@ -1,23 +1,21 @@
-"""PURE. What somebody wants of routing: a λ, a budget per request, a quality floor, or a sum of money per window."""
+"""What somebody wants of routing: a λ, a budget per request, a quality floor, or a sum of money per window."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, cast, get_args
-
-import numpy as np
 
 from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
-from litellm_erp.goals.windows import is_timezone
+from litellm_erp.goals.windows import Per, is_timezone
 
 GoalForm = Literal["lambda", "budget_usd_per_1k_requests", "min_quality", "budget_usd"]
 GOAL_FORMS: tuple[GoalForm, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality", "budget_usd")
 # Goals in money: whoever may spend less by them may not be made to spend more by somebody below.
 MONEY: frozenset[GoalForm] = frozenset({"budget_usd_per_1k_requests", "budget_usd"})
 
-Per = Literal["hour", "day", "week", "month"]
 OnExhausted = Literal["cheapest", "reject", "ignore"]
 Count = Literal["group", "everything"]
 _WINDOW_KEYS = frozenset({"per", "timezone", "on_exhausted", "count"})
@@ -66,34 +64,15 @@ class Goal:
             found = " and ".join(forms) or "nothing"
             raise SettingsError(f"{where}: found {found}; expected exactly one of {', '.join(GOAL_FORMS)}")
         form = forms[0]
-        return cls(form, _number(value[form], form, where=f"{where}.{form}"), _window(entry, form))
-
-
-def _number(value: object, form: GoalForm, *, where: str) -> float:
-    try:
-        sensible = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(float(value))
-    except OverflowError:
-        sensible = False
-    if not sensible:
-        raise SettingsError(f"{where}: found {_short(value)}; expected a finite number")
-    number = float(cast(float, value))
-    if number < 0:
-        raise SettingsError(f"{where}: found {number:g}; expected at least 0")
-    if form == "min_quality" and number > 1:
-        raise SettingsError(f"{where}: found {number:g}; expected a share from 0 (the cheapest model) to 1 (the best)")
-    return number
-
-
-def _short(value: object) -> str:
-    # What a client sent may be of any size, and ends in a log line.
-    text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+        # A quality is a share of the way from the cheapest model to the best.
+        number = entry.number(form, low=0.0, high=1.0 if form == "min_quality" else inf)
+        return cls(form, number, _window(entry, form))
 
 
 def _timezone(entry: Section) -> str:
     name = entry.text("timezone", "UTC")
     if not is_timezone(name):
-        raise entry.wrong("timezone", _short(name), "a time zone that this machine knows; pip install tzdata")
+        raise entry.wrong("timezone", name, "a time zone that this machine knows; pip install tzdata")
     return name
 
 

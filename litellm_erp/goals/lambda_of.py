@@ -1,13 +1,12 @@
-"""PURE. The one place where a request's λ comes from: the goals that were granted, and what pacing makes of them."""
+"""The one place where a request's λ comes from: the goals that were granted, and what pacing makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from litellm_erp.budgets.holds import Ticket
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.goals.goal import MONEY, Goal, OnExhausted
 from litellm_erp.goals.settings import GroupSettings
@@ -17,6 +16,8 @@ from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
 _T = TypeVar("_T")
 # At this λ only cost counts, and utilities are still numbers.
 MAX_LAMBDA = 1e12
+# What budgets hold back for one request: theirs to make, and only handed on here.
+Ticket = Any
 
 
 class PacedAccount(Protocol):
@@ -76,12 +77,12 @@ def lambda_of(
     """
     wanted, *above = _mixtures(group, grant, frontier, solved, pacer)
     asked = min(wanted.at(draw), MAX_LAMBDA)
-    lambda_, deciding = _agreed(grant, asked, above, draw)
-    gone = _gone(group, grant, pacer, count, ticket)
+    lambda_, deciding = _highest(grant, asked, above, draw)
+    spent = _spent(group, grant, pacer, count, ticket)
     # What should have been refused and was not, after a fallback or without a proxy, costs as little as it can.
-    if gone in ("cheapest", "reject"):
+    if spent in ("cheapest", "reject"):
         lambda_ = MAX_LAMBDA
-    return RequestLambda(lambda_, deciding, clamped=lambda_ != asked, exhausted=gone)
+    return RequestLambda(lambda_, deciding, clamped=lambda_ != asked, exhausted=spent)
 
 
 def agreed_mixture(
@@ -100,7 +101,7 @@ def agreed_mixture(
     found: dict[float, float] = {}
     for low, high in pairwise(ends):
         draw = (low + high) / 2
-        lambda_, _ = _agreed(grant, min(wanted.at(draw), MAX_LAMBDA), above, draw)
+        lambda_, _ = _highest(grant, min(wanted.at(draw), MAX_LAMBDA), above, draw)
         found[lambda_] = found.get(lambda_, 0.0) + high - low
     return tuple(found.items())
 
@@ -120,11 +121,13 @@ def safe_lambda_of(
     The tenant's grant counts without the request's own goal, which may be what is wrong; where there is no grant, the
     group's goal; and where a budget is stated whose λ is not known, only cost.
     """
-    granted = _or_none(lambda: grant(group, tenant or Tenant())) or Grant(Claim(GROUP_ACCOUNT, group.goal, "group"))
-    gone = _or_none(lambda: _gone(group.name, granted, pacer, count, ticket))
+    granted = _none_if_it_fails(lambda: grant(group, tenant or Tenant())) or Grant(
+        Claim(GROUP_ACCOUNT, group.goal, "group")
+    )
+    spent = _none_if_it_fails(lambda: _spent(group.name, granted, pacer, count, ticket))
     if frontier is not None:
         curve = frontier
-        found = _or_none(
+        found = _none_if_it_fails(
             lambda: lambda_of(
                 group.name, granted, curve, draw, lambda p: solve(p, curve).mixture, pacer, count=count, ticket=ticket
             )
@@ -132,11 +135,11 @@ def safe_lambda_of(
         if found is not None:
             return found
     claims = granted.claims
-    if gone in ("cheapest", "reject") or any(claim.goal.form in MONEY for claim in claims):
-        return RequestLambda(MAX_LAMBDA, claims[0], clamped=True, exhausted=gone)
+    if spent in ("cheapest", "reject") or any(claim.goal.form in MONEY for claim in claims):
+        return RequestLambda(MAX_LAMBDA, claims[0], clamped=True, exhausted=spent)
     lambda_ = granted.goal.value if granted.goal.form == "lambda" else 0.0
     return RequestLambda(
-        lambda_ if granted.bounds is None else granted.bounds.clamp(lambda_), granted.claim, exhausted=gone
+        lambda_ if granted.bounds is None else granted.bounds.clamp(lambda_), granted.claim, exhausted=spent
     )
 
 
@@ -152,7 +155,7 @@ def _mixtures(
     return found
 
 
-def _agreed(grant: Grant, asked: float, above: list[Mixture], draw: float) -> tuple[float, Claim]:
+def _highest(grant: Grant, asked: float, above: list[Mixture], draw: float) -> tuple[float, Claim]:
     """λ of a draw while there is money, and the claim that decides it.
 
     Parameters
@@ -169,7 +172,7 @@ def _agreed(grant: Grant, asked: float, above: list[Mixture], draw: float) -> tu
     return lambda_, deciding
 
 
-def _gone(
+def _spent(
     group: str, grant: Grant, pacer: Pacer | None, count: int = 1, ticket: Ticket | None = None
 ) -> OnExhausted | None:
     """The strictest of what the accounts say that have run out."""
@@ -181,7 +184,7 @@ def _gone(
     return next((what for what in _STRICTEST if what in found), None)
 
 
-def _or_none(attempt: Callable[[], _T]) -> _T | None:
+def _none_if_it_fails(attempt: Callable[[], _T]) -> _T | None:
     try:
         return attempt()
     except Exception:

@@ -1,4 +1,4 @@
-"""PURE. What a request asks for itself: ``x-erp-lambda: 0.5``, or ``metadata.erp`` in its body.
+"""What a request asks for itself: ``x-erp-lambda: 0.5``, or ``metadata.erp`` in its body.
 
 Nothing a client sends is an error: what makes no sense is a goal that is not granted. Nothing it sends is kept,
 quoted or logged either.
@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import Goal, GoalForm
@@ -29,58 +28,44 @@ class RequestGoal:
 
     goal: Goal | None
 
+    @classmethod
+    def from_header(cls, value: object) -> RequestGoal:
+        """What the header states: a λ."""
+        return cls(_of_text(value))
 
-def read_request_goal(metadata: Mapping[str, Any]) -> RequestGoal | None:
-    """The goal in the metadata that LiteLLM attached to a request; the header counts before the body.
-
-    LiteLLM keeps the request's headers in ``headers``, and the client's own metadata in ``requester_metadata``, on
-    every route; a program that calls a ``litellm.Router`` itself puts ``erp`` beside them.
-
-    Returns
-    -------
-    None where the request asks for nothing
-    """
-    headers = metadata.get("headers")
-    if isinstance(headers, Mapping) and HEADER in headers:
-        return RequestGoal(_from_text(headers[HEADER]))
-    for source in (metadata.get("requester_metadata"), metadata):
-        if isinstance(source, Mapping) and source.get(KEY) is not None:
-            return RequestGoal(_from_value(source[KEY]))
-    return None
+    @classmethod
+    def from_body(cls, value: object) -> RequestGoal:
+        """What stands under ``erp``: a goal as settings have it, or its JSON or a λ, as text."""
+        if isinstance(value, str):
+            # OpenAI's own metadata has text as its values.
+            number = _of_text(value)
+            return cls(number if number is not None or "{" not in value else _of_json(value))
+        return cls(_of_map(value))
 
 
-def _from_value(value: object) -> Goal | None:
-    if isinstance(value, str):
-        # OpenAI's own metadata has text as its values.
-        number = _from_text(value)
-        return number if number is not None or "{" not in value else _from_json(value)
-    return _from_map(value) if isinstance(value, Mapping) else None
-
-
-def _from_json(text: str) -> Goal | None:
-    if len(text) > _MAX_CHARS:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return _from_map(value) if isinstance(value, Mapping) else None
-
-
-def _from_map(value: Mapping[Any, Any]) -> Goal | None:
-    if len(value) != 1 or next(iter(value)) not in GOAL_FORMS:
-        return None
-    try:
-        return Goal.from_mapping(value, where=KEY)
-    except SettingsError:
-        return None
-
-
-def _from_text(value: object) -> Goal | None:
+def _of_text(value: object) -> Goal | None:
     text = value.strip() if isinstance(value, str) else ""
     if not _NUMBER.fullmatch(text):
         return None
     try:
         return Goal.from_mapping({"lambda": float(text)}, where=HEADER)
     except (ValueError, SettingsError):
+        return None
+
+
+def _of_json(text: str) -> Goal | None:
+    if len(text) > _MAX_CHARS:
+        return None
+    try:
+        return _of_map(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _of_map(value: object) -> Goal | None:
+    if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in GOAL_FORMS:
+        return None
+    try:
+        return Goal.from_mapping(value, where=KEY)
+    except SettingsError:
         return None

@@ -24,14 +24,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from litellm_erp.choice.decision import UNKNOWN_PLACES, UnknownPlace
-from litellm_erp.config_file import read_config
+from litellm_erp.config_file import from_environment, read_config, secret_reference
 from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import GOAL_KEYS, Goal
@@ -40,7 +39,6 @@ HeaderLevel = Literal["all", "reason", "none"]
 TeamsBy = Literal["id", "alias"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
 SETTINGS_ENV = "ERP_SETTINGS"
-_REFERENCE = "os.environ/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,21 +165,20 @@ def parse(value: object, source: Path) -> Settings:
     if not groups.value:
         raise groups.wrong(None, None, "at least one routing group")
     teams_by = top.choice("teams_by", get_args(TeamsBy), "id")
-    budget_file = top.optional_text("budget_file")
     return Settings(
         source=source,
         groups={name: _group(name, groups.section(name, _GROUP_KEYS), source, teams_by) for name in groups},
         log_decisions=top.boolean("log_decisions", False),
         reload_s=top.number("reload_s", 2.0, low=0.0),
         redis=_redis(top),
-        budget_file=source.parent / Path(budget_file).expanduser() if budget_file else None,
+        budget_file=top.path("budget_file", source.parent),
     )
 
 
 def _redis(top: Section) -> RedisSettings:
     entry = top.section("redis", {"url", "prefix", "every_s"}, default={})
     return RedisSettings(
-        url=_secret(entry, "url", "os.environ/REDIS_URL"),
+        url=_secret(entry, "url", "REDIS_URL"),
         prefix=entry.text("prefix", "litellm_erp"),
         every_s=entry.number("every_s", 1.0, low=0.05, high=60.0),
     )
@@ -233,24 +230,15 @@ def _embedder(group: Section, source: Path) -> EmbedderSettings:
     return EmbedderSettings(
         timeout_s=entry.number("timeout_ms", 250.0, low=1.0) / 1000.0,
         url=entry.optional_text("url"),
-        api_key=_secret(entry, "api_key", "os.environ/EMBEDDING_API_KEY"),
+        api_key=_secret(entry, "api_key", "EMBEDDING_API_KEY"),
         directory=entry.path("directory", source.parent),
         trust_remote_code=entry.boolean("trust_remote_code", False),
     )
 
 
 def _secret(entry: Section, key: str, example: str) -> str | None:
-    """Secrets stand in the environment, as everywhere in a LiteLLM config."""
-    reference = entry.optional_text(key)
-    if reference is None:
-        return None
-    where = entry.at(key)
-    if not reference.startswith(_REFERENCE) or "\0" in reference:
-        raise SettingsError(f"{where}: expected a reference such as {example}, not the {key.split('_')[-1]} itself")
-    name = reference.removeprefix(_REFERENCE)
-    if name not in os.environ:
-        raise SettingsError(f"{where}: environment variable {name} is not set")
-    return os.environ[name]
+    reference = secret_reference(entry, key, example)
+    return None if reference is None else from_environment(reference, entry.at(key))
 
 
 def _override(entry: Section) -> Override:

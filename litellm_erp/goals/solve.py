@@ -1,4 +1,4 @@
-"""PURE. The λ that meets a goal.
+"""The λ that meets a goal.
 
 Everything is solved on a bundle's frontier, the out-of-fold curve of mean reward and mean cost over λ, so
 nothing here looks at a request. A curve of finitely many λ hits few costs; what lies between two of them is reached by
@@ -111,6 +111,20 @@ def quality_floor(frontier: Frontier, share: float) -> float:
     cheapest = frontier.single_reward_M[np.argmin(known)]
     best = frontier.single_reward_M.max()
     return float(cheapest + share * (best - cheapest))
+
+
+def reachable(goal: Goal, frontier: Frontier) -> str | None:
+    """What can be reached, where a goal cannot; None where it can."""
+    if solve(goal, frontier).reached:
+        return None
+    hull = frontier.envelope
+    if len(hull) == 0:
+        return f"{goal.form} {goal.value:g} cannot be met: no cost is known; fit with --prices"
+    cheap, best = (
+        f"{frontier.cost_L[i] * 1000:.4g} per 1,000 requests at mean reward {frontier.reward_L[i]:.4g}"
+        for i in (hull[0], hull[-1])
+    )
+    return f"{goal.form} {goal.value:g} cannot be reached; what can: from {cheap} to {best}"
 
 
 def _on(frontier: Frontier, hull: np.ndarray, values_V: np.ndarray, target: float, *, at_least: bool) -> Solution:

@@ -1,8 +1,4 @@
-"""PURE. Who asks, which λ they get, and which models they may use.
-
-Everything is read from the metadata that LiteLLM attached to the request after authentication; what a client
-sends under the same names never reaches it.
-"""
+"""Who asks, which λ they get, and which models they may use."""
 
 from __future__ import annotations
 
@@ -13,21 +9,18 @@ from typing import Any, Literal
 
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import MONEY, Goal
-from litellm_erp.goals.request_goal import RequestGoal
+from litellm_erp.goals.request_goal import KEY, RequestGoal
 from litellm_erp.goals.settings import GroupSettings, Override, TeamSettings, team_settings
 
-METADATA_KEY = "erp"
 GROUP_ACCOUNT = "group"
 Source = Literal["settings", "team", "key", "request", "group"]
 _EVERY_MODEL = frozenset({"*", "all-proxy-models", "all-models"})
 _TEAM_MODELS = "all-team-models"
-# What metadata are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
-_MAPPING = (dict, Mapping)
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """The key and the team behind a request.
+    """The key and the team behind a request, as LiteLLM's authentication found them.
 
     Attributes
     ----------
@@ -45,28 +38,11 @@ class Tenant:
     team_models: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
 
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> Tenant:
-        """Read LiteLLM's request metadata; what is absent or odd counts as not there."""
-        auth = metadata.get("user_api_key_auth")
-        return cls(
-            team_id=_text(metadata.get("user_api_key_team_id")),
-            team_alias=_text(metadata.get("user_api_key_team_alias")),
-            team_metadata=_map(metadata.get("user_api_key_team_metadata")),
-            key_metadata=_map(metadata.get("user_api_key_metadata")),
-            key_id=_text(metadata.get("user_api_key_hash")) or _text(metadata.get("user_api_key")),
-            key_models=_names(getattr(auth, "models", None)),
-            team_models=_names(getattr(auth, "team_models", None)),
-            aliases=tuple(
-                pair for name in ("team_model_aliases", "aliases") for pair in alias_pairs(getattr(auth, name, None))
-            ),
-        )
-
     @property
     def states_goals(self) -> bool:
         """Whether the team's or the key's metadata state a goal of their own."""
         team, key = self.team_metadata, self.key_metadata
-        return bool(team and team.get(METADATA_KEY) is not None) or bool(key and key.get(METADATA_KEY) is not None)
+        return bool(team and team.get(KEY) is not None) or bool(key and key.get(KEY) is not None)
 
     @property
     def label(self) -> str | None:
@@ -283,14 +259,6 @@ def _allowed_by(
     return None if not found and named(group) else found
 
 
-def alias_pairs(aliases: object) -> list[tuple[str, str]]:
-    """Other names of models, and what each stands for, as LiteLLM writes them; what is odd counts as not there."""
-    if not isinstance(aliases, Mapping):
-        return []
-    pairs = ((name, to.get("model") if isinstance(to, Mapping) else to) for name, to in aliases.items())
-    return [(name, to) for name, to in pairs if isinstance(name, str) and isinstance(to, str)]
-
-
 def _matches(model: str, name: str) -> bool:
     return model == name or ("*" in name and fnmatchcase(model, name))
 
@@ -305,23 +273,9 @@ def _within(outer: Override | None, inner: Override) -> Override:
 
 
 def _stated(metadata: Mapping[str, Any] | None, what: str) -> tuple[TeamSettings | None, str | None]:
-    if not metadata or metadata.get(METADATA_KEY) is None:
+    if not metadata or metadata.get(KEY) is None:
         return None, None
     try:
-        return team_settings(metadata[METADATA_KEY], where=f"{what}: {METADATA_KEY}"), None
+        return team_settings(metadata[KEY], where=f"{what}: {KEY}"), None
     except SettingsError as e:
         return None, str(e)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _map(value: object) -> Mapping[str, Any] | None:
-    return value if isinstance(value, _MAPPING) else None
-
-
-def _names(value: object) -> tuple[str, ...]:
-    if not value or not isinstance(value, (list, tuple)):
-        return ()
-    return tuple([name for name in value if isinstance(name, str)])

@@ -21,7 +21,7 @@ from litellm import Router
 from litellm_erp.errors import ErpError, ServingError, SettingsError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
-from litellm_erp.proxy import api, litellm_request
+from litellm_erp.proxy import api, litellm_router
 from litellm_erp.proxy.hooks import ErpRouter
 from litellm_erp.telemetry import logger
 
@@ -57,8 +57,8 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
     for finding in callback.check(router):
         logger.warning("%s", finding.text)
     litellm.callbacks.append(callback)
-    litellm_request.place_callback(callback)
-    for name in litellm_request.SYNCHRONOUS:
+    litellm_router.place_callback(callback)
+    for name in litellm_router.SYNCHRONOUS:
         if hasattr(router, name):
             setattr(router, name, _refusing(getattr(router, name), name, callback))
     return callback
@@ -103,11 +103,11 @@ def _mount(plugin: ErpRouter) -> None:
 def _start() -> ErpRouter:
     try:
         plugin = ErpRouter()
-        if litellm_request.proxy_server() is not None:
+        if litellm_router.proxy_server() is not None:
             _mount(plugin)
         return plugin
     except ErpError as e:
-        if litellm_request.proxy_server() is None:
+        if litellm_router.proxy_server() is None:
             raise
         # The proxy stops; its last line should be the message, not three hundred lines of traceback.
         sys.tracebacklimit = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from litellm import Router
 
 from litellm_erp.goals.tenant import Tenant, allowed_members
-from litellm_erp.proxy.litellm_request import aliases_of, members_of
+from litellm_erp.proxy.litellm_router import aliases_of, members_of
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable
 from litellm_erp.telemetry import Once
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from litellm_erp.choice.prompt import from_request
 from litellm_erp.errors import ErpError
-from litellm_erp.goals.request_goal import read_request_goal
+from litellm_erp.goals.request_goal import KEY
 from litellm_erp.goals.tenant import Tenant, grant
-from litellm_erp.proxy.litellm_request import output_limit
+from litellm_erp.proxy.litellm_request import output_limit, request_goal_in, tenant_of_caller
 from litellm_erp.serving.deployments import capabilities_used
-from litellm_erp.serving.group import Ask, Decision, RoutedGroup
+from litellm_erp.serving.group import Ask, RoutedGroup
+from litellm_erp.serving.note import Decision
 from litellm_erp.serving.team_view import account_of, agreed_solution, goal_json, mixture_json, team_view
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ def mount(plugin: ErpRouter) -> None:
     async def teams(auth: Any = caller) -> Response:
         # Looking names the accounts that are to be asked for.
         every_team(plugin, auth)
-        await plugin.accounting.refresh()
+        await plugin.sharing.refresh()
         return answer({"teams": every_team(plugin, auth)})
 
     @routes.get("/teams/{team:path}")
     async def team(team: str, auth: Any = caller) -> Response:
         try:
             one_team(plugin, auth, team)
-            await plugin.accounting.refresh()
+            await plugin.sharing.refresh()
             return answer({"teams": one_team(plugin, auth, team)})
         except Refused as e:
             return answer({"error": {"message": e.message}}, e.status)
@@ -93,24 +94,10 @@ def is_admin(auth: Any) -> bool:
     return str(getattr(auth.user_role, "value", auth.user_role)) in _ADMINS
 
 
-def tenant_of(auth: Any) -> Tenant:
-    """The tenant behind a caller, as the hook would see it on a request of its own."""
-    return Tenant.from_metadata(
-        {
-            "user_api_key_auth": auth,
-            "user_api_key_team_id": auth.team_id,
-            "user_api_key_team_alias": auth.team_alias,
-            "user_api_key_team_metadata": auth.team_metadata,
-            "user_api_key_metadata": auth.metadata,
-            "user_api_key_hash": auth.api_key,
-        }
-    )
-
-
 def every_team(plugin: ErpRouter, auth: Any) -> list[dict[str, Any]]:
     """What an admin sees of all teams: those in the settings and those that have sent requests; else one's own."""
     if not is_admin(auth):
-        return _views(plugin, tenant_of(auth))
+        return _views(plugin, tenant_of_caller(auth))
     tenants = {tenant.team_account: tenant for tenant in plugin.tenants()}
     return [view for tenant in tenants.values() for view in _views(plugin, tenant)]
 
@@ -122,7 +109,7 @@ def one_team(plugin: ErpRouter, auth: Any, team: str) -> list[dict[str, Any]]:
     ------
     Refused : the caller is neither an admin nor of that team, or there is no such team
     """
-    own = tenant_of(auth)
+    own = tenant_of_caller(auth)
     if team in (own.team_id, own.team_alias):
         return _views(plugin, own)
     if not is_admin(auth):
@@ -143,14 +130,14 @@ async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
     Refused : a body that makes no sense, or a team that is not the caller's
     """
     asked = _checked(body)
-    tenant = tenant_of(auth)
+    tenant = tenant_of_caller(auth)
     team = asked.get("team")
     if team is not None and team not in (tenant.team_id, tenant.team_alias):
         if not is_admin(auth):
             raise Refused(403, "this key may ask for its own team only")
         tenant = _named(plugin, team)
     group = _group(plugin, asked.get("group"))
-    granted = grant(group.settings, tenant, read_request_goal({"erp": asked.get("erp")}))
+    granted = grant(group.settings, tenant, request_goal_in({KEY: asked.get(KEY)}))
     offered, members = plugin.offer(group.settings.name, tenant)
     if not offered:
         raise Refused(409, f"group {group.settings.name!r} has no deployment that this team may use")
@@ -215,7 +202,7 @@ def _views(plugin: ErpRouter, tenant: Tenant) -> list[dict[str, Any]]:
             cost_scale=group.state.bundle.cost_scale,
             spent=plugin.totals.view(name, account_of(tenant)),
             pacer=plugin.pacer,
-            sharing=plugin.accounting.sharing(),
+            sharing=plugin.sharing.status(),
         )
         for name, group in plugin.groups.items()
     ]

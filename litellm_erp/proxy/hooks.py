@@ -1,50 +1,48 @@
-"""The callback that LiteLLM calls: every hook, and what runs beside the requests."""
+"""The callback that LiteLLM calls: every hook, and what becomes of a pick."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from litellm import Router, model_cost
+from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
-from litellm_erp import litellm_releases as releases
 from litellm_erp.budgets.totals import Totals
-from litellm_erp.embedding import Embedder
-from litellm_erp.errors import ErpError
+from litellm_erp.embedding.base import Embedder
+from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.proxy import litellm_request as request_of
-from litellm_erp.proxy import self_test, streams
+from litellm_erp.proxy import litellm_router, self_test, streams
 from litellm_erp.proxy.access import Access
+from litellm_erp.proxy.litellm_answer import CallEvent, call_of_response
 from litellm_erp.proxy.pick import Pick, why
+from litellm_erp.proxy.request_note import called, known_note, metadata_of, note_of, tenant_of
+from litellm_erp.proxy.watch import Watch
+from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
 from litellm_erp.serving.deployments import MemberTable
-from litellm_erp.serving.group import Decision, RoutedGroup
-from litellm_erp.serving.note import Note, Outcome, response_headers
-from litellm_erp.serving.spend import Accounting
+from litellm_erp.serving.group import RoutedGroup
+from litellm_erp.serving.note import Decision, Note, Outcome, response_headers
+from litellm_erp.serving.reload import ReloadedBundle
+from litellm_erp.serving.sharing import BudgetSharing
+from litellm_erp.serving.spend import Spending
 from litellm_erp.telemetry import Once, log_decision, log_decisions_to_stderr, logger, logs_decisions, metrics
 
-_CHECK_EVERY_S = 10.0
-_START_S = 60
 _MAX_TEAMS = 10_000
 _GOLDEN = (5**0.5 - 1) / 2
 _once = Once()
-# A router enters its own deployments into LiteLLM's map, free of charge and without capabilities where none are
-# stated. What the map really knows is what it held before there was a router, when a proxy imports its callbacks.
-_MAPPED = frozenset(model_cost)
 
 
-class Refused(Exception):
+class OverBudget(Exception):
     """A request that its budget refuses; ``answer`` is what its client gets."""
 
     def __init__(self, answer: Exception) -> None:
@@ -52,18 +50,41 @@ class Refused(Exception):
         self.answer = answer
 
 
+async def _first_that_works(
+    where: str, ways: Sequence[Callable[..., Awaitable[Any]]], *args: Any, **kwargs: Any
+) -> Any:
+    """What the first way gives that does not fail; None where all do.
+
+    The one place on the request path that catches what our own code raises, and it counts what it caught: no user's
+    request fails because of routing. What LiteLLM's functions raise is caught where they are called.
+
+    Parameters
+    ----------
+    ways : each but the first is also given the error of the one before it
+    """
+    error: tuple[Exception, ...] = ()
+    for way in ways:
+        try:
+            return await way(*args, *error, **kwargs)
+        except OverBudget as e:
+            raise e.answer from None
+        except Exception as e:
+            error = (e,)
+            name = way.__name__.strip("_")
+            metrics.failed(name)
+            # Only our own messages are known to hold nothing of a prompt.
+            said = f": {e}" if isinstance(e, ErpError) else ""
+            _once.warn(f"{where}: {name} failed: {type(e).__name__}{said}")
+    return None
+
+
 def _guarded(hook: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """A hook that only looks on: where it fails, LiteLLM goes on as if it had none."""
+    ways = (hook,)
 
     @functools.wraps(hook)
     async def checked(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await hook(*args, **kwargs)
-        except Refused as e:
-            raise e.answer from None
-        except Exception as e:
-            _once.warn(f"{hook.__name__} failed: {type(e).__name__}: {_safe_text(e)}")
-            return None
+        return await _first_that_works("litellm_erp", ways, *args, **kwargs)
 
     return checked
 
@@ -88,41 +109,39 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         super().__init__()
         self._router = router
         self.groups: dict[str, RoutedGroup] = {}
-        self.members = MemberTable(model_info, window)
+        self.members = MemberTable(litellm_router.model_info, litellm_router.window)
         self._embedder = embedder
         self._access = Access(self.members, self.router)
         self._drawn = time.time() % 1.0
         self.totals = Totals()
-        self.accounting = Accounting(self.groups, self.members, self.totals, request_of.redis_of_process)
-        self.pacer = self.accounting.book
+        self.spending = Spending(self.groups, self.members, self.totals)
+        self.pacer = self.spending.book
+        self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
         self._seen: dict[str, Tenant] = {}
-        self._next_check = 0.0
-        self._checking: asyncio.Task[None] | None = None
-        self._tested: Router | None = None
-        self._untested: set[str] = set()
         self._settings: Settings | None = None
-        self._configure(settings or _settings_of_process())
-        if request_of.proxy_server() is not None:
-            # A proxy imports its callbacks on its event loop, before it has a router.
-            with contextlib.suppress(RuntimeError):
-                self._checking = asyncio.get_running_loop().create_task(self._check_once_started())
+        self._watch = Watch(self, self.sharing.keep_running)
+        self.configure(settings)
+        if litellm_router.proxy_server() is not None:
+            self._watch.start()
 
     def router(self) -> Router | None:
         """The router it serves, None before there is one."""
-        return self._router or request_of.router_of_process()
+        return self._router or litellm_router.router_of_process()
 
-    def _configure(self, settings: Settings | None) -> None:
-        if settings is None:
+    def configure(self, settings: Settings | None = None) -> None:
+        """Load what the settings name, once: those that are given, else the process's, which may come late."""
+        if self._settings is not None or (settings := settings or _settings_of_process()) is None:
             return
-        loaded = {
+        self.groups |= {
             name: RoutedGroup(
-                group, self.members, embedder=self._embedder, reload_s=settings.reload_s, pacer=self.pacer
+                group,
+                ReloadedBundle(group, embedder=self._embedder, reload_s=settings.reload_s),
+                pacer=self.pacer,
             )
             for name, group in settings.groups.items()
         }
-        self.groups.update(loaded)
         self._settings = settings
-        self.accounting.configure(settings)
+        self.sharing.configure(settings)
         if settings.log_decisions:
             log_decisions_to_stderr()
         for name, group in self.groups.items():
@@ -150,27 +169,23 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
         An internal error does not reach the client: means and costs decide then, it is counted, and a header names it.
         """
-        self._check_periodically()
+        self._watch.check_periodically()
         group = self.groups.get(model)
         if group is None or not healthy_deployments or not request_of.is_call(request_kwargs):
             return healthy_deployments
-        if request_of.is_foreign(self.router(), healthy_deployments):
+        if litellm_router.is_foreign(self.router(), healthy_deployments):
             return healthy_deployments
         started = time.perf_counter()
         pick = Pick(group, messages, request_kwargs or {}, healthy_deployments, started)
-        # The one place on the request path that catches broadly: no user's request fails because of routing.
-        try:
-            if (forced := self_test.forced()) is not None:
-                return [d for d in healthy_deployments if self.members.member(d).pool_model == forced]
-            return await self._pick(pick)
-        except Refused as e:
-            pick.note.fell_back("exhausted")
-            pick.note.refusal = e.answer
-            raise e.answer from None
-        except Exception as e:
-            return await self._pick_unread(pick, e)
+        ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
+        left: list[Any] | None = await _first_that_works(model, ways, pick)
+        if left is None:
+            raise ServingError(f"group {model!r}: nothing could be picked; the log says why")
+        return left
 
-    async def _pick(self, pick: Pick) -> list[Any]:
+    async def _pick_by_prompt(self, pick: Pick) -> list[Any]:
+        if (forced := self_test.forced()) is not None:
+            return [d for d in pick.offered if self.members.member(d).pool_model == forced]
         pick.read(self.members)
         self._remember(pick.tenant)
         if not self._admits(pick):
@@ -182,13 +197,15 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             # Nobody configured an order, so a client sent this one, and nothing would be left at it.
             pick.request.pop("_target_order")
         if pick.timed_out:
-            self.accounting.abandoned(pick.note)
+            self.spending.abandoned(pick.note)
         # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.
         name = pick.group.settings.name
-        refusal = self.accounting.refusal_for(name, pick.metadata, pick.answers, pick.tenant)
+        refusal = self.spending.refusal_for(name, pick.note, pick.tenant, pick.answers)
         if refusal is not None:
-            raise Refused(refusal)
-        left = await request_of.left_later(self.router(), name, pick.offered, pick.messages, pick.request)
+            pick.note.fell_back("exhausted")
+            pick.note.refusal = refusal
+            raise OverBudget(refusal)
+        left = await litellm_router.left_later(self.router(), name, pick.offered, pick.messages, pick.request)
         if not left:
             # LiteLLM refuses it, for a reason that it finds by looking at all of them.
             pick.note.fell_back("none-left", [member.id for member in pick.members])
@@ -213,36 +230,37 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def _narrow(self, pick: Pick, decision: Decision, reason: str) -> list[Any]:
         """Leave in what a decision says, and write down what follows from it."""
         bound = pick.bound(decision)
-        left, model = pick.left_in(decision, bound, lambda: request_of.retries_of(self.router()))
+        left, model = pick.left_in(decision, bound, lambda: litellm_router.retries_of(self.router()))
         if bound is not None:
             reason = "bound"
         note, granted = pick.note, pick.known_grant
         note.decided(decision, granted, model, "retry" if pick.failed else reason)
-        self.accounting.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
+        self.spending.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
         self._record(pick, decision)
         return left
 
     async def _pick_unread(self, pick: Pick, error: Exception) -> list[Any]:
         """Leave in what goals, means and costs say, the prompt unread: an error lifts no budget and no allow list."""
-        name = pick.group.settings.name
-        _once.warn(f"group {name!r}: decided without the prompt: {type(error).__name__}: {_safe_text(error)}")
+        name, note = pick.group.settings.name, pick.note
         if not pick.permitted:
             # Nothing below may serve what could not be read to be allowed.
             pick.identify(self.members)
-            pick.note.asked(name)
+            note = pick.note
+            note.asked(name)
             if not self._admits(pick):
                 return []
-        note = pick.note
-        try:
-            draw = self._draw(note)
-            agreed = self.accounting.fallback(name, pick.metadata, draw)
-            decision = await pick.decide_unread(self.members, draw, agreed)
-            return self._narrow(pick, decision, f"fallback:{why(error)}")
-        except Exception as e:
-            note.fell_back("error")
-            metrics.decision(name, "", note.reason, time.perf_counter() - pick.started_s)
-            _once.warn(f"group {name!r}: the cheapest is used: {type(e).__name__}: {_safe_text(e)}")
-            return pick.cheapest(self.members)
+        draw = self._draw(note)
+        agreed = self.spending.fallback(name, pick.tenant, note, draw)
+        decision = await pick.decide_unread(self.members, draw, agreed)
+        return self._narrow(pick, decision, f"fallback:{why(error)}")
+
+    async def _pick_cheapest(self, pick: Pick, error: Exception) -> list[Any]:
+        """Leave in the cheapest, where nothing else is known but that it is allowed."""
+        if not pick.permitted:
+            raise error
+        pick.note.fell_back("error")
+        metrics.decision(pick.group.settings.name, "", pick.note.reason, time.perf_counter() - pick.started_s)
+        return pick.cheapest(self.members)
 
     @_guarded
     async def async_post_call_response_headers_hook(
@@ -254,8 +272,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """Say in headers which pool model really served, and why it was chosen."""
-        note = request_of.metadata_of(data).get(request_of.NOTE_KEY)
-        if not isinstance(note, Note) or note.group not in self.groups:
+        note = known_note(data)
+        if note is None or note.group not in self.groups:
             return None
         level = self.groups[note.group].settings.headers
         if level == "none":
@@ -263,9 +281,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if response is None:
             # The request failed: whoever was tried last has not served it.
             return response_headers(note, note.model, "reason")
-        answer = request_of.Answer.of_response(note, data, response, litellm_call_info or {})
-        served = self.members.by_id(answer.deployment_id)
-        return response_headers(note, None if served is None else served.pool_model, level, self._outcome(note, answer))
+        call = call_of_response(note, data, response, litellm_call_info or {})
+        served = self.members.by_id(call.deployment_id)
+        return response_headers(note, None if served is None else served.pool_model, level, self._outcome(note, call))
 
     @_guarded
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
@@ -277,13 +295,14 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if not self.groups or not isinstance(data, dict):
             return data
         request_of.drop_routers_own(data)
-        metadata = request_of.metadata_of(data)
-        request_of.note_of(metadata).is_several = request_of.asks_several(data)
+        metadata = metadata_of(data)
+        note = note_of(metadata)
+        note.is_several = request_of.asks_several(data)
         for group in self._access.named(data.get("model"), self.groups):
             asked = request_of.answers_asked(data.get("messages"), data)
-            refusal = self.accounting.refusal_for(group, metadata, asked)
+            refusal = self.spending.refusal_for(group, note, tenant_of(metadata, note), asked)
             if refusal is not None:
-                raise Refused(refusal)
+                raise OverBudget(refusal)
         return data
 
     @_guarded
@@ -292,21 +311,21 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
         LiteLLM's cache knows a group by its name alone, and would give one model's answer for another's.
         """
-        note, deployment_id = request_of.called(kwargs)
+        note, deployment_id = called(kwargs)
         if note is None or note.group not in self.groups:
             return None
         # Where LiteLLM translates a route into another, it comes here twice, the second time without a deployment.
         note.calls(deployment_id)
         member = self.members.by_id(deployment_id)
-        return None if member is None else request_of.with_cache_of(kwargs, member.pool_model)
+        return None if member is None else litellm_router.with_cache_of(kwargs, member.pool_model)
 
     @_guarded
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Compare what was decided with what served, and count what it cost; streams report once, at their end."""
-        self.accounting.succeeded(kwargs, response_obj)
-        answer = request_of.Answer.of_event(kwargs)
-        if answer.note is not None and answer.note.group in self.groups:
-            self._compare(answer.note, answer)
+        event = CallEvent(kwargs, response_obj)
+        self.spending.succeeded(event.call, event.note, event.tenant)
+        if event.note is not None and event.note.group in self.groups:
+            self._compare(event.note, event.call)
 
     @_guarded
     async def async_post_call_failure_hook(
@@ -319,34 +338,34 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         the 429 of a request that fell back into a group whose budget is spent: LiteLLM would tell its client of the
         failure that it fell back for; else None
         """
-        note = request_of.metadata_of(request_data).get(request_of.NOTE_KEY)
-        if not isinstance(note, Note):
+        note = known_note(request_data)
+        if note is None:
             return None
         if request_of.was_abandoned(original_exception):
-            self.accounting.abandoned(note)
+            self.spending.abandoned(note)
         else:
-            self.accounting.failed(note)
+            self.spending.failed(note)
         return None if note.refusal is original_exception else note.refusal
 
     def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
     ) -> Any:
         """Count streams that nobody reads to their end, of which LiteLLM tells nothing on most routes."""
-        note = request_of.metadata_of(request_data).get(request_of.NOTE_KEY)
-        if not isinstance(note, Note) or note.ticket is None or not note.ticket.holds:
+        note = known_note(request_data)
+        if note is None or note.ticket is None or not note.ticket.holds:
             return response
-        return streams.watched(response, note, request_data, self.accounting)
+        return streams.watched(response, request_data, functools.partial(self.spending.abandoned_midway, note))
 
-    def _outcome(self, note: Note, answer: request_of.Answer) -> Outcome:
+    def _outcome(self, note: Note, call: FinishedCall) -> Outcome:
         ids, aliases = self._access.known(note.group)
-        return note.outcome(answer.group, answer.deployment_id, ids, aliases, cached=answer.cached)
+        return note.outcome(call.group, call.deployment_id, ids, aliases, cached=call.cached)
 
-    def _compare(self, note: Note, answer: request_of.Answer) -> None:
-        outcome = self._outcome(note, answer)
+    def _compare(self, note: Note, call: FinishedCall) -> None:
+        outcome = self._outcome(note, call)
         metrics.served(note.group, outcome)
         if outcome == "not-followed":
             _once.warn(
-                f"group {note.group!r}: LiteLLM {request_of.version()} served deployment {answer.deployment_id!r}, "
+                f"group {note.group!r}: LiteLLM {litellm_router.version()} served deployment {call.deployment_id!r}, "
                 f"which was not left in for model {note.model!r}; the metric erp_served counts how often"
             )
 
@@ -361,7 +380,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     def offer(self, group: str, tenant: Tenant) -> tuple[Sequence[Any], list[Any]]:
         """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
-        listed = request_of.members_of(self.router(), group)
+        listed = litellm_router.members_of(self.router(), group)
         return self._access.permitted(group, listed, [self.members.member(d) for d in listed], tenant)
 
     def check(self, router: Router) -> list[Finding]:
@@ -369,7 +388,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if self._settings is None:
             return []
         bundles = {name: group.state.bundle for name, group in self.groups.items()}
-        view = router_view(request_of.deployments_of(router), request_of.settings_of(router))
+        view = router_view(litellm_router.deployments_of(router), litellm_router.settings_of(router))
         return check_router(view, self._settings, bundles, self.members)
 
     def _remember(self, tenant: Tenant) -> None:
@@ -411,81 +430,12 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             }
         )
 
-    def _check_periodically(self) -> None:
-        """Every few seconds, beside the requests: pick up settings that appear late, warn of what is amiss."""
-        now = time.monotonic()
-        if now < self._next_check:
-            return
-        self._next_check = now + _CHECK_EVERY_S
-        self.accounting.keep_sharing()
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.get_running_loop().create_task(self._check())
-
-    async def _check_once_started(self) -> None:
-        """Say at start, not at the first request, what is wrong with the router the config has made."""
-        if untried := releases.warning(request_of.version()):
-            _once.warn(untried)
-        for _ in range(_START_S):
-            if self.router() is not None:
-                break
-            await asyncio.sleep(1)
-        self.accounting.keep_sharing()
-        await self._check()
-
-    async def _check(self) -> None:
-        router = self.router()
-        try:
-            await asyncio.to_thread(self._check_settings, router)
-            if router is not None and self.groups:
-                request_of.place_callback(self)
-                await self._test(router)
-        except Exception as e:
-            _once.warn(f"settings or router could not be checked: {type(e).__name__}: {e}")
-
-    def _check_settings(self, router: Router | None) -> None:
-        if self._settings is None:
-            self._configure(_settings_of_process())
-        if router is not None:
-            for finding in self.check(router):
-                _once.warn(finding.text)
-
-    async def _test(self, router: Router) -> None:
-        """Once per router and group: does LiteLLM pick what is left in?"""
-        if router is not self._tested:
-            self._tested, self._untested = router, set(self.groups)
-        for name in sorted(self._untested):
-            found = await self_test.run(router, name, request_of.members_of(router, name), self.members)
-            if found.conclusive:
-                self._untested.discard(name)
-                metrics.self_test(name, found.followed)
-                found.log(name)
-            elif found.problem:
-                # It is tried again every few seconds, and may never be possible.
-                _once.warn(f"group {name!r}: {found.text()}")
-
-
-def model_info(model: str) -> Mapping[str, Any] | None:
-    """LiteLLM's model map: prices and capabilities of a provider's model, None where it does not know it."""
-    info = request_of.mapped(model)
-    return info if info is not None and info["key"] in _MAPPED else None
-
-
-def window(model: str) -> object:
-    """The input window that LiteLLM's own check believes of a model: another deployment's, where only that says so."""
-    info = request_of.mapped(model)
-    return None if info is None else info.get("max_input_tokens")
-
-
-def _safe_text(error: Exception) -> str:
-    # Only our own messages are known to hold nothing of a prompt.
-    return str(error) if isinstance(error, ErpError) else "see the metric erp_decisions"
-
 
 def _settings_of_process() -> Settings | None:
     """Settings from ``ERP_SETTINGS`` or from the config file that this process's proxy was started with."""
-    path = os.environ.get(settings_file.SETTINGS_ENV) or request_of.config_path_of_process()
+    path = os.environ.get(settings_file.SETTINGS_ENV) or litellm_router.config_path_of_process()
     if path is None:
-        if request_of.proxy_server() is not None:
+        if litellm_router.proxy_server() is not None:
             _once.warn(f"no config file on disk and no {settings_file.SETTINGS_ENV}: nothing is routed yet")
         return None
     # Not resolved: LiteLLM looks for included files beside the name it was given, which may be a link.

@@ -11,13 +11,14 @@ from typing import Any
 from litellm_erp.choice.prompt import PromptText, from_request, whole_text
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import RequestLambda
-from litellm_erp.goals.request_goal import read_request_goal
 from litellm_erp.goals.tenant import Grant, Tenant, grant
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
+from litellm_erp.proxy.litellm_router import count_tokens
+from litellm_erp.proxy.request_note import metadata_of, note_of, tenant_of
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
-from litellm_erp.serving.group import Ask, Decision, RoutedGroup
-from litellm_erp.serving.note import Note
+from litellm_erp.serving.group import Ask, RoutedGroup
+from litellm_erp.serving.note import Decision, Note
 
 _COUNT_TIMEOUT_S = 2.0
 # A count takes a tenth of a second per million characters; beyond this, the estimate has to do.
@@ -35,7 +36,7 @@ class Pick:
 
     Attributes
     ----------
-    metadata : the request's own, see ``accounting.metadata_of``
+    metadata : the request's own, see ``request_note.metadata_of``
     offered, members : the deployments that may be left in, and what they are
     failed : ids of the deployments that failed in this request before
     timed_out : whether the try before this one did; its upstream may have answered all the same
@@ -74,16 +75,16 @@ class Pick:
         self.identify(members)
         failures = request_of.failures_in(self.request)
         self.timed_out = self.note.called is not None and request_of.last_timed_out(failures)
-        self.failed = self.note.failed(failures)
+        self.failed = self.note.failed(bool(failures))
         self.note.asked(self.group.settings.name)
-        self.granted = self.group.grant_of(self.tenant, read_request_goal(self.metadata))
+        self.granted = self.group.grant_of(self.tenant, request_of.request_goal_in(self.metadata))
         self.bound_to = request_of.bound_deployment(self.request)
 
     def identify(self, members: MemberTable) -> None:
         """Find who asks, and what for: all that an allow list needs."""
-        metadata = self.metadata = request_of.metadata_of(self.request)
-        self.note = request_of.note_of(metadata)
-        self.tenant = request_of.tenant_of(metadata, self.note)
+        metadata = self.metadata = metadata_of(self.request)
+        self.note = note_of(metadata)
+        self.tenant = tenant_of(metadata, self.note)
         self.members = [members.member(deployment) for deployment in self.offered]
 
     @property
@@ -213,7 +214,7 @@ async def _counted(text: str) -> float:
     if len(text) > _MOST_COUNTED_CHARS:
         return len(text) / _CHARS_PER_TOKEN
     try:
-        return await asyncio.wait_for(asyncio.to_thread(request_of.count_tokens, text), _COUNT_TIMEOUT_S)
+        return await asyncio.wait_for(asyncio.to_thread(count_tokens, text), _COUNT_TIMEOUT_S)
     except Exception:
         return math.inf
 

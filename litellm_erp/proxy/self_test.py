@@ -12,7 +12,7 @@ from typing import Any
 from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
-from litellm_erp.proxy import litellm_request as request_of
+from litellm_erp.proxy.litellm_router import version
 from litellm_erp.serving.deployments import Deployment, MemberTable
 from litellm_erp.telemetry import logger
 
@@ -77,7 +77,7 @@ class SelfTest:
     def log(self, group: str) -> None:
         """One line."""
         if self.followed:
-            logger.info("group %r: LiteLLM %s follows what is decided", group, request_of.version())
+            logger.info("group %r: LiteLLM %s follows what is decided", group, version())
         elif self.conclusive:
             logger.error("group %r: %s", group, self.text())
 
@@ -86,7 +86,7 @@ class SelfTest:
         if self.problem:
             return f"the self-test could not pick a deployment ({self.problem})"
         return (
-            f"LiteLLM {request_of.version()} does NOT follow what is decided: {self.picks - self.right} of "
+            f"LiteLLM {version()} does NOT follow what is decided: {self.picks - self.right} of "
             f"{self.picks} synthetic picks went elsewhere, so requests are not routed. Use a version of LiteLLM that "
             "this plugin was tried on (README), or report this one"
         )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from litellm_erp.choice.prompt import whole_text
-from litellm_erp.serving.answer_cost import field_of
-from litellm_erp.serving.note import Note
-from litellm_erp.serving.spend import Accounting
+from litellm_erp.proxy.litellm_request import field_of
 
 _CHARS_PER_TOKEN = 4.0
 # Where text stands in a piece of an answer: chat and completions, tool calls, messages, Google.
@@ -17,12 +15,16 @@ _TEXTS = ("content", "text", "reasoning_content", "thinking", "partial_json", "a
 
 
 async def watched(
-    response: Any, note: Note, request: Mapping[str, Any], accounting: Accounting
+    response: Any, request: Mapping[str, Any], abandoned: Callable[[float, float], None]
 ) -> AsyncIterator[object]:
-    """The same stream; one that ends early is counted, on whichever route.
+    """The same stream; one that ends early is told of, on whichever route.
 
     Its client may go at any time, or have set a time-out of its own: LiteLLM then reports a part of the cost, or
     nothing at all.
+
+    Parameters
+    ----------
+    abandoned : takes about how many tokens the prompt and what was made of the answer have; 0 and 0 for no answer
     """
     tokens = 0.0
     try:
@@ -31,8 +33,7 @@ async def watched(
             yield chunk
     except BaseException:
         # A stream that failed before it said anything is LiteLLM's to report.
-        usd = accounting.cost_of_part(note, _prompt_tokens(request), tokens) if tokens else None
-        accounting.abandoned(note, usd)
+        abandoned(_prompt_tokens(request) if tokens else 0.0, tokens)
         raise
 
 

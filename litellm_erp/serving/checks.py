@@ -1,4 +1,4 @@
-"""PURE. Would this router route as its owner thinks? Asked by the proxy at start and by ``erp-train doctor``."""
+"""Would this router route as its owner thinks? Asked by the proxy at start and by ``erp-train doctor``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.goals.goal import MONEY, Goal
 from litellm_erp.goals.settings import GroupSettings, Settings
-from litellm_erp.goals.solve import solve
+from litellm_erp.goals.solve import reachable, solve
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable, pool_price
-from litellm_erp.serving.team_view import reachable
 
 Level = Literal["error", "warning", "info"]
 

@@ -1,15 +1,17 @@
-"""PURE. What a client is told about the choice that was made for it."""
+"""What was decided for a request, what its note remembers of it, and what its client is told."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import quote
 
 from litellm_erp.budgets.holds import Ticket
+from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.settings import HeaderLevel
 from litellm_erp.goals.tenant import Grant, Tenant
-from litellm_erp.serving.group import Decision
+from litellm_erp.serving.deployments import NO_NEEDS, Needs
 
 # Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment
 # of the group that was not left in, which nothing explains.
@@ -17,6 +19,35 @@ Outcome = Literal["followed", "other-group", "cached", "not-followed"]
 # Clients refuse answers whose headers are longer than some kilobytes.
 _LONGEST = 256
 _PRINTABLE = "".join(chr(i) for i in range(0x21, 0x7F) if chr(i) != "%")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A ranking of pool models for one request.
+
+    Attributes
+    ----------
+    models : pool models, best first; a model that is not in it is excluded
+    expected_reward, expected_cost : by pool model, of the first few, for those with a probe and with a known cost
+    reason : ``routed``, ``safe-default`` or ``exhausted``
+    request_lambda : where the λ comes from
+    best_single_cost : expected cost of the best single model on this request; None where it is not known
+    needs : what the request asks of a deployment
+    """
+
+    models: tuple[str, ...]
+    expected_reward: Mapping[str, float]
+    expected_cost: Mapping[str, float]
+    request_lambda: RequestLambda
+    reason: str
+    bundle_id: str
+    best_single_cost: float | None
+    needs: Needs = NO_NEEDS
+
+    @property
+    def lambda_(self) -> float:
+        """The λ it was decided with."""
+        return self.request_lambda.lambda_
 
 
 class Note(dict[str, object]):
@@ -67,17 +98,21 @@ class Note(dict[str, object]):
             self.picks = self.dropped = 0
         self.group = self["group"] = group
 
-    def failed(self, metadata: Mapping[str, Any]) -> frozenset[str]:
+    def failed(self, any_failure: bool) -> frozenset[str]:
         """Ids of the deployments that failed in this request so far; called once a pick.
 
         A pick after a failure means that the deployment LiteLLM called after the pick before it has failed; where it
         called none, a later filter of its own (a rate limit, a region) left nothing of what was left in. LiteLLM's list
         of failures is only asked whether there was one: in some versions it is shared by all requests, and a client
         can send one.
+
+        Parameters
+        ----------
+        any_failure : whether LiteLLM lists one
         """
         before = self.get("failed")
         found = frozenset(before) if isinstance(before, (list, tuple)) else frozenset()
-        if self.left_in is not None and metadata.get("previous_models"):
+        if self.left_in is not None and any_failure:
             found |= self.left_in if self.called is None else {self.called}
             self.picks += 1
             self.dropped += self.called is None

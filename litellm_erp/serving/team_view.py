@@ -1,4 +1,4 @@
-"""PURE. What a team gets and why, in words and numbers that people read: for the command line and for the proxy."""
+"""What a team gets and why, in words and numbers that people read: for the command line and for the proxy."""
 
 from __future__ import annotations
 
@@ -140,20 +140,6 @@ def share(solution: Solution, frontier: Frontier) -> dict[str, float]:
         for name, part in frontier.document["points"][point]["share"].items():
             found[name] = found.get(name, 0.0) + weight * part
     return dict(sorted(((n, s) for n, s in found.items() if s > 0), key=lambda item: -item[1]))
-
-
-def reachable(goal: Goal, frontier: Frontier) -> str | None:
-    """What can be reached, where a goal cannot; None where it can."""
-    if solve(goal, frontier).reached:
-        return None
-    hull = frontier.envelope
-    if len(hull) == 0:
-        return f"{goal.form} {goal.value:g} cannot be met: no cost is known; fit with --prices"
-    cheap, best = (
-        f"{frontier.cost_L[i] * 1000:.4g} per 1,000 requests at mean reward {frontier.reward_L[i]:.4g}"
-        for i in (hull[0], hull[-1])
-    )
-    return f"{goal.form} {goal.value:g} cannot be reached; what can: from {cheap} to {best}"
 
 
 def goal_json(goal: Goal) -> dict[str, Any]:

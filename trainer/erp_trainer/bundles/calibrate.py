@@ -11,8 +11,8 @@ from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import MONEY, Goal
-from litellm_erp.goals.solve import quality_floor, solve
-from litellm_erp.serving.team_view import expectation, mixture_json, reachable
+from litellm_erp.goals.solve import quality_floor, reachable, solve
+from litellm_erp.serving.team_view import expectation, mixture_json
 
 WIDTH, HEIGHT = 64, 16
 

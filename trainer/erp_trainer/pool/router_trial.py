@@ -58,8 +58,7 @@ def try_picks(proxy: ProxyConfig, deployments: Sequence[Deployment], groups: Seq
     groups : the routed groups
     """
     litellm = offline_litellm()
-    from litellm_erp.proxy import litellm_request as request_of
-    from litellm_erp.proxy import self_test
+    from litellm_erp.proxy import litellm_router, self_test
 
     members = MemberTable(lambda name: None)
     settings = {key: value for key, value in proxy.router_settings.items() if key in _TRIED}
@@ -68,7 +67,7 @@ def try_picks(proxy: ProxyConfig, deployments: Sequence[Deployment], groups: Seq
         router = litellm.Router(model_list=[_resolved(entry) for entry in deployments], **_resolved(settings))
         litellm.callbacks.append(self_test.Forcing(members))
         for group in groups:
-            listed = request_of.members_of(router, group)
+            listed = litellm_router.members_of(router, group)
             result = asyncio.run(self_test.run(router, group, listed, members))
             if result.conclusive and not result.followed:
                 found.append(Finding("error", f"group {group!r}: {result.text()}"))
