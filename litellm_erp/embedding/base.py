@@ -48,12 +48,7 @@ class EmbedderSpec:
     url: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The spec as a plain dict, for manifest.json.
-
-        Returns
-        -------
-        dict of JSON values, one key per attribute
-        """
+        """The spec as a plain dict, for manifest.json."""
         return asdict(self)
 
     @classmethod

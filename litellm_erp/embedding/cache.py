@@ -42,16 +42,7 @@ class CachedEmbedder:
         return len(self._vectors)
 
     def embed(self, texts: Sequence[str]) -> Array:
-        """As the embedder's own, for those texts that are not at hand.
-
-        Parameters
-        ----------
-        texts : P texts
-
-        Returns
-        -------
-        shape (P, D), float32
-        """
+        """As the embedder's own, for those texts that are not at hand."""
         keys = [_key(text) for text in texts]
         known = {key: vector for key in set(keys) if (vector := self._get(key)) is not None}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -63,16 +54,7 @@ class CachedEmbedder:
         return np.stack([known[key] for key in keys])
 
     async def aembed(self, text: str) -> Array:
-        """As the embedder's own; the vector is shared and cannot be written to.
-
-        Parameters
-        ----------
-        text : one text
-
-        Returns
-        -------
-        shape (D,), float32
-        """
+        """As the embedder's own; the vector is shared and cannot be written to."""
         key = _key(text)
         vector = self._get(key)
         return self._put(key, await self._embedder.aembed(text)) if vector is None else vector

@@ -80,15 +80,7 @@ class EndpointEmbedder:
         self._dimension = self.spec.dimension
 
     def embed(self, texts: Sequence[str]) -> Array:
-        """Embed texts, 64 to a request; blocks.
-
-        Parameters
-        ----------
-        texts : P texts
-
-        Returns
-        -------
-        shape (P, D), float32, L2-normalised
+        """As `Embedder.embed`, 64 texts to a request.
 
         Raises
         ------
@@ -102,20 +94,7 @@ class EndpointEmbedder:
         return np.concatenate([self._parse(self._post(batch), len(batch)) for batch in batches])
 
     async def aembed(self, text: str) -> Array:
-        """Embed one text.
-
-        Parameters
-        ----------
-        text : one text
-
-        Returns
-        -------
-        shape (D,), float32, L2-normalised
-
-        Raises
-        ------
-        EmbedderUnavailable, EmbeddingTimeout, EmbeddingError : as `embed`
-        """
+        """As `Embedder.aembed`; raises as `embed`."""
         try:
             # httpx counts each phase for itself; a server that trickles would never time out.
             response = await asyncio.wait_for(self._apost([text]), self._timeout_s)

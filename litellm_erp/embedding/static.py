@@ -135,32 +135,14 @@ class StaticEmbedder:
         return out, ids.size
 
     def embed(self, texts: Sequence[str]) -> Array:
-        """Embed texts.
-
-        Parameters
-        ----------
-        texts : P texts
-
-        Returns
-        -------
-        shape (P, D), float32, L2-normalised; a row is zero where its text has no token
-        """
+        """As `Embedder.embed`; a row is zero where its text has no token."""
         out = np.zeros((len(texts), self.spec.dimension), dtype=np.float32)
         for row, text in zip(out, texts, strict=True):
             row[:] = self.embed_counted(text)[0]
         return out
 
     async def aembed(self, text: str) -> Array:
-        """Embed one text, on the event loop: it takes tens of microseconds.
-
-        Parameters
-        ----------
-        text : one text
-
-        Returns
-        -------
-        shape (D,), float32, L2-normalised
-        """
+        """As `Embedder.aembed`, on the event loop: it takes tens of microseconds."""
         return self.embed_counted(text)[0]
 
     def count_tokens(self, text: str) -> int:

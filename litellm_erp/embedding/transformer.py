@@ -72,37 +72,11 @@ class TransformerEmbedder:
         )
 
     def embed(self, texts: Sequence[str]) -> Array:
-        """Embed texts, in batches of 64; blocks.
-
-        Parameters
-        ----------
-        texts : P texts
-
-        Returns
-        -------
-        shape (P, D), float32, L2-normalised
-
-        Raises
-        ------
-        EmbeddingError : the model raised, or gave no finite vectors
-        """
+        """As `Embedder.embed`, in batches of 64."""
         return self._batcher.run(list(texts)).result()
 
     async def aembed(self, text: str) -> Array:
-        """Embed one text in the model's thread, together with whatever else waits.
-
-        Parameters
-        ----------
-        text : one text
-
-        Returns
-        -------
-        shape (D,), float32, L2-normalised
-
-        Raises
-        ------
-        EmbeddingError : the model raised, or gave no finite vector
-        """
+        """As `Embedder.aembed`, in the model's thread, together with whatever else waits."""
         return await wrap_future(self._batcher.put(text))
 
     def embed_counted(self, text: str) -> tuple[Array, int]:

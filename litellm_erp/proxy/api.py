@@ -8,26 +8,41 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from litellm_erp.budgets.totals import Ledger
 from litellm_erp.choice.prompt import from_request
 from litellm_erp.errors import ErpError
+from litellm_erp.goals.lambda_of import Pacer
 from litellm_erp.goals.request_goal import KEY
 from litellm_erp.goals.tenant import Tenant, grant
 from litellm_erp.proxy.litellm_request import output_limit, request_goal_in, tenant_of_caller
-from litellm_erp.serving.deployments import capabilities_used
+from litellm_erp.serving.deployments import Deployment, Member, capabilities_used
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Decision
+from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.team_view import account_of, agreed_solution, goal_json, mixture_json, team_view
-
-if TYPE_CHECKING:
-    from litellm_erp.proxy.hooks import ErpRouter
 
 # As FastAPI has them: a team's id may hold a slash.
 ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain")
 _ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer"})
 _MAX_PROMPT_CHARS = 1_000_000
+
+
+class Plugin(Protocol):
+    """What the routes show."""
+
+    groups: dict[str, RoutedGroup]
+    ledger: Ledger
+    pacer: Pacer
+    sharing: BudgetSharing
+
+    def tenants(self) -> list[Tenant]:
+        """Every team that is known of."""
+
+    def offer(self, group: str, tenant: Tenant) -> tuple[Sequence[Deployment], list[Member]]:
+        """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
 
 
 class Refused(Exception):
@@ -39,7 +54,7 @@ class Refused(Exception):
         self.message = message
 
 
-def mount(plugin: ErpRouter) -> None:
+def mount(plugin: Plugin) -> None:
     """Add the routes to the app of this process's proxy.
 
     LiteLLM refuses unknown routes to keys that are not an admin's, unless they stand among those whose function
@@ -94,7 +109,7 @@ def is_admin(auth: Any) -> bool:
     return str(getattr(auth.user_role, "value", auth.user_role)) in _ADMINS
 
 
-def every_team(plugin: ErpRouter, auth: Any) -> list[dict[str, Any]]:
+def every_team(plugin: Plugin, auth: Any) -> list[dict[str, Any]]:
     """What an admin sees of all teams: those in the settings and those that have sent requests; else one's own."""
     if not is_admin(auth):
         return _views(plugin, tenant_of_caller(auth))
@@ -102,7 +117,7 @@ def every_team(plugin: ErpRouter, auth: Any) -> list[dict[str, Any]]:
     return [view for tenant in tenants.values() for view in _views(plugin, tenant)]
 
 
-def one_team(plugin: ErpRouter, auth: Any, team: str) -> list[dict[str, Any]]:
+def one_team(plugin: Plugin, auth: Any, team: str) -> list[dict[str, Any]]:
     """One team in every group.
 
     Raises
@@ -117,7 +132,7 @@ def one_team(plugin: ErpRouter, auth: Any, team: str) -> list[dict[str, Any]]:
     return _views(plugin, _named(plugin, team))
 
 
-async def explain(plugin: ErpRouter, auth: Any, body: object) -> dict[str, Any]:
+async def explain(plugin: Plugin, auth: Any, body: object) -> dict[str, Any]:
     """What would be chosen for a prompt, and why; no model is called.
 
     Parameters
@@ -193,7 +208,7 @@ def _utility(decision: Decision, name: str, scale: float) -> float | None:
     return None if reward is None or cost is None else reward - decision.lambda_ * scale * cost
 
 
-def _views(plugin: ErpRouter, tenant: Tenant) -> list[dict[str, Any]]:
+def _views(plugin: Plugin, tenant: Tenant) -> list[dict[str, Any]]:
     return [
         team_view(
             group.settings,
@@ -208,14 +223,14 @@ def _views(plugin: ErpRouter, tenant: Tenant) -> list[dict[str, Any]]:
     ]
 
 
-def _named(plugin: ErpRouter, team: str) -> Tenant:
+def _named(plugin: Plugin, team: str) -> Tenant:
     for tenant in plugin.tenants():
         if team in (tenant.team_id, tenant.team_alias):
             return tenant
     raise Refused(404, f"no team {team[:80]!r} in the settings, and none of that name has sent a request")
 
 
-def _group(plugin: ErpRouter, name: object) -> RoutedGroup:
+def _group(plugin: Plugin, name: object) -> RoutedGroup:
     if name is None and len(plugin.groups) == 1:
         return next(iter(plugin.groups.values()))
     found = plugin.groups.get(name) if isinstance(name, str) else None

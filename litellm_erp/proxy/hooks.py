@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,13 @@ from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
+from litellm_erp.serving.known_teams import KnownTeams
 from litellm_erp.serving.note import Decision, Note, Outcome, response_headers
 from litellm_erp.serving.reload import ReloadedBundle
 from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.spend import Spending
-from litellm_erp.telemetry import Once, log_decision, log_decisions_to_stderr, logger, logs_decisions, metrics
+from litellm_erp.telemetry import Once, log_decisions_to_stderr, logger, metrics
 
-_MAX_TEAMS = 10_000
 _GOLDEN = (5**0.5 - 1) / 2
 _once = Once()
 
@@ -117,7 +116,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.spending = Spending(self.groups, self.members, self.totals)
         self.pacer = self.spending.book
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
-        self._seen: dict[str, Tenant] = {}
+        self._teams = KnownTeams()
         self._settings: Settings | None = None
         self._watch = Watch(self, self.sharing.keep_running)
         self.configure(settings)
@@ -187,7 +186,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if (forced := self_test.forced()) is not None:
             return [d for d in pick.offered if self.members.member(d).pool_model == forced]
         pick.read(self.members)
-        self._remember(pick.tenant)
+        self._teams.remember(pick.tenant)
         if not self._admits(pick):
             return []
         if pick.request.get("_target_order") is not None:
@@ -236,7 +235,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         note, granted = pick.note, pick.known_grant
         note.decided(decision, granted, model, "retry" if pick.failed else reason)
         self.spending.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
-        self._record(pick, decision)
+        pick.record(decision)
         return left
 
     async def _pick_unread(self, pick: Pick, error: Exception) -> list[Any]:
@@ -371,12 +370,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     def tenants(self) -> list[Tenant]:
         """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""
-        named = {
-            t.team_id: t for g in self.groups.values() for t in (Tenant(team_id=name) for name in g.settings.teams)
-        }
-        seen = list(self._seen.values())
-        known = {name for tenant in seen for name in (tenant.team_id, tenant.team_alias)}
-        return [tenant for name, tenant in named.items() if name not in known] + seen
+        return self._teams.with_named(name for group in self.groups.values() for name in group.settings.teams)
 
     def offer(self, group: str, tenant: Tenant) -> tuple[Sequence[Any], list[Any]]:
         """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
@@ -391,14 +385,6 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         view = router_view(litellm_router.deployments_of(router), litellm_router.settings_of(router))
         return check_router(view, self._settings, bundles, self.members)
 
-    def _remember(self, tenant: Tenant) -> None:
-        """Keep what is known of a team, without its key, for whoever asks for all teams."""
-        account, known = tenant.team_account, self._seen.get(tenant.team_account)
-        if known is not None and known.team_metadata == tenant.team_metadata:
-            return
-        if account and (known is not None or len(self._seen) < _MAX_TEAMS):
-            self._seen[account] = replace(tenant, key_id=None, key_metadata=None, key_models=())
-
     def _draw(self, note: Note) -> float:
         """The request's number in [0, 1): drawn at its first pick, evenly spread over requests."""
         if note.draw is None:
@@ -407,28 +393,6 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             self._drawn = (self._drawn + _GOLDEN) % 1.0
             note.draw = self._drawn
         return note.draw
-
-    def _record(self, pick: Pick, decision: Decision) -> None:
-        seconds, note = time.perf_counter() - pick.started_s, pick.note
-        metrics.decision(note.group, note.model, note.reason, seconds)
-        if not logs_decisions():
-            return
-        log_decision(
-            {
-                "group": note.group,
-                "team": pick.tenant.label,
-                "policy": {decision.request_lambda.claim.goal.form: decision.request_lambda.claim.goal.value},
-                "policy_of": decision.request_lambda.claim.source,
-                "lambda": decision.lambda_,
-                "bundle": decision.bundle_id,
-                "model": note.model,
-                "reason": note.reason,
-                "candidates": len(decision.models),
-                "expected_reward": decision.expected_reward.get(note.model),
-                "expected_cost_usd": decision.expected_cost.get(note.model),
-                "ms": round(seconds * 1e3, 3),
-            }
-        )
 
 
 def _settings_of_process() -> Settings | None:

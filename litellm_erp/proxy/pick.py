@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from litellm_erp.proxy.request_note import metadata_of, note_of, tenant_of
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Decision, Note
+from litellm_erp.telemetry import log_decision, logs_decisions, metrics
 
 _COUNT_TIMEOUT_S = 2.0
 # A count takes a tenth of a second per million characters; beyond this, the estimate has to do.
@@ -191,6 +193,29 @@ class Pick:
             return list(self.offered)
         cheapest = min(prices, key=lambda name: (prices[name].output_usd_per_mtok, prices[name].input_usd_per_mtok))
         return [d for d, member in zip(self.offered, found, strict=True) if member.pool_model == cheapest]
+
+    def record(self, decision: Decision) -> None:
+        """Count a decision that was written into the note, and log it where somebody listens."""
+        seconds, note = time.perf_counter() - self.started_s, self.note
+        metrics.decision(note.group, note.model, note.reason, seconds)
+        if not logs_decisions():
+            return
+        log_decision(
+            {
+                "group": note.group,
+                "team": self.tenant.label,
+                "policy": {decision.request_lambda.claim.goal.form: decision.request_lambda.claim.goal.value},
+                "policy_of": decision.request_lambda.claim.source,
+                "lambda": decision.lambda_,
+                "bundle": decision.bundle_id,
+                "model": note.model,
+                "reason": note.reason,
+                "candidates": len(decision.models),
+                "expected_reward": decision.expected_reward.get(note.model),
+                "expected_cost_usd": decision.expected_cost.get(note.model),
+                "ms": round(seconds * 1e3, 3),
+            }
+        )
 
     def _at_most_tokens(self, prompt: PromptText | None) -> float:
         if prompt is None:

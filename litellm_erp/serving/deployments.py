@@ -22,6 +22,10 @@ CAPABILITIES = ("supports_vision", "supports_function_calling", "supports_respon
 # What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
 _MAPPING = (dict, Mapping)
 _IMAGE_PARTS = frozenset({"image_url", "image", "input_image"})
+NO_PRICES = (
+    "every price is zero or unknown, so λ can do nothing; state input_cost_per_token and output_cost_per_token in "
+    "litellm_params, or fit with --prices"
+)
 # Tokenizers differ: a prompt this much smaller than a window, by LiteLLM's count, fits it by any upstream's.
 COUNT_MARGIN = 1.1
 # A window outweighs a capability: a prompt that is too long fails for certain.

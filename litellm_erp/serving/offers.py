@@ -11,7 +11,7 @@ from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.solve import Mixture, solve
-from litellm_erp.serving.deployments import Member, pool_price
+from litellm_erp.serving.deployments import NO_PRICES, Member, pool_price
 from litellm_erp.telemetry import Once
 
 _MAX_OFFERS = 256
@@ -96,10 +96,7 @@ class Offers:
         # Earlier offers hold prices without those of the new deployments.
         self._offers.clear()
         if not (self._prices.expected_cost(1.0, 1.0) > 0).any():
-            self._once.warn(
-                f"group {self._group!r}: every price is zero or unknown, so λ can do nothing; "
-                "state input_cost_per_token and output_cost_per_token in litellm_params, or fit with --prices"
-            )
+            self._once.warn(f"group {self._group!r}: {NO_PRICES}")
         return self._prices
 
 
