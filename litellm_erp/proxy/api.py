@@ -11,10 +11,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from litellm_erp.budgets.totals import Ledger
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.budgets.totals import Totals
 from litellm_erp.choice.prompt import from_request
 from litellm_erp.errors import ErpError
-from litellm_erp.goals.lambda_of import Pacer
 from litellm_erp.goals.request_goal import KEY
 from litellm_erp.goals.tenant import Tenant, grant
 from litellm_erp.proxy.litellm_request import output_limit, request_goal_in, tenant_of_caller
@@ -34,8 +34,8 @@ class Plugin(Protocol):
     """What the routes show."""
 
     groups: dict[str, RoutedGroup]
-    ledger: Ledger
-    pacer: Pacer
+    totals: Totals
+    pacer: SpendBook
     sharing: BudgetSharing
 
     def tenants(self) -> list[Tenant]:
