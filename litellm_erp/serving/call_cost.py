@@ -1,4 +1,4 @@
-"""PURE. What a call cost, from what is reported of it."""
+"""What a call cost, from what is reported of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE. LiteLLM's deployments seen as pool models: names, prices, capabilities, windows; and which of them are left in.
+"""LiteLLM's deployments seen as pool models: names, prices, capabilities, windows; and which of them are left in.
 
 A pool model is chosen, not a deployment: what is left are its replicas, which LiteLLM balances as always.
 """
