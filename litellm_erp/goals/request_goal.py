@@ -17,7 +17,7 @@ from litellm_erp.goals.goal import Goal, GoalForm
 HEADER = "x-erp-lambda"
 KEY = "erp"
 # A sum of money per window is a team's or a key's; one request has no windows.
-GOAL_FORMS: tuple[GoalForm, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality")
+REQUEST_FORMS: tuple[GoalForm, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality")
 _NUMBER = re.compile(r"[0-9eE.+-]{1,40}", re.ASCII)
 _MAX_CHARS = 200
 
@@ -63,7 +63,7 @@ def _of_json(text: str) -> Goal | None:
 
 
 def _of_map(value: object) -> Goal | None:
-    if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in GOAL_FORMS:
+    if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in REQUEST_FORMS:
         return None
     try:
         return Goal.from_mapping(value, where=KEY)

@@ -13,7 +13,7 @@ from litellm_erp.goals.request_goal import KEY, RequestGoal
 from litellm_erp.goals.settings import GroupSettings, Override, TeamSettings, team_settings
 
 GROUP_ACCOUNT = "group"
-Source = Literal["settings", "team", "key", "request", "group"]
+ClaimSource = Literal["settings", "team", "key", "request", "group"]
 _EVERY_MODEL = frozenset({"*", "all-proxy-models", "all-models"})
 _TEAM_MODELS = "all-team-models"
 
@@ -86,7 +86,7 @@ class Claim:
 
     account: str
     goal: Goal
-    source: Source = "settings"
+    source: ClaimSource = "settings"
     pool: str = ""
 
 

@@ -45,7 +45,7 @@ class Plugin(Protocol):
         """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that gets an answer other than 200."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -89,14 +89,14 @@ def mount(plugin: Plugin) -> None:
             one_team(plugin, auth, team)
             await plugin.sharing.refresh()
             return answer({"teams": one_team(plugin, auth, team)})
-        except Refused as e:
+        except ApiError as e:
             return answer({"error": {"message": e.message}}, e.status)
 
     @routes.post("/explain")
     async def explain_route(body: Any = sent, auth: Any = caller) -> Response:
         try:
             return answer(await explain(plugin, auth, body))
-        except Refused as e:
+        except ApiError as e:
             return answer({"error": {"message": e.message}}, e.status)
         except ErpError as e:
             return answer({"error": {"message": str(e)}}, 503)
@@ -122,13 +122,13 @@ def one_team(plugin: Plugin, auth: Any, team: str) -> list[dict[str, Any]]:
 
     Raises
     ------
-    Refused : the caller is neither an admin nor of that team, or there is no such team
+    ApiError : the caller is neither an admin nor of that team, or there is no such team
     """
     own = tenant_of_caller(auth)
     if team in (own.team_id, own.team_alias):
         return _views(plugin, own)
     if not is_admin(auth):
-        raise Refused(403, f"this key may see its own team only, not {team[:80]!r}")
+        raise ApiError(403, f"this key may see its own team only, not {team[:80]!r}")
     return _views(plugin, _named(plugin, team))
 
 
@@ -142,20 +142,20 @@ async def explain(plugin: Plugin, auth: Any, body: object) -> dict[str, Any]:
 
     Raises
     ------
-    Refused : a body that makes no sense, or a team that is not the caller's
+    ApiError : a body that makes no sense, or a team that is not the caller's
     """
     asked = _checked(body)
     tenant = tenant_of_caller(auth)
     team = asked.get("team")
     if team is not None and team not in (tenant.team_id, tenant.team_alias):
         if not is_admin(auth):
-            raise Refused(403, "this key may ask for its own team only")
+            raise ApiError(403, "this key may ask for its own team only")
         tenant = _named(plugin, team)
     group = _group(plugin, asked.get("group"))
     granted = grant(group.settings, tenant, request_goal_in({KEY: asked.get(KEY)}))
     offered, members = plugin.offer(group.settings.name, tenant)
     if not offered:
-        raise Refused(409, f"group {group.settings.name!r} has no deployment that this team may use")
+        raise ApiError(409, f"group {group.settings.name!r} has no deployment that this team may use")
     messages = asked.get("messages") or [{"role": "user", "content": asked.get("prompt")}]
     request_lambda = {draw: group.lambda_of(granted, draw) for draw in (0.0, 1.0 - 1e-9)}
     ask = Ask(capabilities_used(messages, asked), output_limit({**asked, "messages": messages}))
@@ -227,7 +227,7 @@ def _named(plugin: Plugin, team: str) -> Tenant:
     for tenant in plugin.tenants():
         if team in (tenant.team_id, tenant.team_alias):
             return tenant
-    raise Refused(404, f"no team {team[:80]!r} in the settings, and none of that name has sent a request")
+    raise ApiError(404, f"no team {team[:80]!r} in the settings, and none of that name has sent a request")
 
 
 def _group(plugin: Plugin, name: object) -> RoutedGroup:
@@ -235,18 +235,18 @@ def _group(plugin: Plugin, name: object) -> RoutedGroup:
         return next(iter(plugin.groups.values()))
     found = plugin.groups.get(name) if isinstance(name, str) else None
     if found is None:
-        raise Refused(404, f"expected group to be one of {', '.join(plugin.groups) or 'none: nothing is routed'}")
+        raise ApiError(404, f"expected group to be one of {', '.join(plugin.groups) or 'none: nothing is routed'}")
     return found
 
 
 def _checked(body: object) -> Mapping[str, Any]:
     if not isinstance(body, dict):
-        raise Refused(400, "expected a JSON object with a prompt or messages")
+        raise ApiError(400, "expected a JSON object with a prompt or messages")
     prompt, messages, team = body.get("prompt"), body.get("messages"), body.get("team")
     if not (isinstance(prompt, str) and prompt) and not (isinstance(messages, list) and messages):
-        raise Refused(400, "expected a prompt (text) or messages (a list)")
+        raise ApiError(400, "expected a prompt (text) or messages (a list)")
     if isinstance(prompt, str) and len(prompt) > _MAX_PROMPT_CHARS:
-        raise Refused(413, f"a prompt of more than {_MAX_PROMPT_CHARS} characters")
+        raise ApiError(413, f"a prompt of more than {_MAX_PROMPT_CHARS} characters")
     if team is not None and not isinstance(team, str):
-        raise Refused(400, "expected team to be text")
+        raise ApiError(400, "expected team to be text")
     return {key: value for key, value in body.items() if key not in ("model", "input", "metadata")}

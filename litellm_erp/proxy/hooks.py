@@ -31,7 +31,7 @@ from litellm_erp.serving.checks import Finding, check_router, router_view
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
-from litellm_erp.serving.note import Decision, Note, Outcome, response_headers
+from litellm_erp.serving.note import Decision, Following, Note, response_headers
 from litellm_erp.serving.reload import ReloadedBundle
 from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.spend import Spending
@@ -118,6 +118,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
         self._teams = KnownTeams()
         self._settings: Settings | None = None
+        self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
         self.configure(settings)
         if litellm_router.proxy_server() is not None:
@@ -176,8 +177,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return healthy_deployments
         started = time.perf_counter()
         pick = Pick(group, messages, request_kwargs or {}, healthy_deployments, started)
-        ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
-        left: list[Any] | None = await _first_that_works(model, ways, pick)
+        left: list[Any] | None = await _first_that_works(model, self._ways, pick)
         if left is None:
             raise ServingError(f"group {model!r}: nothing could be picked; the log says why")
         return left
@@ -282,7 +282,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return response_headers(note, note.model, "reason")
         call = call_of_response(note, data, response, litellm_call_info or {})
         served = self.members.by_id(call.deployment_id)
-        return response_headers(note, None if served is None else served.pool_model, level, self._outcome(note, call))
+        return response_headers(note, None if served is None else served.pool_model, level, self._following(note, call))
 
     @_guarded
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
@@ -355,14 +355,14 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return response
         return streams.watched(response, request_data, functools.partial(self.spending.abandoned_midway, note))
 
-    def _outcome(self, note: Note, call: FinishedCall) -> Outcome:
+    def _following(self, note: Note, call: FinishedCall) -> Following:
         ids, aliases = self._access.known(note.group)
-        return note.outcome(call.group, call.deployment_id, ids, aliases, cached=call.cached)
+        return note.following(call.group, call.deployment_id, ids, aliases, cached=call.cached)
 
     def _compare(self, note: Note, call: FinishedCall) -> None:
-        outcome = self._outcome(note, call)
-        metrics.served(note.group, outcome)
-        if outcome == "not-followed":
+        following = self._following(note, call)
+        metrics.served(note.group, following)
+        if following == "not-followed":
             _once.warn(
                 f"group {note.group!r}: LiteLLM {litellm_router.version()} served deployment {call.deployment_id!r}, "
                 f"which was not left in for model {note.model!r}; the metric erp_served counts how often"

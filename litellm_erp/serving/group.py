@@ -14,16 +14,17 @@ from typing import Protocol
 
 import numpy as np
 
+from litellm_erp.budgets.holds import Ticket
 from litellm_erp.choice.prompt import PromptText
 from litellm_erp.embedding.base import Embedder, check
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
-from litellm_erp.goals.lambda_of import Pacer, RequestLambda, Ticket, lambda_of
+from litellm_erp.goals.lambda_of import Pacer, RequestLambda, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.tenant import Grant, Tenant, grant
 from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, Needs
 from litellm_erp.serving.note import Decision
-from litellm_erp.serving.offers import Offer, State
+from litellm_erp.serving.offers import GroupState, Offer
 
 _CHARS_PER_TOKEN = 4.0
 _MAX_GRANTS = 4096
@@ -83,10 +84,10 @@ class Breaker:
             self._open_until = time.monotonic() + _BREAKER_PAUSE_S
 
 
-class Source(Protocol):
+class StateSource(Protocol):
     """Where a group's bundle comes from."""
 
-    state: State
+    state: GroupState
 
     def look_periodically(self) -> None:
         """Look for a new bundle, where it is time to; returns at once."""
@@ -104,7 +105,7 @@ class RoutedGroup:
     may_reject, may_count_everything : whether a budget of the settings, a team's or the group's, says so
     """
 
-    def __init__(self, settings: GroupSettings, source: Source, *, pacer: Pacer | None = None) -> None:
+    def __init__(self, settings: GroupSettings, source: StateSource, *, pacer: Pacer | None = None) -> None:
         self.settings = settings
         self.pacer = pacer
         self.source = source
@@ -116,7 +117,7 @@ class RoutedGroup:
         self.may_count_everything = any(window.count == "everything" for window in windows)
 
     @property
-    def state(self) -> State:
+    def state(self) -> GroupState:
         """The bundle in use; one request sees one of them from start to end."""
         return self.source.state
 
@@ -206,7 +207,7 @@ class RoutedGroup:
         self,
         grant: Grant,
         draw: float,
-        state: State | None = None,
+        state: GroupState | None = None,
         *,
         count: int = 1,
         ticket: Ticket | None = None,

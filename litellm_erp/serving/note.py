@@ -15,7 +15,7 @@ from litellm_erp.serving.deployments import NO_NEEDS, Needs
 
 # Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment
 # of the group that was not left in, which nothing explains.
-Outcome = Literal["followed", "other-group", "cached", "not-followed"]
+Following = Literal["followed", "other-group", "cached", "not-followed"]
 # Clients refuse answers whose headers are longer than some kilobytes.
 _LONGEST = 256
 _PRINTABLE = "".join(chr(i) for i in range(0x21, 0x7F) if chr(i) != "%")
@@ -169,9 +169,9 @@ class Note(dict[str, object]):
         self.grant, self.model, self.reason = None, "", f"fallback:{why}"
         self.update(kept, reason=self.reason)
 
-    def outcome(
+    def following(
         self, group: str | None, served_id: str, members: Collection[str], aliases: Collection[str], *, cached: bool
-    ) -> Outcome:
+    ) -> Following:
         """What became of the decision.
 
         Parameters
@@ -192,7 +192,7 @@ class Note(dict[str, object]):
 
 
 def response_headers(
-    note: Note, served: str | None, level: HeaderLevel, outcome: Outcome = "followed"
+    note: Note, served: str | None, level: HeaderLevel, following: Following = "followed"
 ) -> dict[str, str]:
     """Headers for a response.
 
@@ -203,9 +203,9 @@ def response_headers(
     """
     if level == "none":
         return {}
-    reason = {"followed": note.reason, "other-group": "fallback:other-group"}.get(outcome, outcome)
+    reason = {"followed": note.reason, "other-group": "fallback:other-group"}.get(following, following)
     headers = {"x-erp-reason": reason + (";override-ignored" if note.get("override_ignored") else "")}
-    if level == "reason" or served is None or outcome == "other-group":
+    if level == "reason" or served is None or following == "other-group":
         return headers
     headers["x-erp-model"] = header_value(served)
     if "bundle" in note:

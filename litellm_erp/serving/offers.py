@@ -101,7 +101,7 @@ class Offers:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class GroupState:
     """A loaded bundle with its embedder and what is derived from both."""
 
     bundle: Bundle

@@ -2,7 +2,7 @@
 
 Invariants
 ----------
-* A reload builds a new ``State`` and swaps it, so a request sees one bundle from start to end.
+* A reload builds a new ``GroupState`` and swaps it, so a request sees one bundle from start to end.
 * A bundle that cannot be loaded never replaces one that could.
 * Files are read in a thread, never on the event loop.
 """
@@ -20,7 +20,7 @@ from litellm_erp.embedding.cache import CachedEmbedder
 from litellm_erp.embedding.load import embedder_from_spec
 from litellm_erp.errors import BundleError, ErpError
 from litellm_erp.goals.settings import GroupSettings
-from litellm_erp.serving.offers import Offers, State
+from litellm_erp.serving.offers import GroupState, Offers
 from litellm_erp.strict_files import shown_names
 from litellm_erp.telemetry import logger, metrics
 
@@ -89,12 +89,12 @@ class ReloadedBundle:
         self.state = state
         return True
 
-    def _load(self, current: State | None) -> State:
+    def _load(self, current: GroupState | None) -> GroupState:
         bundle = load_bundle(self._settings.bundle)
         embedder = self._given_embedder or self._embedder(bundle, current)
-        return State(bundle, embedder, Offers(self._settings.name, bundle))
+        return GroupState(bundle, embedder, Offers(self._settings.name, bundle))
 
-    def _embedder(self, bundle: Bundle, current: State | None) -> Embedder:
+    def _embedder(self, bundle: Bundle, current: GroupState | None) -> Embedder:
         wanted = bundle.manifest.embedder
         if current is not None and current.embedder.spec == wanted:
             return current.embedder
@@ -111,7 +111,7 @@ class ReloadedBundle:
         return embedder if embedder.inline else CachedEmbedder(embedder)
 
 
-def _check_pool(bundle: Bundle, current: State) -> None:
+def _check_pool(bundle: Bundle, current: GroupState) -> None:
     """Refuse a bundle of another pool: none of the models that are deployed would be ranked by it."""
     deployed = current.offers.pool_models()
     if deployed & set(current.bundle.models) and not deployed & set(bundle.models):
