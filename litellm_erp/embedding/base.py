@@ -59,10 +59,6 @@ class EmbedderSpec:
         ----------
         value : the ``embedder`` object of a manifest; keys this version does not know are ignored
 
-        Returns
-        -------
-        EmbedderSpec
-
         Raises
         ------
         EmbedderMismatch : a key is missing or of the wrong type

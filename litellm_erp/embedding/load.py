@@ -31,10 +31,6 @@ def load_embedder(
     model : the model name to send to an endpoint
     timeout_s : seconds an endpoint has to answer
 
-    Returns
-    -------
-    Embedder
-
     Raises
     ------
     EmbedderUnavailable : the extra, model or server is missing; the message says what to do
@@ -70,10 +66,6 @@ def embedder_from_spec(
     directory : the model's files, where they have moved or the bundle carries its own; they must have the
         sha256 of the spec
     timeout_s : seconds an endpoint has to answer
-
-    Returns
-    -------
-    Embedder
 
     Raises
     ------

@@ -54,10 +54,6 @@ class WordPiece:
         Parameters
         ----------
         text : any string; lone surrogates read as "?"
-
-        Returns
-        -------
-        list of int
         """
         ids: list[int] = self.ids_of_bytes(text.encode("utf-8", "replace")).tolist()
         return ids
@@ -83,10 +79,6 @@ def reference_tokenizer(vocabulary: Sequence[str], unknown: str = "[UNK]") -> To
     Parameters
     ----------
     vocabulary, unknown : as for `WordPiece`
-
-    Returns
-    -------
-    tokenizers.Tokenizer
     """
     # Special tokens are left out: "[MASK]" in a user's text is text.
     ids = {piece: i for i, piece in enumerate(vocabulary)}

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 from litellm_erp import litellm_releases as releases
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.choice.cost import Price, PriceTable
+from litellm_erp.choice.cost import PriceTable
 from litellm_erp.goals.goal import MONEY
 from litellm_erp.goals.settings import GroupSettings, Settings
 from litellm_erp.goals.solve import reachable, solve
-from litellm_erp.serving.deployments import NO_PRICES, Deployment, Member, MemberTable, pool_price
+from litellm_erp.serving.deployments import NO_PRICES, Deployment, Member, MemberTable, served_price
 
 Level = Literal["error", "warning", "info"]
 
@@ -226,17 +226,14 @@ def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member])
         yield Finding("error", "no deployment belongs to a pool model, so nothing is ranked")
     if all(record.constant_cost_usd is not None for record in bundle.manifest.models):
         return
-    prices = {record.name: _price(record.name, record.price, offered) for record in bundle.manifest.models}
+    prices = {
+        record.name: served_price(record.price, [member for member in offered if member.pool_model == record.name])
+        for record in bundle.manifest.models
+    }
     if not (PriceTable.from_prices(list(prices.values())).expected_cost(1.0, 1.0) > 0).any():
         yield Finding("warning", NO_PRICES)
     elif unpriced := [name for name, price in prices.items() if not price.known]:
         yield Finding("warning", f"no price is known for {', '.join(unpriced)}; at λ > 0 they rank behind the others")
-
-
-def _price(model: str, recorded: Price, offered: Sequence[Member]) -> Price:
-    replicas = [member for member in offered if member.pool_model == model]
-    mapped = next((member.map_price for member in replicas if member.map_price is not None), None)
-    return pool_price(replicas) or (recorded if recorded.known else mapped or recorded)
 
 
 def _check_goals(group: GroupSettings, bundle: Bundle) -> Iterator[Finding]:

@@ -224,6 +224,12 @@ def pool_price(members: Sequence[Member]) -> Price | None:
     )
 
 
+def served_price(recorded: Price, members: Sequence[Member]) -> Price:
+    """Price that counts for a pool model: its replicas' own, else the bundle's, else that of LiteLLM's map."""
+    mapped = next((member.map_price for member in members if member.map_price is not None), None)
+    return pool_price(members) or (recorded if recorded.known else mapped or recorded)
+
+
 def _token_price(source: Mapping[str, Any]) -> Price | None:
     numbers = [source.get(key) for key in ("input_cost_per_token", "output_cost_per_token")]
     if all(number is None for number in numbers):

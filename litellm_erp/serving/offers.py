@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from litellm_erp.bundle.bundle import Bundle
@@ -11,7 +11,7 @@ from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.solve import Mixture, solve
-from litellm_erp.serving.deployments import NO_PRICES, Member, pool_price
+from litellm_erp.serving.deployments import NO_PRICES, Member, served_price
 from litellm_erp.telemetry import Once
 
 _MAX_OFFERS = 256
@@ -92,7 +92,8 @@ class Offers:
         by_model: dict[str, list[Member]] = {}
         for member in self._seen.values():
             by_model.setdefault(member.pool_model, []).append(member)
-        self._prices = self._bundle.prices(_overrides(self._bundle, by_model))
+        records = self._bundle.manifest.models if self._bundle.manifest.cost_kind == "usd" else ()
+        self._prices = self._bundle.prices({r.name: served_price(r.price, by_model.get(r.name, ())) for r in records})
         # Earlier offers hold prices without those of the new deployments.
         self._offers.clear()
         if not (self._prices.expected_cost(1.0, 1.0) > 0).any():
@@ -118,19 +119,3 @@ class GroupState:
                 self.mixtures.clear()
             found = self.mixtures[goal] = solve(goal, self.bundle.frontier).mixture
         return found
-
-
-def _overrides(bundle: Bundle, by_model: Mapping[str, Sequence[Member]]) -> dict[str, Price]:
-    """Prices that replace the bundle's: a deployment's own, or LiteLLM's map where the bundle has none."""
-    if bundle.manifest.cost_kind != "usd":
-        return {}
-    found: dict[str, Price] = {}
-    for record in bundle.manifest.models:
-        members = by_model.get(record.name, ())
-        own = pool_price(members)
-        mapped = next((member.map_price for member in members if member.map_price is not None), None)
-        if own is not None:
-            found[record.name] = own
-        elif not record.price.known and mapped is not None:
-            found[record.name] = mapped
-    return found
