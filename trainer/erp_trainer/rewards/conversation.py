@@ -1,4 +1,4 @@
-"""PURE. A prompt as reward models read it: one text, or chat messages that end in the response.
+"""A prompt as reward models read it: one text, or chat messages that end in the response.
 
 * **Text**: the texts of all messages, oldest first, a blank line between them; roles are not named. A prompt of one
   user turn is its text, which is what text-pair models were trained on.
