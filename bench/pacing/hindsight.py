@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.month import DAY_S, DAYS, START_S, Month, World
+from bench.pacing.month import DAY_S, DAYS, START_S, Month, World
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.goals.goal import Window
 from litellm_erp.goals.windows import span

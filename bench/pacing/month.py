@@ -1,7 +1,6 @@
-"""A month of made-up traffic on recorded outcomes: what the pacing benchmark simulates.
+"""What the held-out prompts of llmrouter_example bring at each λ, and a month of made-up traffic of them.
 
-Prompts are drawn from the held-out prompts of llmrouter_example with the rewards that were recorded for them; tokens
-are those of the stub. The router is a bundle fitted on the other prompts.
+Rewards are recorded, tokens those of the stub; the router is a bundle fitted on the other prompts.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from demo.prepare import HeldOut
+from erp_trainer.learning.embed import embed_prompts
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import predict_pool, rank_pool
-from litellm_erp.choice.prompt import from_messages
 from litellm_erp.embedding.static import StaticEmbedder
 
 DAY_S = 86400.0
@@ -43,21 +42,23 @@ class World:
     cheapest_P: np.ndarray
 
 
-def build(bundle: Bundle, data: HeldOut, lambdas: Sequence[float]) -> World:
-    """Let the bundle choose for every prompt at every λ."""
-    embedder = StaticEmbedder()
-    texts = [from_messages([{"role": "user", "content": prompt}]).text for prompt in data.outcomes.prompts]
+def build(bundle: Bundle, data: HeldOut, lambdas: Sequence[float], input_tokens_P: np.ndarray | None = None) -> World:
+    """Let the bundle choose for every prompt at every λ.
+
+    Parameters
+    ----------
+    input_tokens_P : shape (P,), on which costs are expected; None takes those that the embedder counts, as a proxy does
+    """
+    embedded = embed_prompts(tuple(data.outcomes.prompts), StaticEmbedder())
+    tokens_P = embedded.input_tokens_P if input_tokens_P is None else input_tokens_P
+    scores = predict_pool(bundle, embedded.embeddings_PD, tokens_P[:, None], prices=bundle.prices())
     columns = [data.outcomes.models.index(name) for name in bundle.models]
-    scores = predict_pool(
-        bundle,
-        np.stack([embedder.embed_counted(text)[0] for text in texts]),
-        data.input_tokens_P[:, None],
-        prices=bundle.prices({}),
-    )
-    choice = {x: rank_pool(bundle, scores, x).order[:, 0] for x in lambdas}
-    cost = scores.cost
     return World(
-        data.outcomes.rewards_PM[:, columns], data.cost_PM[:, columns], cost, choice, np.nanargmin(cost, axis=1)
+        data.outcomes.rewards_PM[:, columns],
+        data.cost_PM[:, columns],
+        scores.cost,
+        {x: rank_pool(bundle, scores, x).order[:, 0] for x in lambdas},
+        np.nanargmin(scores.cost, axis=1),
     )
 
 

@@ -12,7 +12,6 @@ A phase ends with its last request, or when its time is up; what was sent by the
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections import Counter
@@ -24,19 +23,16 @@ from typing import Any
 
 import httpx
 import numpy as np
-import yaml
 
 from bench.machine import heading
-from demo import prepare
-from demo.prepare import EXAMPLE, PROXY_CONFIG, HeldOut
+from bench.pacing.example import GROUP, fit, serve
+from demo.prepare import HeldOut
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.redis_process import RedisProcess
-from erp_trainer.outcomes.run import open_run
 from litellm_erp.errors import ServingError
 
 REQUESTS, CONCURRENCY = 5000, 64
 PROXIES, WORKERS = 2, 2
-GROUP = "erp-auto"
 TIGHT, KILLED = "tight", "killed"
 # No request of a phase is begun later than this; how long the proxies may take to agree.
 PHASE_S, AGREE_S = 400.0, 60.0
@@ -124,9 +120,8 @@ def _key(team: str) -> dict[str, str]:
     return {"Authorization": f"Bearer sk-{team}"}
 
 
-def main(quick: bool = False, n_requests: int | None = None) -> bool:
+def main(count: int) -> bool:
     """Print the table; whether everything was kept."""
-    count = n_requests or (REQUESTS // 10 if quick else REQUESTS)
     print(
         heading(
             f"One budget, {PROXIES} proxies of {WORKERS} workers, one Redis; {count} requests, {CONCURRENCY} at a time",
@@ -136,21 +131,12 @@ def main(quick: bool = False, n_requests: int | None = None) -> bool:
     )
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         setting, budget = _start(Path(folder), stack, count)
-        kept = [_tight(setting, budget, count), _killed(setting, count)]
-    return all(kept)
-
-
-def _tight(setting: Setting, budget: float, count: int) -> bool:
-    load = Load(TIGHT)
-    asyncio.run(load.send(setting, count))
-    return _report(setting, load, budget)
-
-
-def _killed(setting: Setting, count: int) -> bool:
-    load = Load(KILLED)
-    setting.stub.reset()
-    asyncio.run(load.send(setting, count, (setting.redis.kill, setting.redis.start)))
-    return _report(setting, load, None)
+        tight, killed = Load(TIGHT), Load(KILLED)
+        asyncio.run(tight.send(setting, count))
+        kept = _report(setting, tight, budget)
+        setting.stub.reset()
+        asyncio.run(killed.send(setting, count, (setting.redis.kill, setting.redis.start)))
+        return _report(setting, killed, None) and kept
 
 
 def _report(setting: Setting, load: Load, budget: float | None) -> bool:
@@ -169,33 +155,15 @@ def _report(setting: Setting, load: Load, budget: float | None) -> bool:
 
 
 def _start(folder: Path, stack: ExitStack, count: int) -> tuple[Setting, float]:
-    run, path = folder / "run", folder / "bundle"
-    prepare.erp_train(
-        "import", EXAMPLE / "outcomes.parquet", "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run
-    )
-    prepare.erp_train("fit", run, "--out", path)
-    data = prepare.held_out(open_run(run), None)
+    bundle, data = fit(folder)
     budget = round(_quarter(data, count), 4)
-    prepare.write_tokens(data, folder / "tokens.jsonl")
-    models = data.outcomes.models
-    stub = stack.enter_context(StubProcess(models, recorded=folder / "tokens.jsonl"))
     redis = stack.enter_context(RedisProcess())
-    teams: dict[str, Any] = {
+    teams: dict[str, dict[str, Any]] = {
         TIGHT: {"budget_usd": budget, "per": "month", "on_exhausted": "reject"},
         KILLED: {"budget_usd": 1000.0, "per": "month"},
     }
-    group = {"bundle": str(path.resolve()), "policy": {"lambda": 0.0}, "teams": teams}
-    settings = {"redis": {"url": "os.environ/ERP_BENCH_REDIS"}, "groups": {GROUP: group}}
-    (folder / "erp.yaml").write_text(yaml.safe_dump({"erp_settings": settings}), encoding="utf-8")
-    (folder / "keys.json").write_text(json.dumps({f"sk-{team}": {} for team in teams}), encoding="utf-8")
-    env = prepare.stub_environment(models, stub.base_url) | {"ERP_BENCH_REDIS": redis.url}
-    env |= {"ERP_SETTINGS": str(folder / "erp.yaml"), "ERP_DEMO_KEYS": str(folder / "keys.json")}
-    proxies = [
-        stack.enter_context(
-            ProxyProcess(PROXY_CONFIG, env=env, num_workers=WORKERS, log_path=folder / f"proxy-{number}.log")
-        )
-        for number in range(PROXIES)
-    ]
+    env, settings = {"ERP_BENCH_REDIS": redis.url}, {"url": "os.environ/ERP_BENCH_REDIS"}
+    stub, proxies = serve(stack, bundle, data, teams, proxies=PROXIES, workers=WORKERS, env=env, redis=settings)
     setting = Setting(stub, redis, proxies, data)
     if not setting.agree(KILLED, 0.0):
         raise ServingError("the proxies' workers did not answer in time")
@@ -209,6 +177,6 @@ def _quarter(data: HeldOut, count: int) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.shared_budget", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.pacing.shared_budget", description=__doc__)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of each phase")
-    raise SystemExit(0 if main(n_requests=parser.parse_args().requests) else 1)
+    raise SystemExit(0 if main(parser.parse_args().requests) else 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.month import DAY_S, DAYS, START_S, Month
+from bench.pacing.month import DAY_S, DAYS, START_S, Month
 
 _WIDTH, _HEIGHT, _LEFT, _GAP = 960, 160, 60, 50
 

@@ -1,44 +1,28 @@
-"""Spend windows over a month of simulated traffic: the shipped book of budgets, with a clock of the simulation's own.
-
-Beside it stand fixed λ, chosen in hindsight, under the same windows: exhausted ones are enforced alike. A figure of
-100% is the best of those that overspend no window that can be kept by more than 2%; 0% is the cheapest model for
-everything. A harder bound, which no controller that cannot see ahead reaches, is the best mixture of two λ *for every
-window of its own*.
-"""
+"""A month of traffic through the shipped book of budgets, on a clock of the simulation's own; and what came of it."""
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import tempfile
-import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from bench.hindsight import ALLOWED, Hindsight
-from bench.machine import heading
-from bench.month import DAYS, START_S, Month, Traffic, World, build, month
-from bench.pacing_plot import write_plot
-from demo import prepare
-from demo.proxy_process import REPOSITORY
-from erp_trainer.outcomes.run import open_run
-from litellm_erp.budgets.book import SpendBook, Ticket
+from bench.pacing.example import GROUP, fit
+from bench.pacing.hindsight import ALLOWED, Hindsight
+from bench.pacing.month import START_S, Month, Traffic, World, build, month
+from bench.pacing.plot import write_plot
+from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
+from litellm_erp.budgets.holds import Ticket
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Claim, Grant
 
-GROUP = "erp-auto"
-SEEDS = (1, 2, 3)
 ANSWER_S = (1.0, 20.0)
-PLOT = REPOSITORY / "docs" / "images" / "pacing.svg"
 
 
 @dataclass(frozen=True)
@@ -142,55 +126,10 @@ def row(case: Case, seed: int, world: World, frontier: Frontier, plot: Path | No
     )
 
 
-def main(
-    quick: bool = False, only: Sequence[str] = (), seeds: Sequence[int] = SEEDS, processes: int = 2, plot: bool = False
-) -> None:
-    """Print the table, and draw the plot of the first case and seed where asked to."""
-    print(
-        heading(
-            f"Spend windows over {DAYS} simulated days, held-out prompts of llmrouter_example",
-            "used: of all money that dearest routing could have spent in whole windows; over: the worst of the windows",
-            "whose budget the cheapest model alone could have kept, and how many of these are over by more than 2%;",
-            "hindsight: share of the way from the cheapest model to the best fixed λ that keeps these windows, none",
-            "where that is the cheapest model; ideal: to the best mixture of two λ for every window; others: windows",
-            "that the cheapest model could not keep: how many, the worst (and with the cheapest alone).",
-            "Days have a cycle, weekends are quiet, bursts of five-fold traffic come; reward of a refused request: 0.",
-        )
-    )
-    world, frontier = load_world()
-    chosen = [case for name, case in cases(frontier).items() if not only or name in only]
-    print("case         seed  requests windows    used     over  > 2%  refused  hindsight   ideal   others", flush=True)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(row, case, seed, world, frontier, PLOT if plot and (case.name, seed) == ("day", 1) else None)
-            for case in chosen
-            for seed in (seeds[:1] if quick else seeds)
-        ]
-        for job in jobs:
-            print(job.result(), flush=True)
-
-
 def load_world() -> tuple[World, Frontier]:
     """Fit a bundle on the train split of llmrouter_example and let it choose on the held-out prompts."""
     with tempfile.TemporaryDirectory() as folder:
-        run, path = Path(folder) / "run", Path(folder) / "bundle"
-        source, prices = prepare.EXAMPLE / "outcomes.parquet", prepare.EXAMPLE / "prices.yaml"
-        prepare.erp_train("import", source, "--wide", "--prices", prices, "--out", run)
-        prepare.erp_train("fit", run, "--out", path)
+        path, data = fit(Path(folder))
         bundle = load_bundle(path)
-        data = prepare.held_out(open_run(run), None)
     frontier = bundle.frontier
-    return build(bundle, data, [float(frontier.lambda_L[i]) for i in frontier.envelope]), frontier
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.pacing", description=__doc__)
-    parser.add_argument("--case", action="append", default=[], help="one of the ten, by name; may be given again")
-    parser.add_argument("--seed", action="append", type=int, default=[], help="of the traffic; may be given again")
-    parser.add_argument("--quick", action="store_true", help="the first seed only")
-    parser.add_argument("--processes", type=int, default=2, help="months simulated side by side")
-    parser.add_argument("--plot", action="store_true", help=f"draw {PLOT.relative_to(REPOSITORY)} of case day, seed 1")
-    arguments = parser.parse_args()
-    began = time.perf_counter()
-    main(arguments.quick, arguments.case, arguments.seed or SEEDS, arguments.processes, arguments.plot)
-    print(f"{time.perf_counter() - began:.0f} s")
+    return build(bundle, data, frontier.lambda_L[frontier.envelope].tolist(), data.input_tokens_P), frontier
