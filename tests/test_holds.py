@@ -1,5 +1,6 @@
 """A request is counted once, whatever is reported of it and in which order."""
 
+import pickle
 from itertools import permutations
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_every_reader_sees_to_the_end_of_waiting_itself(book: SpendBook, clock: 
     }
     read[reader]()
     assert ticket.state == "expired"
+
+
+def test_looking_at_an_account_changes_nothing(book: SpendBook, clock: Clock) -> None:
+    book.settle(reserve(book), COST)
+    held = reserve(book)
+    clock.pass_(IN_FLIGHT_S)
+    account = book.tick("g", CLAIM, FRONTIER)
+    before = pickle.dumps(account)
+    clock.pass_(HOUR_S)
+    for _ in range(2):
+        assert (account.exhausted(1, held), account.status().spent_usd) == (None, COST + ESTIMATE)
+        assert account.mixture is not None
+        assert account.likely_usd >= account.least_usd > 0
+    assert pickle.dumps(account) == before
 
 
 def test_a_team_is_let_in_again_once_its_money_is_back(book: SpendBook, clock: Clock) -> None:

@@ -69,23 +69,18 @@ class Offline:
         named = np.nanargmin(frontier.single_cost_M), np.argmax(frontier.single_reward_M)
         return cls(frontier, data, rewards, costs, *(float(world.reward_PM[:, m].mean()) for m in named))
 
-    def at_cost(self, cost: float) -> tuple[np.ndarray, float]:
+    def at_cost(self, cost: float) -> np.ndarray:
         """Reward of each prompt, shape (P,), at the mixture of two of the bundle's λ that costs this much here.
 
         The λ are those of the bundle's own envelope: what is chosen here sees no held-out reward.
-
-        Returns
-        -------
-        the rewards, and the mixture's mean cost
         """
         hull = self.frontier.envelope
         costs = self.cost_LP[hull].mean(axis=1)
         right = int(np.searchsorted(np.maximum.accumulate(costs), cost))
         if right == 0 or right == len(hull):
-            end = hull[min(right, len(hull) - 1)]
-            return self.reward_LP[end], float(self.cost_LP[end].mean())
+            return np.asarray(self.reward_LP[hull[min(right, len(hull) - 1)]])
         weight = (cost - costs[right - 1]) / (costs[right] - costs[right - 1])
-        return (1 - weight) * self.reward_LP[hull[right - 1]] + weight * self.reward_LP[hull[right]], cost
+        return (1 - weight) * self.reward_LP[hull[right - 1]] + weight * self.reward_LP[hull[right]]
 
 
 def measure(out: Path, n_requests: int, split: int | None = None) -> list[dict[str, Any]]:
@@ -133,8 +128,7 @@ def _serve(data: HeldOut, bundle: Path, teams: Mapping[str, Mapping[str, float]]
 def _row(team: str, stated: Mapping[str, float], served: Sequence[Served], offline: Offline) -> dict[str, Any]:
     goal = Goal.from_mapping(stated, where=team)
     reward, cost = (float(np.mean([getattr(s, name) for s in served])) for name in ("reward", "cost_usd"))
-    at_cost, offline_cost = offline.at_cost(cost)
-    expected = interval(at_cost, offline.data.groups_P)
+    expected = interval(offline.at_cost(cost), offline.data.groups_P)
     target, landed, other = _judged(goal, reward, cost, offline)
     return {
         "team": team,
@@ -147,12 +141,9 @@ def _row(team: str, stated: Mapping[str, float], served: Sequence[Served], offli
         "landed": landed,
         "ratio": landed / target,
         "other_ratio": other,
-        "offline_usd_per_1k": offline_cost * 1000,
         "offline_reward": expected.mean,
         "offline_reward_ci": [expected.low, expected.high],
         "within": bool(expected.low <= reward <= expected.high),
-        "anchors": [offline.cheapest, offline.best],
-        "quality": (reward - offline.cheapest) / (offline.best - offline.cheapest),
     }
 
 
@@ -184,9 +175,8 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
         ratio = f"{row['ratio']:.3f}" + ("" if row["other_ratio"] is None else f" ({row['other_ratio']:.3f})")
         lines.append(
             f"{row['team']:8} {row['requests']:8}  {row['target']:8.4f} {row['landed']:8.4f} {ratio:>14}  "
-            f"{row['usd_per_1k']:7.4f} {row['reward']:7.4f}  "
-            f"{row['offline_reward']:8.4f} [{low:.4f}, {high:.4f}]  {'yes' if row['within'] else 'NO':3} "
-            f"{row['lambda']}"
+            f"{row['usd_per_1k']:7.4f} {row['reward']:7.4f}  {row['offline_reward']:8.4f} [{low:.4f}, {high:.4f}]  "
+            f"{'yes' if row['within'] else 'NO':3} {row['lambda']}"
         )
     return "\n".join(lines)
 

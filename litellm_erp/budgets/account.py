@@ -94,11 +94,9 @@ class _Window:
         left, left_s, entered, had, opened = self.key, self.span.start_s, self._entered, self._had, set(self.opened)
         self._enter(now)
         set_forward = (now.wall_s - entered.wall_s) - (now.steady_s - entered.steady_s) > _SET_S
+        linked, self._linked = self._linked, {}
         if self.span.start_s < left_s or (self.key in opened and set_forward):
-            self._linked.setdefault(left, had)
-            self._linked = {key: counted for key, counted in self._linked.items() if key in self.opened}
-        else:
-            self._linked = {}
+            self._linked = {key: counted for key, counted in ({left: had} | linked).items() if key in self.opened}
         return True
 
     def _enter(self, now: Now) -> None:
@@ -320,10 +318,9 @@ class Account:
 
     @property
     def key(self) -> str:
-        """Of the counters of the window that it is in."""
+        """Of the counters of its window."""
         return self._window.key
 
-    @property
     def keys(self) -> tuple[str, ...]:
         """Of all counters that it may have."""
         return (*self._window.opened, *self._traffic.keys)

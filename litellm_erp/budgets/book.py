@@ -127,16 +127,7 @@ class SpendBook:
         return self._in_flight.hold(ticket, holds, now.steady_s)
 
     def settle(self, ticket: Ticket, usd: float | None, answer: str = "") -> bool:
-        """Count what a request cost, in place of what was held back or had been assumed; None keeps the estimate.
-
-        Parameters
-        ----------
-        answer : id of the answer; a further one of the same request counts as well
-
-        Returns
-        -------
-        whether this answer had not been counted yet
-        """
+        """Count what a request cost, in place of what was held back or had been assumed; see :class:`InFlight`."""
         return self._in_flight.settle(ticket, usd, self._steady(), answer)
 
     def release(self, ticket: Ticket) -> None:
@@ -255,7 +246,7 @@ class SpendBook:
     def _close(self, group: str, name: str) -> None:
         """Forget an account that has nothing to remember."""
         for goal in self._goals.pop((group, name), ()):
-            self.counters.forget(self._accounts.pop((group, name, goal)).keys)
+            self.counters.forget(self._accounts.pop((group, name, goal)).keys())
 
 
 def _planned(account: Account, request_lambda: RequestLambda, count: int) -> float | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from litellm_erp.budgets.counters import Counters
@@ -40,7 +39,6 @@ class SharedCounters:
     Parameters
     ----------
     every_s : seconds between exchanges; None leaves them to the store
-    clock, steady : Unix seconds, and seconds of a clock that nobody sets
     """
 
     def __init__(
@@ -50,15 +48,11 @@ class SharedCounters:
         store: CounterStore,
         *,
         every_s: float | None = None,
-        clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self._counters = counters
         self._gauges = gauges
         self._every_s = store.every_s if every_s is None else every_s
-        self._clock = clock
-        self._steady = steady
         self._failures = 0
         self._exchanges = 0
         self._opened = 0
@@ -118,7 +112,7 @@ class SharedCounters:
         return True
 
     async def _exchange_once(self) -> None:
-        wall_s, steady_s = self._clock(), self._steady()
+        wall_s, steady_s = time.time(), time.monotonic()
         self._counters.forget_expired(wall_s, steady_s)
         shares = self._counters.outgoing(steady_s)
         answer = await self.store.exchange(self._counters.worker, shares, self._gauges.in_flight(), wall_s)
