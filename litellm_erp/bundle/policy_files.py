@@ -15,7 +15,7 @@ from litellm_erp.bundle.pair_predictor import PairPredictor
 from litellm_erp.bundle.predictors import Predictor, StoredPredictor
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.errors import BundleError
-from litellm_erp.strict_files import shown
+from litellm_erp.shown import shown
 
 # By policy, what its file holds; None where scores are linear, and stand as probes.
 PREDICTORS: Mapping[str, type[PairPredictor] | type[NeighbourPredictor] | None] = {

@@ -21,7 +21,7 @@ from litellm_erp.embedding.load import embedder_from_spec
 from litellm_erp.errors import BundleError, ErpError
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.serving.offers import GroupState, Offers
-from litellm_erp.strict_files import shown_names
+from litellm_erp.shown import shown_names
 from litellm_erp.telemetry import logger, metrics
 
 # Name, modification time, inode and size of every file.
