@@ -4,9 +4,10 @@
     python scripts/structure.py --check litellm_erp trainer/erp_trainer    # exit 1 where they are not as they should be
 
 An import is an edge between two modules of the packages named, wherever in a file it stands, also where only a type
-checker sees it. A *circle* is a set of modules, or of rooms (folders), that import one another. The *chain* is the
-longest row of modules that import one after the other. A *back import* is one between two rooms that import each other,
-in the direction that fewer imports take.
+checker sees it; *at load* only those count that run when a module is imported. Modules that are imported by a name in a
+string are not seen. A *circle* is a set of modules, or of rooms (folders), that import one another. The *chain* is the
+longest row of modules that import one after the other; a circle counts once in it. A *back import* is one between two
+rooms that import each other, in the direction that fewer imports take.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 MAX_MODULES = 12
@@ -37,11 +38,12 @@ def modules_of(package: Path) -> dict[str, Path]:
     return found
 
 
-def imports_of(name: str, path: Path, modules: Mapping[str, Path]) -> frozenset[str]:
-    """Modules of ``modules`` that one of them imports."""
+def imports_of(name: str, path: Path, modules: Mapping[str, Path], *, at_load: bool = False) -> frozenset[str]:
+    """Modules of ``modules`` that one of them imports; ``at_load`` when it is imported itself, else ever."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _run_at_load(tree.body) if at_load else ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -53,6 +55,16 @@ def imports_of(name: str, path: Path, modules: Mapping[str, Path]) -> frozenset[
                 whole = f"{base}.{alias.name}"
                 found.add(whole if whole in modules else base)
     return frozenset(found & modules.keys() - {name})
+
+
+def _run_at_load(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Statements that run when a module is imported: none in functions, none for type checkers only."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from _run_at_load(node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from _run_at_load(part for part in ast.iter_child_nodes(node) if not isinstance(part, ast.expr))
 
 
 def circles(graph: Graph) -> list[list[str]]:
@@ -84,16 +96,20 @@ def circles(graph: Graph) -> list[list[str]]:
 
 
 def longest_chain(graph: Graph) -> list[str]:
-    """The most modules that stand on one another, uppermost first; a circle counts once."""
+    """The most modules that stand on one another, uppermost first; a circle counts once, by its first module."""
+    first = {name: circle[0] for circle in circles(graph) for name in circle}
+    below: dict[str, set[str]] = defaultdict(set)
+    for name, others in graph.items():
+        below[first.get(name, name)] |= {first.get(other, other) for other in others}
     known: dict[str, list[str]] = {}
 
-    def below(name: str, above: frozenset[str]) -> list[str]:
+    def chain(name: str) -> list[str]:
         if name not in known:
-            chains = [below(other, above | {name}) for other in graph[name] if other not in above]
+            chains = [chain(other) for other in sorted(below[name] - {name})]
             known[name] = [name, *max(chains, key=len, default=[])]
         return known[name]
 
-    return max((below(name, frozenset()) for name in sorted(graph)), key=len, default=[])
+    return max((chain(name) for name in sorted(below)), key=len, default=[])
 
 
 def room(name: str, modules: Mapping[str, Path]) -> str:
@@ -126,15 +142,27 @@ def _kin(one: str, other: str) -> bool:
 
 
 def room_circles(graph: Graph, modules: Mapping[str, Path]) -> list[list[str]]:
-    """Sets of rooms that import one another, kin aside."""
-    rooms: dict[str, set[str]] = defaultdict(set)
+    """Sets of rooms that import one another, kin aside; and those through a module that stands beside rooms.
+
+    A package's uppermost module may serve its rooms or join them, but a room that stands on it may not be joined by it:
+    for that each module of a folder with folders in it counts as a room of its own.
+    """
+    folders = {path.parent for path in modules.values()}
+    split = {folder for folder in folders if any(folder in other.parents for other in folders)}
+    rooms: dict[str, set[str]] = {room(name, modules): set() for name in graph}
+    units: dict[str, set[str]] = {}
     for name, others in graph.items():
         here = room(name, modules)
         rooms[here] |= {room(other, modules) for other in others if not _kin(here, room(other, modules))} - {here}
-    for others in list(rooms.values()):
-        for other in others:
-            rooms.setdefault(other, set())
-    return circles({name: frozenset(others) for name, others in rooms.items()})
+        unit = _unit(name, modules, split)
+        units.setdefault(unit, set()).update({_unit(other, modules, split) for other in others} - {unit})
+    found = [circles({name: frozenset(others) for name, others in each.items()}) for each in (rooms, units)]
+    # A circle of modules alone is told as one already.
+    return found[0] + [circle for circle in found[1] if circle not in found[0] and circle not in circles(graph)]
+
+
+def _unit(name: str, modules: Mapping[str, Path], split: Collection[Path]) -> str:
+    return name if modules[name].parent in split else room(name, modules)
 
 
 def defined_twice(modules: Mapping[str, Path]) -> tuple[list[str], int]:
@@ -167,8 +195,9 @@ def measure(packages: Sequence[Path]) -> dict[str, object]:
     """Every figure of one or several packages that belong together."""
     modules: dict[str, Path] = {}
     for package in packages:
-        modules |= modules_of(package)
+        modules |= modules_of(package.resolve())
     graph = {name: imports_of(name, path, modules) for name, path in modules.items()}
+    at_load = {name: imports_of(name, path, modules, at_load=True) for name, path in modules.items()}
     lines = [len(path.read_text(encoding="utf-8").splitlines()) for path in modules.values()]
     folders = Counter(path.parent for path in modules.values() if path.name != "__init__.py")
     twice, names = defined_twice(modules)
@@ -182,7 +211,9 @@ def measure(packages: Sequence[Path]) -> dict[str, object]:
         "median file": int(statistics.median(line for line in lines if line > 1)),
         "median function": int(statistics.median(function_lengths(modules))),
         "longest chain": longest_chain(graph),
+        "longest chain at load": longest_chain(at_load),
         "circles": circles(graph),
+        "circles at load": circles(at_load),
         "circles of rooms": room_circles(graph, modules),
         "back imports": [f"{one} -> {other}" for one, other in back_imports(graph, modules)],
         "names defined twice": twice,
@@ -211,6 +242,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit 1 on a circle, back import, long chain or full room")
     parser.add_argument("--verbose", action="store_true", help="name what is counted")
     options = parser.parse_args()
+    if missing := [str(package) for package in options.packages if not any(package.rglob("*.py"))]:
+        parser.error(f"no Python files in {', '.join(missing)}; expected folders of packages")
     found = measure(options.packages)
     for key, value in found.items():
         print(f"{key:24} {len(value) if isinstance(value, list) and not options.verbose else json.dumps(value)}")

@@ -105,7 +105,7 @@ def reached(name: str, graph: Graph, modules: dict[str, Path]) -> set[str]:
 def written(folder: Path, **modules: str) -> Path:
     folder.mkdir()
     for name, text in modules.items():
-        path = folder / f"{name.replace('__', '/')}.py"
+        path = folder / f"{name.replace('__', '/', 1)}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"{text}\n\n\ndef {path.stem}(): ...\n", encoding="utf-8")
     return folder
@@ -115,6 +115,17 @@ def written(folder: Path, **modules: str) -> Path:
     ("modules", "complaint"),
     [
         ({"a": "import p.b", "b": "from p import a"}, "circles: ['p.a', 'p.b']"),
+        ({"a": "def f():\n    from p.b import x", "b": "from . import a"}, "circles: ['p.a', 'p.b']"),
+        ({"a": "if TYPE_CHECKING:\n    import p.b as q", "b": "from .a import x"}, "circles: ['p.a', 'p.b']"),
+        ({"one__a": "from .. import two", "two____init__": "from p.one.a import *"}, "circles: ['p.one.a', 'p.two']"),
+        (
+            {"one__a": "import p.two.b", "two__b": "import p.six.c", "six__c": "import p.one.d", "one__d": ""},
+            "circles of rooms: ['p.one', 'p.six', 'p.two']",
+        ),
+        (
+            {"one__a": "import p.top", "top": "import p.two.b", "two__b": "import p.one.d", "one__d": ""},
+            "circles of rooms: ['p.one', 'p.top', 'p.two']",
+        ),
         ({"one__a": "import p.two.b", "two__b": "", "two__c": "import p.one.d", "one__d": ""}, "back imports: p.one.a"),
         ({f"m{i}": f"import p.m{i + 1}" for i in range(12)} | {"m12": ""}, "longest chain: 13 modules"),
         ({f"m{i}": "" for i in range(13)}, "most modules in a room: 13"),
@@ -123,6 +134,14 @@ def written(folder: Path, **modules: str) -> Path:
 def test_the_structure_check_complains_of(tmp_path, modules, complaint):
     found = complaints(measure([written(tmp_path / "p", **modules)]))
     assert any(line.startswith(complaint) for line in found), found
+
+
+def test_the_chain_at_load_leaves_out_what_runs_later(tmp_path):
+    later = "if TYPE_CHECKING:\n    import p.c\n\ndef f():\n    import p.d\n\nclass A:\n    import p.b"
+    found = measure([written(tmp_path / "p", a=later, b="", c="import p.a", d="import p.c")])
+    assert found["longest chain at load"] == ["p.d", "p.c", "p.a", "p.b"]
+    assert found["circles"] == [["p.a", "p.c", "p.d"]]
+    assert found["longest chain"] == ["p.a", "p.b"]
 
 
 def test_our_own_structure_is_sound():
