@@ -188,3 +188,23 @@ def test_bad_input_is_one_line_and_exit_code_two(arguments, said):
     result = run(*arguments)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(("fit", "run", "--out", "no", "--beta", beta) for beta in ("nan", "inf", "0", "-1", "1e-320", "1e300")),
+        ("fit", "run", "--out", "no", "--seed", "-1"),
+        ("import", "outcomes.jsonl", "--out", "no", "--seed", "-1"),
+        ("evaluate", "run", "--bundle", "bundle", "--seed", "-1"),
+        *(("evaluate", "run", "--bundle", "bundle", "--lambda", lambda_) for lambda_ in ("nan", "inf", "-1")),
+        *(("predict", "bundle", "--prompts", "outcomes.jsonl", "--out", "no", "--lambda", x) for x in ("nan", "inf")),
+    ],
+    ids=" ".join,
+)
+def test_a_number_out_of_bounds_is_bad_usage_and_writes_nothing(fitted, monkeypatch, options):
+    monkeypatch.chdir(fitted)
+    result = run(*options)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{options[-2]}'" in result.stderr
+    assert not (fitted / "no").exists()

@@ -76,7 +76,7 @@ def team_view(
         "alias": tenant.team_alias,
         "goal": goal_json(claim.goal),
         "source": claim.source,
-        "why": _why(group, tenant, granted),
+        "why": _why(granted),
         "lambda": mixture_json(solution.mixture),
         "paced": account is not None and account.mixture is not None,
         "expected": expectation(solution, frontier, cost_scale),
@@ -211,7 +211,7 @@ def account_of(tenant: Tenant) -> str:
     return tenant.team_account or tenant.key_account or GROUP_ACCOUNT
 
 
-def _why(group: GroupSettings, tenant: Tenant, granted: Grant) -> str:
+def _why(granted: Grant) -> str:
     claim: Claim = granted.claim
     said = {
         "settings": "erp_settings name the team",

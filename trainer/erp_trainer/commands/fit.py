@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from erp_trainer.commands.inspect import bundle_payload, render_bundle
-from erp_trainer.commands.options import PATH, embedder_options, ray_worker_options
+from erp_trainer.commands.options import PATH, FiniteRange, embedder_options, ray_worker_options
 from erp_trainer.console import emit, json_option, progress
 from erp_trainer.policies.registry import SERVED
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.option("--policy", type=click.Choice(SERVED), default="erp", show_default=True)
 @embedder_options
 @click.option("--preset", type=click.Choice(["best", "paper"]), default="best", show_default=True)
-@click.option("--beta", type=click.FloatRange(min=0, min_open=True), help="Fix the ridge penalty instead of tuning it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the cross-validation folds.")
+@click.option("--beta", type=FiniteRange(min=1e-6, max=10**9), help="Fix the ridge penalty instead of tuning it.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the cross-validation folds.")
 @ray_worker_options("Actors that sum.")
 @json_option
 def command(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option("--models", metavar="A,B", help="With --wide the model columns, else the models to keep.")
 @click.option("--prices", "price_file", type=click.Path(path_type=Path), help="YAML map of prices per model.")
 @click.option("--reward-model", metavar="NAME", help="Which one to read, where the file holds several.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split, where the file has none.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split, where the file has none."
+)
 @click.option(
     "--expected-output-tokens",
     type=click.IntRange(min=1),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from erp_trainer.commands.options import PATH, bundle_embedder_options
+from erp_trainer.commands.options import PATH, FiniteRange, bundle_embedder_options
 from erp_trainer.console import emit, json_option, progress
 
 
@@ -17,7 +17,7 @@ from erp_trainer.console import emit, json_option, progress
 @click.argument("bundle", type=PATH)
 @click.option("--prompts", required=True, type=PATH, help="Parquet, CSV or JSONL: prompt_id, prompt.")
 @click.option("--out", required=True, type=PATH, help="Parquet, CSV or JSONL.")
-@click.option("--lambda", "lambda_", type=click.FloatRange(min=0), default=0.0, show_default=True)
+@click.option("--lambda", "lambda_", type=FiniteRange(min=0), default=0.0, show_default=True)
 @click.option("--no-safety", is_flag=True, help="Believe the probes wherever they are.")
 @bundle_embedder_options
 @json_option
