@@ -55,7 +55,8 @@ async def _first_that_works(
     """What the first way gives that does not fail; None where all do.
 
     The one place on the request path that catches what our own code raises, and it counts what it caught: no user's
-    request fails because of routing. What LiteLLM's functions raise is caught where they are called.
+    request fails because of routing. A further failure, while a safe λ is looked for after one, is not counted again
+    (``goals.lambda_of``). What LiteLLM's functions raise is caught where they are called.
 
     Parameters
     ----------
