@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.records import write_json, write_model, write_uncertainty
+from erp_trainer.bundles.records import write_features, write_json, write_model, write_uncertainty
 from erp_trainer.bundles.write import save_bundle
+from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.manifest import MANIFEST, Manifest
 from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import Price
@@ -25,7 +26,7 @@ def write_bundle(
     *,
     embedder: StaticEmbedder | None = None,
     output_heads: bool = True,
-    distrust: float = 0.5,
+    sizes: tuple[int, ...] = (14, 20, 60),
     seed: int = 0,
 ) -> Path:
     """Write a bundle of ``n_models`` pool models, named ``model-000`` and so on, on the shipped embedder.
@@ -33,7 +34,7 @@ def write_bundle(
     Parameters
     ----------
     output_heads : also fit expected output tokens, which a bundle has where its outcomes recorded them
-    distrust : 0 leaves the leverage of prompts unused
+    sizes : of the sets of memberships that all models share; () for probes alone
     """
     rng = np.random.default_rng(seed)
     spec = (embedder or StaticEmbedder()).spec
@@ -57,8 +58,6 @@ def write_bundle(
             base=1e-3,
             noise_M=np.full(n_models, 0.05),
             slope_M=np.full(n_models, 0.05),
-            usual=0.1,
-            distrust=distrust,
         ),
         points=[
             {"lambda": x, "shrinkage": 0.8, "reward": 0.6 - 0.01 * i, "cost_usd": 1e-3 / (1 + i), "share": {}}
@@ -66,6 +65,8 @@ def write_bundle(
         ],
         verdict={"helps": True, "text": "synthetic: for benchmarks only"},
         output_tokens=head if output_heads else None,
+        features=_features(rng, spec.dimension, sizes) if sizes else None,
+        cells_FM=rng.normal(0.0, 0.1, (sum(sizes), n_models)).astype(np.float32),
     )
 
 
@@ -82,6 +83,8 @@ def save_synthetic(
     verdict: Mapping[str, Any],
     *,
     output_tokens: Probes | None = None,
+    features: Features | None = None,
+    cells_FM: np.ndarray | None = None,
     **changes: object,
 ) -> Path:
     """Write a bundle of given numbers; ``changes`` replace fields of its manifest as JSON."""
@@ -89,6 +92,7 @@ def save_synthetic(
         name: {"reward": float(reward), "cost_usd": float(cost)}
         for name, reward, cost in zip(models, mean_reward_M, mean_cost_M, strict=True)
     }
+    cells = np.zeros((0, len(models)), dtype=np.float32) if cells_FM is None else cells_FM
     with save_bundle(path) as folder:
         records = tuple(
             write_model(
@@ -96,10 +100,10 @@ def save_synthetic(
                 name,
                 m,
                 probes,
+                cells,
                 output_tokens,
                 rows=10,
                 beta=1.0,
-                task_beta=None,
                 mean_reward=float(mean_reward_M[m]),
                 r2=0.1,
                 r2_by_category={},
@@ -125,9 +129,17 @@ def save_synthetic(
                 folder, "frontier.json", {"points": points, "single_models": singles, "verdict": verdict}
             ),
             models=records,
+            features=write_features(folder, features),
+            stack=(1.0,) * (1 if features is None else 1 + len(features.sizes)),
         )
         write_json(folder, MANIFEST, {**manifest.to_json(), **changes})
     return path
+
+
+def _features(rng: np.random.Generator, dimension: int, sizes: tuple[int, ...]) -> Features:
+    n = sum(sizes)
+    entropy_Q = np.linspace(0.0, np.log(sizes[0]), 1000)
+    return Features(_weights(rng, dimension, n, 8.0), np.zeros(n, dtype=np.float32), sizes, entropy_Q, 0.1)
 
 
 def _weights(rng: np.random.Generator, dimension: int, n: int, length: float) -> np.ndarray:

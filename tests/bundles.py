@@ -55,8 +55,6 @@ def write_bundle(
             base=1.0,
             noise_M=np.ones(m),
             slope_M=np.ones(m),
-            usual=1.0,
-            distrust=0.0,
         ),
         points=[{"lambda": 0.0, "reward": 1.0, "cost_usd": 0.001, "shrinkage": 1.0, "share": {models[0]: 1.0}}],
         verdict={"helps": True, "text": "Routing helps: in this test.", "best_single": models[-1]},

@@ -54,11 +54,14 @@ def contents(bundle):
     return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
 
 
-def test_a_newcomer_has_the_penalties_of_the_pool(made, bundle):
+def test_a_newcomer_has_the_penalty_and_the_memberships_of_the_pool(made, bundle):
+    before = load_bundle(bundle)
     run("add-model", bundle, "--run", made / "three", "--model", "mid")
-    penalties = {(model.beta, model.task_beta) for model in load_bundle(bundle).manifest.models}
-    assert len(penalties) == 1
-    assert next(iter(penalties))[1] is not None
+    after = load_bundle(bundle)
+    assert {model.beta for model in after.manifest.models} == {before.manifest.models[0].beta}
+    assert after.manifest.stack == before.manifest.stack
+    assert after.predictor.cells_FM.shape == (len(before.features.bias_F), 3)
+    assert np.abs(after.predictor.cells_FM[:, after.models.index("mid")]).max() > 0.05
 
 
 def test_nothing_but_the_newcomers_files_and_three_shared_ones_change(made, bundle):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from erp_trainer.bundles.records import write_tensors
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MAX_DIMENSION, MAX_MODELS, MAX_NAME
 from litellm_erp.embedding.static import MODEL_DIR, StaticEmbedder
@@ -96,9 +97,9 @@ def test_json_of_other_than_plain_values_is_refused(bundle, content):
 @pytest.mark.parametrize(
     "change",
     [
-        *[set_model(key, value) for key in ("rows", "beta", "mean_reward", "r2", "constant_cost_usd", "task_beta")
+        *[set_model(key, value) for key in ("rows", "beta", "mean_reward", "r2", "constant_cost_usd")
           for value in (HUGE, -HUGE, True, "1", [1], 1e300)],
-        *[set_model(key, -1) for key in ("rows", "beta", "constant_cost_usd", "task_beta")],
+        *[set_model(key, -1) for key in ("rows", "beta", "constant_cost_usd")],
         *[set_model("price", value) for value in (HUGE, [], {"input_usd_per_mtok": -1}, {"output_usd_per_mtok": HUGE},
                                                    {"relative_cost": True}, {"relative_cost": 1e300}, {"euro": 1})],
         *[set_model("r2_by_category", value) for value in ([], {"a": "b"}, {"a": HUGE}, {"a": True})],
@@ -227,17 +228,53 @@ def test_a_probe_file_of_other_than_two_small_arrays_is_refused(bundle, content)
     refused(bundle, "probes/small")
 
 
-@pytest.mark.parametrize("key", ["mean", "whiten", "noise", "slope", "base", "usual", "distrust"])
+@pytest.mark.parametrize("key", ["mean", "whiten", "noise", "slope", "base"])
 def test_an_uncertainty_that_is_not_right_is_refused(bundle, key):
     good = {
         "mean": np.zeros(DIMENSION), "whiten": np.eye(DIMENSION), "noise": np.ones(3), "slope": np.ones(3),
-        "base": np.ones(1), "usual": np.ones(1), "distrust": np.zeros(1),
+        "base": np.ones(1),
     }  # fmt: skip
     nan, huge, whole = np.full_like(good[key], np.nan), np.full_like(good[key], -1e300), good[key].astype(np.int32)
     for wrong in (None, np.array(1.0), np.zeros((2, 2, 2)), nan, huge, whole):
         document = {k: v for k, v in {**good, key: wrong}.items() if v is not None}
         put_file(bundle, save(document), "uncertainty")
         refused(bundle, "uncertainty")
+
+
+@pytest.mark.parametrize("key", ["weights", "bias", "sizes", "entropy", "unusual"])
+def test_features_that_are_not_right_are_refused(bundle, key):
+    good = {
+        "weights": np.zeros((DIMENSION, 5)), "bias": np.zeros(5), "sizes": np.array([2.0, 3.0]),
+        "entropy": np.linspace(0.0, 0.6, 7), "unusual": np.array([0.1]),
+    }  # fmt: skip
+    edit_manifest(bundle, stack=[0.5, 0.25, 0.25])
+    put_features(bundle, good)
+    refused(bundle, "no tensor 'memberships'")
+    nan, huge, whole = np.full_like(good[key], np.nan), np.full_like(good[key], -1e300), good[key].astype(np.int32)
+    for wrong in (None, np.array(1.0), np.zeros((2, 2, 2)), nan, huge, whole, good[key][..., :-1]):
+        put_features(bundle, {k: v for k, v in {**good, key: wrong}.items() if v is not None})
+        refused(bundle, "features")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "unusual", "entropy", "stack"),
+    [([2.5, 2.5], 0.1, [0.0], [1, 1, 1]), ([0.0, 5.0], 0.1, [0.0], [1, 1, 1]), ([5.0], 0.1, [0.0], [1, 1, 1]),
+     ([2.0, 3.0], 1.5, [0.0], [1, 1, 1]), ([2.0, 3.0], 0.1, [0.5, 0.4], [1, 1, 1]),
+     ([2.0, 3.0], 0.1, [0.0], [1, -1, 1]),
+     ([2.0, 3.0], 0.1, [0.0], []), ([2.0, 3.0], 0.1, [0.0], [1] * 100), ([2.0, 3.0], 0.1, [0.0], ["1", 1, 1])],
+)  # fmt: skip
+def test_features_that_do_not_agree_with_the_manifest_are_refused(bundle, sizes, unusual, entropy, stack):
+    edit_manifest(bundle, stack=stack)
+    put_features(bundle, {
+        "weights": np.zeros((DIMENSION, 5)), "bias": np.zeros(5), "sizes": np.array(sizes),
+        "entropy": np.array(entropy), "unusual": np.array([unusual]),
+    })  # fmt: skip
+    refused(bundle, "features|stack")
+
+
+def put_features(bundle, tensors):
+    record = write_tensors(bundle, "features.safetensors", tensors)
+    edit_manifest(bundle, features={"file": record.file, "sha256": record.sha256, "bytes": record.bytes})
 
 
 def test_links_out_of_the_folder_are_refused_and_links_within_it_are_files(bundle, tmp_path):

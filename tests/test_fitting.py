@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from erp_trainer.learning.moments import Moments, RidgeSolver
-from erp_trainer.learning.ridge import Penalties, assign_folds, blocks, cross_fit, r_squared, variance_line
+from erp_trainer.learning.ridge import assign_folds, blocks, cross_fit, r_squared, variance_line
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.erp import fit_erp
 from litellm_erp.bundle.probe import Probes
@@ -141,10 +141,11 @@ def test_the_paper_preset_has_beta_one_constant_costs_and_no_shrinkage():
     x, rewards = unit_rows(100, 4), RNG.normal(size=(100, 2))
     cost = RNG.uniform(1, 2, size=(100, 2))
     fitted = fit_erp(table(rewards, x, cost), preset="paper")
-    assert fitted.penalties == Penalties(1.0, 1.0)
+    assert (fitted.stack.beta, fitted.stack.weights, fitted.features) == (1.0, (1.0,), None)
+    reference = Ridge(alpha=1.0).fit(x.astype(np.float64), rewards)
+    np.testing.assert_allclose(fitted.probes.weights_DM.T, reference.coef_, atol=1e-6)
     np.testing.assert_allclose(fitted.constant_cost_M, cost.mean(axis=0))
     assert {point["shrinkage"] for point in fitted.frontier["points"]} == {1.0}
-    assert fitted.uncertainty.distrust == 0.0
 
 
 def test_the_frontier_starts_at_the_best_reward_and_ends_at_the_cheapest_model():

@@ -25,8 +25,8 @@ def bundle(request, tmp_path_factory):
 
 @given(data=st.data())
 def test_candidates_are_ranked_as_offline(bundle, data):
-    usual, distrust = data.draw(st.sampled_from([0.01, 0.1, 9.0])), data.draw(st.sampled_from([0.0, 0.5]))
-    bundle = replace(bundle, uncertainty=replace(bundle.uncertainty, usual=usual, distrust=distrust))
+    features = replace(bundle.features, unusual=data.draw(st.sampled_from([0.0, 0.1, 1.0])))
+    bundle = replace(bundle, features=features, predictor=replace(bundle.predictor, features=features))
     pool = len(bundle.models)
     columns = data.draw(st.permutations(range(pool)))[: data.draw(st.sampled_from([pool, 3, 1]))]
     n_unknown = data.draw(st.integers(0, 2))
@@ -53,9 +53,9 @@ def test_candidates_are_ranked_as_offline(bundle, data):
 
 
 @pytest.mark.parametrize("n_models", [3, FEW + 1])
-@pytest.mark.parametrize("distrust", [0.0, 0.5])
-def test_without_text_the_models_mean_rewards_count(tmp_path, n_models, distrust):
-    bundle = load_bundle(write_synthetic(tmp_path / "b", n_models, embedder=EMBEDDER, distrust=distrust))
+@pytest.mark.parametrize("sizes", [(), (3, 5)])
+def test_without_text_the_models_mean_rewards_count(tmp_path, n_models, sizes):
+    bundle = load_bundle(write_synthetic(tmp_path / "b", n_models, embedder=EMBEDDER, sizes=sizes))
     ranked = Candidates(bundle, range(n_models), 0, bundle.prices()).rank(None, 0.0, 0.0)
     assert ranked.order[0] == int(bundle.mean_reward_M.argmax())
     np.testing.assert_allclose(ranked.expected_reward, bundle.mean_reward_M)

@@ -63,10 +63,11 @@ def test_a_fit_from_shards_is_the_fit_of_the_run(run, tmp_path, preset):
     assert summed.frontier.document == whole.frontier.document
     assert summed.manifest.prompt_set == whole.manifest.prompt_set
     assert [r.rows for r in summed.manifest.models] == [r.rows for r in whole.manifest.models]
-    assert [r.task_beta for r in summed.manifest.models] == [r.task_beta for r in whole.manifest.models]
-    has_tasks = preset == "best" and "code" in run.outcomes().categories
-    record = summed.manifest.models[0]
-    assert (record.task_beta not in (None, record.beta)) == has_tasks
+    assert summed.manifest.stack == whole.manifest.stack
+    assert (summed.features is None) == (whole.features is None) == (preset == "paper")
+    if whole.features is not None:
+        np.testing.assert_array_equal(summed.features.weights_DF, whole.features.weights_DF)
+        np.testing.assert_allclose(summed.predictor.cells_FM, whole.predictor.cells_FM, atol=1e-6)
 
 
 def test_what_is_chosen_on_a_sample_is_fitted_on_all_rows(run, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.bundle.manifest import Manifest
 from litellm_erp.bundle.predictors import Predictor
@@ -24,6 +25,7 @@ class Bundle:
     path : the folder it was loaded from
     id : the first 12 hex digits of the manifest's sha256
     probes : one linear score per model; constants where the policy predicts with something else
+    features : memberships that the predictor of an ERP bundle looks at beside them; None where it has none
     predictor : what predicts: the probes, or what the policy's own files hold
     output_tokens : a second head per model; its intercept is the stand-in where none was fitted
     mean_reward_M, tie_order_M : shape (M,), what ``decision.rank`` needs beside predictions
@@ -35,6 +37,7 @@ class Bundle:
     probes: Probes
     predictor: Predictor
     output_tokens: Probes
+    features: Features | None
     uncertainty: Uncertainty
     frontier: Frontier
     mean_reward_M: np.ndarray

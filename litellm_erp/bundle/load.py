@@ -18,9 +18,19 @@ from typing import Any
 import numpy as np
 
 from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.features import FeatureProbes, Features
 from litellm_erp.bundle.files import checked, read_file, read_json, read_tensors
 from litellm_erp.bundle.frontier import Frontier
-from litellm_erp.bundle.manifest import LARGEST, MANIFEST, MAX_POINTS, Manifest, entries, readable
+from litellm_erp.bundle.manifest import (
+    LARGEST,
+    MANIFEST,
+    MAX_FEATURES,
+    MAX_POINTS,
+    MAX_SETS,
+    Manifest,
+    entries,
+    readable,
+)
 from litellm_erp.bundle.policy_files import load_predictor
 from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.decision import name_order
@@ -28,8 +38,7 @@ from litellm_erp.config_section import Section
 from litellm_erp.errors import BundleError, BundleNotFound, BundleTampered
 from litellm_erp.strict_files import MAX_JSON_BYTES, parse_json, read_whole
 
-# 1/n is the least there is, n the number of training prompts.
-_LEAST_LEVERAGE = 1e-12
+_MAX_QUANTILES = 10_000
 _RETRIES = 20
 _REMEDY = ". Fit the bundle again"
 _MAX_VERDICT = 10_000
@@ -76,15 +85,18 @@ def _load(root: Path, content: bytes) -> Bundle:
     except ValueError as e:
         raise BundleError(f"{where}: not JSON ({e}). Copy or fit the bundle again") from e
     manifest = Manifest.from_json(document, where=where)
-    probes, output_tokens = _load_probes(root, manifest)
+    features = _load_features(root, manifest)
+    probes, output_tokens, cells_FM = _load_probes(root, manifest, 0 if features is None else len(features.bias_F))
+    linear = probes if features is None else FeatureProbes(probes, features, cells_FM)
     names = [model.name for model in manifest.models]
     return Bundle(
         path=root,
         id=hashlib.sha256(content).hexdigest()[:12],
         manifest=manifest,
         probes=probes,
-        predictor=load_predictor(root, manifest, probes),
+        predictor=load_predictor(root, manifest, linear),
         output_tokens=output_tokens,
+        features=features,
         uncertainty=_load_uncertainty(root, manifest),
         frontier=parse_frontier(read_json(root, manifest.frontier), names, str(root / manifest.frontier.file)),
         mean_reward_M=np.array([model.mean_reward for model in manifest.models]),
@@ -118,23 +130,48 @@ def verify_bundle(path: Path | str) -> Bundle:
     return bundle
 
 
-def _load_probes(root: Path, manifest: Manifest) -> tuple[Probes, Probes]:
+def _load_features(root: Path, manifest: Manifest) -> Features | None:
+    if manifest.features is None:
+        return None
+    where, dimension = root / manifest.features.file, manifest.embedder.dimension
+    tensors = read_tensors(root, manifest.features, (dimension + 1) * MAX_FEATURES + _MAX_QUANTILES + MAX_SETS + 1)
+    weights = checked(tensors, "weights", (dimension, None), where)
+    sizes = checked(tensors, "sizes", (None,), where)
+    entropy, unusual = checked(tensors, "entropy", (None,), where), checked(tensors, "unusual", (1,), where)[0]
+    n = weights.shape[1]
+    if len(sizes) != len(manifest.stack) - 1 or (sizes < 1).any() or (sizes % 1).any() or sizes.sum() != n:
+        raise BundleError(f"{where}: its sets of memberships are not those of the manifest's stack{_REMEDY}")
+    if not 0 <= unusual <= 1 or (np.diff(entropy) < 0).any():
+        raise BundleError(f"{where}: the share of unusual prompts or the quantiles of their entropy are none{_REMEDY}")
+    return Features(
+        np.ascontiguousarray(weights, dtype=np.float32),
+        checked(tensors, "bias", (n,), where).astype(np.float32),
+        tuple(map(int, sizes)),
+        entropy.astype(np.float64),
+        float(unusual),
+    )
+
+
+def _load_probes(root: Path, manifest: Manifest, n_features: int) -> tuple[Probes, Probes, np.ndarray]:
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
     weights: list[np.ndarray] = []
     tokens: list[np.ndarray] = []
     intercepts = np.zeros(n_models, dtype=np.float32)
     token_intercepts = np.full(n_models, manifest.expected_output_tokens, dtype=np.float32)
     none = np.zeros(dimension, dtype=np.float32)
+    cells_FM = np.zeros((n_features, n_models), dtype=np.float32)
     for m, model in enumerate(manifest.models):
         where = root / model.probe.file
-        tensors = read_tensors(root, model.probe, 2 * (dimension + 1))
+        tensors = read_tensors(root, model.probe, 2 * (dimension + 1) + n_features)
         weights.append(checked(tensors, "weights", (dimension,), where))
         intercepts[m] = checked(tensors, "intercept", (1,), where)[0]
+        if n_features:
+            cells_FM[:, m] = checked(tensors, "memberships", (n_features,), where)
         tokens.append(none)
         if "output_tokens_weights" in tensors:
             tokens[m] = checked(tensors, "output_tokens_weights", (dimension,), where)
             token_intercepts[m] = checked(tensors, "output_tokens_intercept", (1,), where)[0]
-    return Probes(_columns(weights), intercepts), Probes(_columns(tokens), token_intercepts)
+    return Probes(_columns(weights), intercepts), Probes(_columns(tokens), token_intercepts), cells_FM
 
 
 def _columns(vectors: Sequence[np.ndarray]) -> np.ndarray:
@@ -144,17 +181,17 @@ def _columns(vectors: Sequence[np.ndarray]) -> np.ndarray:
 def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
     where = root / manifest.uncertainty.file
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
-    tensors = read_tensors(root, manifest.uncertainty, dimension * (dimension + 1) + 2 * n_models + 3)
-    scalars = {key: float(checked(tensors, key, (1,), where)[0]) for key in ("base", "usual", "distrust")}
+    tensors = read_tensors(root, manifest.uncertainty, dimension * (dimension + 1) + 2 * n_models + 1)
+    base = float(checked(tensors, "base", (1,), where)[0])
     noise, slope = (checked(tensors, key, (n_models,), where) for key in ("noise", "slope"))
-    if min(noise.min(), slope.min(), scalars["base"], scalars["distrust"]) < 0 or scalars["usual"] < _LEAST_LEVERAGE:
-        raise BundleError(f"{where}: a variance, leverage or distrust is negative, or a leverage zero. Fit it again")
+    if min(noise.min(), slope.min(), base) < 0:
+        raise BundleError(f"{where}: a variance or a leverage is negative. Fit it again")
     return Uncertainty(
         mean_D=checked(tensors, "mean", (dimension,), where),
         whiten_DR=checked(tensors, "whiten", (dimension, None), where),
+        base=base,
         noise_M=noise,
         slope_M=slope,
-        **scalars,
     )
 
 

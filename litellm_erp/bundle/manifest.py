@@ -15,12 +15,13 @@ from litellm_erp.errors import BundleError, EmbedderMismatch, PricesError
 from litellm_erp.shown import shown
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # What a bundle may claim. All of it is far beyond any real one, and small enough that a claim alone costs no memory.
 MAX_MODELS = 4096
 MAX_DIMENSION = 32_768
 MAX_WEIGHTS = 1 << 26  # of all models together: 256 MB
 MAX_FILE_BYTES = 1 << 30
+MAX_FEATURES, MAX_SETS = 4096, 16
 MAX_NAME = 512
 MAX_POINTS = 10_000
 MAX_TOKENS = 1e9
@@ -51,7 +52,6 @@ class ModelRecord:
     probe : its safetensors file
     rows : training outcomes
     beta : ridge penalty in the sum form
-    task_beta : penalty of the part that predicts task means, where the probe has one; ``beta`` is then that of the rest
     mean_reward : over its training outcomes, in reward units; what safety leans towards
     r2, r2_by_category : out of fold; None where the rewards do not vary
     price : as stated or found; empty when unknown
@@ -68,7 +68,6 @@ class ModelRecord:
     r2_by_category: Mapping[str, float | None]
     price: Price
     constant_cost_usd: float | None = None
-    task_beta: float | None = None
     stats: tuple[FileRecord, ...] = ()
 
 
@@ -76,7 +75,11 @@ class ModelRecord:
 class Manifest:
     """The whole of manifest.json.
 
-    ``policy_files`` and ``policy_options`` are what other policies than ERP keep and were fitted with.
+    Attributes
+    ----------
+    features : of ERP, what all models share (`bundle.features`); None where the probes are all there is
+    stack : the weights of the estimator's parts, one for each set of memberships and the ridge's last; for later models
+    policy_files, policy_options : what other policies than ERP keep and were fitted with
     """
 
     policy: str
@@ -92,6 +95,8 @@ class Manifest:
     uncertainty: FileRecord
     frontier: FileRecord
     models: tuple[ModelRecord, ...]
+    features: FileRecord | None = None
+    stack: tuple[float, ...] = (1.0,)
     policy_files: tuple[FileRecord, ...] = ()
     policy_options: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -114,6 +119,11 @@ class Manifest:
         """
         top = Section(document, f"{where}:", BundleError, remedy=_REMEDY)
         version = top.integer("schema_version", low=1)
+        if version < SCHEMA_VERSION:
+            raise BundleError(
+                f"{where}: schema_version {version} was written by an earlier litellm-erp; this one reads "
+                f"{SCHEMA_VERSION}. Fit it again: erp-train fit RUN --out BUNDLE"
+            )
         if version > SCHEMA_VERSION:
             raise BundleError(
                 f"{where}: schema_version {version} is newer than {SCHEMA_VERSION}, which this version of "
@@ -140,6 +150,8 @@ class Manifest:
             uncertainty=_file(top.section("uncertainty")),
             frontier=_file(top.section("frontier")),
             models=models,
+            features=_shared_features(top),
+            stack=tuple(_weights(top)),
             policy_files=_files(top, "policy_files") if "policy_files" in top.value else (),
             policy_options=top.section("policy_options").value if "policy_options" in top.value else {},
             schema_version=version,
@@ -148,7 +160,8 @@ class Manifest:
     def files(self) -> tuple[FileRecord, ...]:
         """Every file that serving reads."""
         probes = (model.probe for model in self.models)
-        return (self.uncertainty, self.frontier, *probes, *self.policy_files, *self.embedder_files)
+        shared = () if self.features is None else (self.features,)
+        return (self.uncertainty, self.frontier, *shared, *probes, *self.policy_files, *self.embedder_files)
 
 
 def entries(section: Section, key: str, most: int) -> list[Section]:
@@ -195,9 +208,22 @@ def _model(entry: Section) -> ModelRecord:
         r2_by_category={category: by_category.optional_number(category) for category in by_category},
         price=price,
         constant_cost_usd=entry.optional_number("constant_cost_usd", low=0.0, high=LARGEST),
-        task_beta=entry.optional_number("task_beta", low=0.0, high=LARGEST),
         stats=_files(entry, "stats"),
     )
+
+
+def _shared_features(top: Section) -> FileRecord | None:
+    if "features" not in top:
+        raise top.wrong("features", None, "a file, or null where models share none")
+    return None if top.get("features") is None else _file(top.section("features"))
+
+
+def _weights(top: Section) -> list[float]:
+    found = top.list("stack")
+    if not found or len(found) > MAX_SETS + 1:
+        raise top.wrong("stack", f"{len(found)} weights", f"from 1 to {MAX_SETS + 1}")
+    entry = Section({str(i): weight for i, weight in enumerate(found)}, top.at("stack"), BundleError, remedy=_REMEDY)
+    return [entry.number(key, low=0.0, high=LARGEST) for key in entry]
 
 
 def _check_models(top: Section, models: tuple[ModelRecord, ...]) -> None:

@@ -13,7 +13,6 @@ from litellm_erp.bundle.manifest import Manifest
 from litellm_erp.bundle.neighbour_predictor import NeighbourPredictor
 from litellm_erp.bundle.pair_predictor import PairPredictor
 from litellm_erp.bundle.predictors import Predictor, StoredPredictor
-from litellm_erp.bundle.probe import Probes
 from litellm_erp.errors import BundleError
 from litellm_erp.shown import shown
 
@@ -37,8 +36,8 @@ def tensors_of(predictor: Predictor) -> dict[str, np.ndarray]:
     return predictor.tensors() if isinstance(predictor, StoredPredictor) else {}
 
 
-def load_predictor(root: Path, manifest: Manifest, probes: Probes) -> Predictor:
-    """The predictor of a bundle: its probes, or what its policy's file holds.
+def load_predictor(root: Path, manifest: Manifest, linear: Predictor) -> Predictor:
+    """The predictor of a bundle: what is linear, or what its policy's file holds.
 
     Raises
     ------
@@ -52,7 +51,7 @@ def load_predictor(root: Path, manifest: Manifest, probes: Probes) -> Predictor:
         )
     kind, name = PREDICTORS[policy], policy_file(policy)
     if kind is None:
-        return probes
+        return linear
     record = next((found for found in manifest.policy_files if found.file == name), None)
     if record is None:
         raise BundleError(f"{root}: policy {policy} without {name} in the manifest. Fit the bundle again")

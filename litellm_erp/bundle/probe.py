@@ -65,8 +65,6 @@ class Uncertainty:
     base : float, 1/n
     noise_M : shape (M,), variance at leverage 0, in squared reward units
     slope_M : shape (M,), variance per unit of leverage; both fitted out of fold
-    usual : float, the leverage up to which prompts count as like training (the median out of fold)
-    distrust : float, at least 0: how fast trust falls beyond ``usual``; 0 never
     """
 
     mean_D: np.ndarray
@@ -74,8 +72,6 @@ class Uncertainty:
     base: float
     noise_M: np.ndarray
     slope_M: np.ndarray
-    usual: float
-    distrust: float
 
     def leverage(self, embeddings: np.ndarray) -> np.ndarray:
         """Leverage of each prompt, shape () or (P,), dimensionless.
@@ -104,14 +100,6 @@ class Uncertainty:
         Source: ours; the ridge predictive variance with both terms rescaled out of fold.
         """
         return np.sqrt(self.noise_M + np.asarray(leverage)[..., None] * self.slope_M)
-
-    def trust(self, leverage: np.ndarray) -> np.ndarray:
-        """How far a prompt's predictions are believed, in (0, 1], shape () or (P,).
-
-        Source: ours; 1 on prompts like training, (usual / h)^distrust beyond.
-        """
-        beyond = np.maximum(leverage / self.usual, 1.0)
-        return beyond**-self.distrust
 
 
 def _times(embeddings: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.features import FeatureProbes
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import PriceTable
 from litellm_erp.choice.decision import Ranking, UnknownPlace, rank, rank_one
@@ -26,11 +27,13 @@ class Predictions:
     expected_reward : shape (M,) or (P, M), as the policy's predictor says, before safety
     cost : shape (M,) or (P, M), expected USD per request or relative cost; NaN unknown
     leverage : shape () or (P,)
+    trust : shape () or (P,), in [0, 1], how far the prompt's predictions are believed
     """
 
     expected_reward: np.ndarray
     cost: np.ndarray
     leverage: np.ndarray
+    trust: np.ndarray
 
 
 def predict_pool(
@@ -52,11 +55,13 @@ def predict_pool(
     output_tokens = np.maximum(bundle.output_tokens.predict(embeddings), 1.0)
     if max_output_tokens is not None:
         output_tokens = np.minimum(output_tokens, max_output_tokens)
-    return Predictions(
-        bundle.predictor.predict(embeddings),
-        prices.expected_cost(input_tokens, output_tokens),
-        bundle.uncertainty.leverage(embeddings),
-    )
+    cost, leverage = prices.expected_cost(input_tokens, output_tokens), bundle.uncertainty.leverage(embeddings)
+    if not isinstance(bundle.predictor, FeatureProbes):
+        return Predictions(bundle.predictor.predict(embeddings), cost, leverage, np.ones_like(leverage))
+    features = bundle.predictor.features
+    memberships = features.memberships(features.scores(embeddings))
+    rewards = bundle.predictor.predict(embeddings, memberships)
+    return Predictions(rewards, cost, leverage, features.trust(memberships))
 
 
 def rank_pool(
@@ -110,7 +115,7 @@ def rank_among(
         lambda_,
         tie_order_M=ties,
         mean_reward_M=mean if safe else None,
-        trust=trust(bundle, predictions, lambda_)[..., None],
+        trust=np.asarray(trust(bundle, predictions, lambda_))[..., None],
         cost_scale=bundle.cost_scale,
         tier=tier,
         unknown=unknown,
@@ -169,7 +174,10 @@ class Candidates:
         self._ties = ties + [len(models) + i for i in range(n_unknown)]
         columns_of_prices = (prices.input_M, prices.output_M, prices.fixed_M)
         self._price_rows = list(zip(*(column[self._wanted].tolist() for column in columns_of_prices), strict=True))
-        self._heads = _stacked(bundle, self._wanted) if bundle.predictor is bundle.probes else None
+        self._heads = _stacked(bundle, self._wanted)
+        self._features = bundle.features
+        if isinstance(bundle.predictor, FeatureProbes):
+            self._cells_FM = np.ascontiguousarray(bundle.predictor.cells_FM[:, self._wanted])
 
     def rank(
         self,
@@ -192,7 +200,7 @@ class Candidates:
         """
         if not self._few:
             return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown)
-        rewards, tokens = self._predict(embedding)
+        rewards, tokens, believed = self._predict(embedding)
         costs = self._costs(input_tokens, tokens, max_output_tokens)
         blank = [np.nan] * self._n_unknown
         safe = safety and self._safe
@@ -202,7 +210,7 @@ class Candidates:
             lambda_,
             tie_order=self._ties,
             mean_reward=self._means if safe else None,
-            trust=_trust_of_one(self._bundle, embedding, lambda_) if safe and embedding is not None else 0.0,
+            trust=self._bundle.frontier.shrinkage(lambda_) * believed if safe else 0.0,
             cost_scale=self._cost_scale,
             tier=tier,
             unknown=unknown,
@@ -210,16 +218,22 @@ class Candidates:
         best = np.nan if self._best_position is None else costs[self._best_position]
         return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best)
 
-    def _predict(self, embedding: np.ndarray | None) -> tuple[list[float], list[float]]:
-        """Rewards and output tokens of what is predicted."""
+    def _predict(self, embedding: np.ndarray | None) -> tuple[list[float], list[float], float]:
+        """Rewards and output tokens of what is predicted, and how far the prompt's predictions are believed."""
+        n = len(self._wanted)
         if embedding is None:
             unit = self._bundle.manifest.expected_output_tokens
-            return self._bundle.mean_reward_M[self._wanted].tolist(), [unit] * len(self._wanted)
-        if self._heads is not None:
-            both: list[float] = self._heads.predict(embedding).tolist()
-            return both[: len(self._wanted)], both[len(self._wanted) :]
-        predicted = self._bundle.predictor.predict(embedding)[self._wanted].tolist()
-        return predicted, self._bundle.output_tokens.predict(embedding)[self._wanted].tolist()
+            return self._bundle.mean_reward_M[self._wanted].tolist(), [unit] * n, 0.0
+        if self._heads is None:
+            predicted = self._bundle.predictor.predict(embedding)[self._wanted].tolist()
+            return predicted, self._bundle.output_tokens.predict(embedding)[self._wanted].tolist(), 1.0
+        found = self._heads.predict(embedding)
+        if self._features is None:
+            both: list[float] = found.tolist()
+            return both[:n], both[n:], 1.0
+        memberships = self._features.memberships(found[2 * n :])
+        rewards = found[:n] + memberships.dot(self._cells_FM)
+        return rewards.tolist(), found[n : 2 * n].tolist(), self._features.trust_of_one(memberships)
 
     def _costs(self, input_tokens: float, output_tokens: list[float], limit: float | None) -> list[float]:
         costs = []
@@ -243,7 +257,7 @@ class Candidates:
             tokens = np.full(len(bundle.models), bundle.manifest.expected_output_tokens)
             tokens = tokens if max_output_tokens is None else np.minimum(tokens, max_output_tokens)
             cost = self._prices.expected_cost(input_tokens, tokens)
-            predictions = Predictions(bundle.mean_reward_M, cost, np.float64(0.0))
+            predictions = Predictions(bundle.mean_reward_M, cost, np.float64(0.0), np.float64(1.0))
         else:
             predictions = predict_pool(
                 bundle, embedding, input_tokens, prices=self._prices, max_output_tokens=max_output_tokens
@@ -267,26 +281,18 @@ class Candidates:
         )
 
 
-def _stacked(bundle: Bundle, columns: np.ndarray) -> Probes:
-    """The reward and output-token heads of some models side by side."""
-    heads = (bundle.probes, bundle.output_tokens)
-    return Probes(
-        np.ascontiguousarray(np.concatenate([head.weights_DM[:, columns] for head in heads], axis=1)),
-        np.concatenate([head.intercept_M[columns] for head in heads]),
-    )
-
-
-def _trust_of_one(bundle: Bundle, embedding: np.ndarray, lambda_: float) -> float:
-    """As :func:`trust`, without looking at the prompt where nothing that it says would count."""
-    shrinkage, uncertainty = bundle.frontier.shrinkage(lambda_), bundle.uncertainty
-    if shrinkage == 0.0 or uncertainty.distrust == 0.0:
-        return float(shrinkage * np.result_type(uncertainty.mean_D, uncertainty.whiten_DR).type(1.0))
-    leverage = uncertainty.leverage(embedding)
-    # Most prompts are like training, where a power of one is asked for.
-    believed = leverage.dtype.type(1.0) if leverage <= uncertainty.usual else uncertainty.trust(leverage)
-    return float(shrinkage * believed)
+def _stacked(bundle: Bundle, columns: np.ndarray) -> Probes | None:
+    """Reward and output-token heads of some models, and the pool's features, side by side; None where not linear."""
+    if bundle.predictor is not bundle.probes and not isinstance(bundle.predictor, FeatureProbes):
+        return None
+    weights = [head.weights_DM[:, columns] for head in (bundle.probes, bundle.output_tokens)]
+    intercepts = [head.intercept_M[columns] for head in (bundle.probes, bundle.output_tokens)]
+    if bundle.features is not None:
+        weights.append(bundle.features.weights_DF)
+        intercepts.append(bundle.features.bias_F)
+    return Probes(np.ascontiguousarray(np.concatenate(weights, axis=1)), np.concatenate(intercepts))
 
 
 def trust(bundle: Bundle, predictions: Predictions, lambda_: float) -> np.ndarray:
     """How far predictions are believed at this λ, shape () or (P,): the bundle's shrinkage times the prompts' trust."""
-    return bundle.frontier.shrinkage(lambda_) * bundle.uncertainty.trust(predictions.leverage)
+    return bundle.frontier.shrinkage(lambda_) * predictions.trust

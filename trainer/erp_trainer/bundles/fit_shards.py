@@ -27,13 +27,12 @@ from erp_trainer.bundles.fit import FitSpec, FittedPool, check_training_rows, fi
 from erp_trainer.bundles.records import prompt_digest
 from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.learning.moments import Moments, RidgeSolver
-from erp_trainer.learning.ridge import Block, CrossFit, blocks
-from erp_trainer.learning.task_means import TaskSums, task_numbers, with_task_means
+from erp_trainer.learning.ridge import blocks
+from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import EmbeddedPrompts
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import FittedERP
 from erp_trainer.pool.pool import RaySettings
 from erp_trainer.pool.ray import Workers
 from litellm_erp.bundle.bundle import Bundle
@@ -51,20 +50,18 @@ class Group:
     Attributes
     ----------
     columns : shape (m,), int; indices of the models
-    by_category : of the categories of whoever holds the group, in their order
     """
 
     columns: np.ndarray
     moments: Moments
-    by_category: TaskSums
 
     def only(self, columns: np.ndarray) -> Group:
         """The sums of some of the models, by their indices."""
         places = np.searchsorted(self.columns, columns)
-        return Group(columns, self.moments.columns(places), self.by_category.columns(places))
+        return Group(columns, self.moments.columns(places))
 
     def __add__(self, other: Group) -> Group:
-        return Group(self.columns, self.moments + other.moments, self.by_category + other.by_category)
+        return Group(self.columns, self.moments + other.moments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +71,12 @@ class ShardSums:
     Attributes
     ----------
     groups : of the shard's training rows
-    categories, counts : shape (C,), sorted; how many training prompts each has
     digests : one per training prompt, in order; the run's fingerprint is their hash
     n_prompts, n_test : prompts of the shard, and how many are of the test split
     outcomes, embedded : the sampled prompts
     """
 
     groups: tuple[Group, ...]
-    categories: np.ndarray
-    counts: np.ndarray
     digests: bytes
     n_prompts: int
     n_test: int
@@ -168,8 +162,6 @@ class _Total:
 
     def __init__(self, n_models: int) -> None:
         self.groups: list[Group] = []
-        self._categories = np.empty(0, dtype=str)
-        self._counts = np.empty(0, dtype=int)
         self._n_models = n_models
         self._fingerprint = hashlib.sha256()
         self._train = self._test = 0
@@ -178,20 +170,14 @@ class _Total:
         self._fingerprint.update(shard.digests)
         self._train += len(shard.digests) // hashlib.sha256().digest_size
         self._test += shard.n_test
-        names = np.union1d(self._categories, shard.categories)
-        held, added = np.searchsorted(names, self._categories), np.searchsorted(names, shard.categories)
-        counts = np.zeros(len(names), dtype=int)
-        counts[held] += self._counts
-        counts[added] += shard.counts
-        before, new = _renumbered(self.groups, held, len(names)), _renumbered(shard.groups, added, len(names))
-        self._categories, self._counts = names, counts
+        before, new = self.groups, shard.groups
         self.groups = [
             one.only(common) + other.only(common)
             for one in before
             for other in new
             for common in [np.intersect1d(one.columns, other.columns)]
             if common.size
-        ] if before else new  # fmt: skip
+        ] if before else list(new)  # fmt: skip
 
     def in_place_of_sample(self, fitted: FittedPool) -> FittedPool:
         """The same choices, with the probes, means and counts of all rows."""
@@ -200,32 +186,17 @@ class _Total:
             rows_M[group.columns] = int(group.moments.weight)
             mean_M[group.columns] = group.moments.sum_y_M / group.moments.weight
         blocks = tuple((group.columns, group.moments) for group in self.groups)
-        erp = replace(fitted.erp, probes=self._probes(fitted.erp), blocks=blocks, mean_reward_M=mean_M)
+        probes = self._probes(fitted.erp.stack, mean_M)
+        erp = replace(fitted.erp, probes=probes, blocks=blocks, mean_reward_M=mean_M)
         prompts = {"fingerprint": self._fingerprint.hexdigest(), "train": self._train, "test": self._test}
         return replace(fitted, erp=erp, rows_M=rows_M, prompts=prompts)
 
-    def _probes(self, chosen: FittedERP) -> Probes:
-        moments = tuple(group.moments for group in self.groups)
-        sides = moments
-        if chosen.has_tasks:
-            tasks = task_numbers(self._categories, self._counts)
-            groups = _renumbered(self.groups, tasks, int(tasks.max()) + 1)
-            sides = tuple(with_task_means(group.moments, group.by_category) for group in groups)
-        everything = CrossFit(
-            embeddings_PD=np.empty((0, len(moments[0].sum_D)), dtype=np.float32),
-            folds_P=np.empty(0, dtype=int),
-            n_models=self._n_models,
-            blocks=tuple(Block(np.empty(0, dtype=bool), group.columns) for group in self.groups),
-            fold_solvers=(),
-            full_solvers=tuple(RidgeSolver(side) for side in sides),
-            moments=moments,
-            has_tasks=chosen.has_tasks,
-        )
-        return Probes(*everything.probes(chosen.penalties))
-
-
-def _renumbered(groups: Iterable[Group], numbers_C: np.ndarray, n: int) -> list[Group]:
-    return [replace(group, by_category=group.by_category.regrouped(numbers_C, n)) for group in groups]
+    def _probes(self, stack: Stack, mean_M: np.ndarray) -> Probes:
+        weights_DM = np.empty((len(self.groups[0].moments.sum_D), self._n_models))
+        intercept_M = np.empty(self._n_models)
+        for group in self.groups:
+            weights_DM[:, group.columns], intercept_M[group.columns] = RidgeSolver(group.moments).solve(stack.beta)
+        return stack.probes(weights_DM, intercept_M, mean_M)
 
 
 def _worker(load: Callable[[], Embedder], models: tuple[str, ...], share: float) -> Callable[[pa.Table], ShardSums]:
@@ -242,19 +213,14 @@ def sums_of(outcomes: OutcomesTable, embedder: Embedder, share: float) -> ShardS
     """
     train = np.array([split == "train" for split in outcomes.splits])
     embedded = embed_prompts(outcomes.prompts, embedder)
-    of_train = np.array(outcomes.categories, dtype=str)[train]
-    categories, numbers, counts = np.unique(of_train, return_inverse=True, return_counts=True)
     groups = []
     for block in blocks(outcomes.rewards_PM[train]):
         rows = np.flatnonzero(train)[block.rows_P]
         vectors, targets = embedded.embeddings_PD[rows], outcomes.rewards_PM[np.ix_(rows, block.columns)]
-        by_category = TaskSums.of(vectors, targets, numbers[block.rows_P], len(categories))
-        groups.append(Group(block.columns, Moments.of(vectors, targets), by_category))
+        groups.append(Group(block.columns, Moments.of(vectors, targets)))
     picked = train & np.array([_fraction(prompt_id) < share for prompt_id in outcomes.prompt_ids])
     return ShardSums(
         tuple(groups),
-        categories,
-        counts,
         b"".join(prompt_digest(outcomes.prompt_ids[row], outcomes.prompts[row]) for row in np.flatnonzero(train)),
         len(outcomes.prompt_ids),
         sum(split == "test" for split in outcomes.splits),

@@ -23,19 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.records import penalties_of, probe_file, prompt_set
+from erp_trainer.bundles.records import probe_file, prompt_set, stack_of
 from erp_trainer.bundles.training_data import training_data
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
-from erp_trainer.learning.ridge import MIN_ROWS, CrossFit, assign_folds, cross_fit
-from erp_trainer.learning.task_means import task_codes
+from erp_trainer.learning.features import Labelling, labels_of
+from erp_trainer.learning.ridge import MIN_ROWS, CrossFit
+from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import SingleMeans, TrainingTable
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import LEVERAGE_BETA, trust_where_evident
+from erp_trainer.policies.erp import LEVERAGE_BETA, fit_out_of_fold
 from erp_trainer.policies.frontier import (
     MeanEstimate,
-    choose_shrinkage,
     frontier,
     frontier_document,
     frontier_point,
@@ -43,6 +43,7 @@ from erp_trainer.policies.frontier import (
     verdict,
 )
 from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.base import Embedder
@@ -64,6 +65,9 @@ class GrownPool:
 
     table: TrainingTable
     fitted: CrossFit
+    labels: tuple[Labelling, ...]
+    stack: Stack
+    features: Features | None
     predicted_PM: np.ndarray
     leverage_P: np.ndarray
     trust_P: np.ndarray
@@ -72,15 +76,12 @@ class GrownPool:
     audit_P: np.ndarray
     safe: bool
 
-    def choose(self, table: TrainingTable, lambda_: float, shrinkage: float | None = None) -> tuple[float, np.ndarray]:
-        """Shrinkage and first choices at one λ, the shrinkage chosen where it is not given."""
+    def choose(self, table: TrainingTable, lambda_: float) -> np.ndarray:
+        """First choices at one λ, shape (P,)."""
         if not self.safe:
-            return 1.0, table.choose(self.predicted_PM, lambda_)
-        if shrinkage is None:
-            return choose_shrinkage(table, self.predicted_PM, self.trust_P, lambda_)
-        trust = shrinkage * self.trust_P[:, None]
+            return table.choose(self.predicted_PM, lambda_)
         mean = self.table.mean_reward_M
-        return shrinkage, table.choose(self.predicted_PM, lambda_, mean_reward_M=mean, trust=trust)
+        return table.choose(self.predicted_PM, lambda_, mean_reward_M=mean, trust=self.trust_P[:, None])
 
     def without(self, out_M: np.ndarray) -> TrainingTable:
         """The table in which some models are never available; they keep their columns and their means."""
@@ -176,10 +177,11 @@ def pool_of(
         least=MIN_ROWS,
     )
     table = data.table
-    penalties = penalties_of(manifest)
-    tasks = None if manifest.models[0].task_beta is None else task_codes(table.categories_P)
-    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, assign_folds(table.groups_P, 0), table.models, tasks)
-    predicted, leverage = fitted.out_of_fold(penalties), fitted.out_of_fold_leverage(LEVERAGE_BETA)
+    features = bundle.features
+    labels = () if features is None else labels_of(features, table.embeddings_PD, table.categories_P)
+    unusual = 0.0 if features is None else features.unusual
+    found = fit_out_of_fold(table, labels, stack_of(manifest), unusual=unusual)
+    predicted, leverage = found.predicted_PM, found.ridge.out_of_fold_leverage(LEVERAGE_BETA)
     ids = np.array(outcomes.prompt_ids, dtype=object)[train]
     partial = {models.index(name): np.isin(ids, list(audit)) for name, audit in audits(run.path).items()
                if name in models}  # fmt: skip
@@ -187,8 +189,10 @@ def pool_of(
     if manifest.preset == "paper":
         table = replace(table, expected_cost_PM=np.broadcast_to(table.mean_cost_M, table.rewards_PM.shape))
     partial_M = np.isin(np.arange(len(models)), list(partial))
-    trust = trust_where_evident(table, predicted, bundle.uncertainty.trust(leverage))
-    return GrownPool(table, fitted, predicted, leverage, trust, data.output_tokens, partial_M, audit, manifest.safety)
+    return GrownPool(
+        table, found.ridge, labels, found.stack, features, predicted, leverage, found.trust_P, data.output_tokens,
+        partial_M, audit, manifest.safety
+    )  # fmt: skip
 
 
 def _audited(
@@ -228,8 +232,9 @@ def frontier_of(pool: GrownPool) -> dict[str, Any]:
     table, base = pool.table, pool.without(pool.partial_M)
     points = []
     zero = np.empty(0, dtype=np.int64)
-    for lambda_, shrinkage, after in swept(table, partial(pool.choose, table)):
-        _, before = pool.choose(base, lambda_, shrinkage)
+    shrinkage = 1.0 if not pool.safe or pool.trust_P.any() else 0.0
+    for lambda_, after in swept(table, partial(pool.choose, table)):
+        before = pool.choose(base, lambda_)
         if lambda_ == 0.0:
             zero = after
         shares = [pool.estimate((before == m) * 1.0, (after == m) * 1.0).mean for m in range(len(table.models))]

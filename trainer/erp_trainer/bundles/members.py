@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.bundles.grown_pool import GrownPool, frontier_of, pool_of, rated_rows, train_rows
-from erp_trainer.bundles.records import created, penalties_of, write_json, write_model, write_stats, write_uncertainty
+from erp_trainer.bundles.records import created, write_json, write_model, write_stats, write_uncertainty
 from erp_trainer.bundles.write import lock_bundle, replace_bundle
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, r_squared, variance_line
+from erp_trainer.learning.stack import combined_probes
 from erp_trainer.learning.training_table import category_names
 from erp_trainer.outcomes.run import Run
 from erp_trainer.policies.frontier import default_lambdas, number_or_none
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
-from litellm_erp.bundle.probe import Probes, Uncertainty
+from litellm_erp.bundle.probe import Uncertainty
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import BundleError, PricesError
@@ -182,11 +183,10 @@ def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifes
         folder,
         table.models[m],
         m,
-        Probes(*pool.fitted.probes(penalties_of(manifest))),
+        *combined_probes(pool.fitted, table.rewards_PM, pool.labels, pool.stack),
         pool.output_tokens,
         rows=int((~np.isnan(table.rewards_PM[:, m])).sum()),
         beta=first.beta,
-        task_beta=first.task_beta,
         mean_reward=float(table.mean_reward_M[m]),
         r2=_r_squared(pool, m, rated_P),
         r2_by_category={
@@ -208,16 +208,16 @@ def _r_squared(pool: GrownPool, m: int, rows_P: np.ndarray) -> float:
 def _report(pool: GrownPool, m: int, old: Bundle, new: Bundle) -> dict[str, Any]:
     table, record = pool.table, new.manifest.models[m]
     served = replace(table, rewards_PM=np.zeros_like(table.rewards_PM))
-    _, first = pool.choose(served, 0.0, float(new.frontier.shrinkage_L[0]))
+    first = pool.choose(served, 0.0)
     categories = np.unique(table.categories_P).tolist()
     newcomer = np.arange(len(table.models)) == m
     complete, known = pool.without(newcomer | pool.partial_M), pool.without(newcomer)
     gains = []
     for lambda_ in default_lambdas(old.frontier):
-        _, base = pool.choose(complete, lambda_)
+        base = pool.choose(complete, lambda_)
         gain: dict[str, Any] = {"lambda": lambda_}
         for when, available in (("before", known), ("after", table)):
-            _, choice = pool.choose(available, lambda_)
+            choice = pool.choose(available, lambda_)
             reward = pool.estimate(complete.reward_of(base), available.reward_of(choice))
             cost = pool.estimate(complete.cost_of(base), available.cost_of(choice))
             gain |= {f"reward_{when}": reward.mean, f"cost_usd_{when}": number_or_none(cost.mean)}

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit, r_squared, r_squared_by_category
+from erp_trainer.learning.ridge import assign_folds, cross_fit, r_squared, r_squared_by_category
+from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import out_of_fold
 from erp_trainer.policies.erp import FittedERP, uncertainty_of
@@ -55,7 +56,9 @@ def fit_rival(table: TrainingTable, policy: str, seed: int = 0) -> FittedRival:
     pool = FittedERP(
         probes=predictor if isinstance(predictor, Probes) else _constants(table),
         uncertainty=uncertainty_of(crossed, table.rewards_PM - predicted, leverage, LEVERAGE_BETA),
-        penalties=Penalties.of(float(getattr(options, "beta", 0.0))),
+        stack=Stack(float(getattr(options, "beta", 0.0)), (1.0,)),
+        features=None,
+        cells_FM=np.zeros((0, len(table.models)), dtype=np.float32),
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=None,
         r2_M=r_squared(predicted, table.rewards_PM),

@@ -16,10 +16,11 @@ import numpy as np
 from safetensors.numpy import save as render_safetensors
 
 from erp_trainer.learning.moments import Moments
-from erp_trainer.learning.ridge import Penalties
+from erp_trainer.learning.stack import Stack
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.policies.frontier import number_or_none
 from litellm_erp import __version__
+from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.manifest import FileRecord, Manifest, ModelRecord
 from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import Price
@@ -60,11 +61,11 @@ def write_model(
     name: str,
     column: int,
     probes: Probes,
+    cells_FM: np.ndarray,
     head: Probes | None,
     *,
     rows: int,
     beta: float,
-    task_beta: float | None,
     mean_reward: float,
     r2: float,
     r2_by_category: Mapping[str, float],
@@ -76,9 +77,11 @@ def write_model(
 
     Parameters
     ----------
-    column : of the model in ``probes`` and ``head``
+    column : of the model in ``probes``, ``cells_FM`` and ``head``
     """
     tensors = {"weights": probes.weights_DM[:, column], "intercept": probes.intercept_M[column : column + 1]}
+    if len(cells_FM):
+        tensors["memberships"] = cells_FM[:, column]
     if head is not None:
         tensors["output_tokens_weights"] = head.weights_DM[:, column]
         tensors["output_tokens_intercept"] = head.intercept_M[column : column + 1]
@@ -87,7 +90,6 @@ def write_model(
         probe=write_tensors(folder, probe_file(name), tensors),
         rows=rows,
         beta=beta,
-        task_beta=task_beta,
         mean_reward=mean_reward,
         r2=number_or_none(r2),
         r2_by_category={category: number_or_none(found) for category, found in r2_by_category.items()},
@@ -108,8 +110,23 @@ def write_uncertainty(folder: Path, found: Uncertainty) -> FileRecord:
             "noise": found.noise_M,
             "slope": found.slope_M,
             "base": np.array([found.base]),
-            "usual": np.array([found.usual]),
-            "distrust": np.array([found.distrust]),
+        },
+    )
+
+
+def write_features(folder: Path, found: Features | None) -> FileRecord | None:
+    """Write what all models of a pool share; None where that is nothing."""
+    if found is None:
+        return None
+    return write_tensors(
+        folder,
+        "features.safetensors",
+        {
+            "weights": found.weights_DF,
+            "bias": found.bias_F,
+            "sizes": np.array(found.sizes, dtype=np.float64),
+            "entropy": found.entropy_Q,
+            "unusual": np.array([found.unusual]),
         },
     )
 
@@ -183,7 +200,6 @@ def created() -> dict[str, str]:
     }
 
 
-def penalties_of(manifest: Manifest) -> Penalties:
+def stack_of(manifest: Manifest) -> Stack:
     """What the probes of an ERP bundle were fitted with."""
-    first = manifest.models[0]
-    return Penalties(first.beta if first.task_beta is None else first.task_beta, first.beta)
+    return Stack(manifest.models[0].beta, manifest.stack)

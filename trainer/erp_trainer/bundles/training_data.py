@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from erp_trainer.learning.ridge import assign_folds, cross_fit, mean_squared_error
+from erp_trainer.learning.stack import BETAS
 from erp_trainer.learning.training_table import EmbeddedPrompts, TrainingTable
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import BETAS
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price, PriceTable
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from erp_trainer.evaluation.contenders import Contender
 from erp_trainer.learning.bootstrap import Resamples
-from erp_trainer.learning.ridge import Penalties
+from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Tuning
 from litellm_erp.bundle.bundle import Bundle
@@ -100,7 +100,7 @@ class Evaluation:
     contenders : the bundle, then its rivals, the baselines and the single models
     missing_rivals : policies that could not be fitted, and why
     tuning : the rivals' options, chosen on train
-    penalties : of the bundle's probes; None of a policy that models cannot be added to
+    stack : of the bundle's probes; None of a policy that models cannot be added to
     resamples : of the test rows; all intervals share them
     left_out : test prompts whose text occurs in train
     samples : median number of samples behind a test outcome
@@ -117,7 +117,7 @@ class Evaluation:
     contenders: Sequence[Contender]
     missing_rivals: dict[str, str]
     tuning: Tuning
-    penalties: Penalties | None
+    stack: Stack | None
     resamples: Resamples
     left_out: int
     samples: int

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.bundles.predict import bundle_embedder
-from erp_trainer.bundles.records import penalties_of
+from erp_trainer.bundles.records import stack_of
 from erp_trainer.bundles.training_data import table_of
 from erp_trainer.console import Progress
 from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
@@ -104,7 +104,7 @@ def evaluation_of(
         contenders=contenders,
         missing_rivals=missing_rivals,
         tuning=tuning,
-        penalties=penalties_of(bundle.manifest) if bundle.manifest.policy == "erp" else None,
+        stack=stack_of(bundle.manifest) if bundle.manifest.policy == "erp" else None,
         resamples=Resamples.draw(test.groups_P, seed=options.seed),
         left_out=int(((splits == "test") & seen).sum()),
         samples=int(np.median(counts[counts > 0])),

@@ -146,15 +146,15 @@ def _unseen(ev: Evaluation) -> dict[str, Any] | None:
 
 
 def _adding(ev: Evaluation) -> dict[str, Any] | None:
-    if ev.penalties is None:
+    if ev.stack is None:
         return None
     served, lambda_ = ev.served, ev.lambdas[0]
 
     def choose(table: TrainingTable, predicted_PM: np.ndarray, mean_reward_M: np.ndarray) -> np.ndarray:
         return served.choose_by(table, predicted_PM, mean_reward_M, lambda_)
 
-    return price_of_adding(ev.train, ev.test, served.predicted_PM, served.mean_reward_M, choose, ev.penalties,
-                           lambda_, ev.resamples, seed=ev.options.seed)  # fmt: skip
+    return price_of_adding(ev.train, ev.test, served.predicted_PM, served.mean_reward_M, choose, ev.stack,
+                           served.bundle.features, lambda_, ev.resamples, seed=ev.options.seed)  # fmt: skip
 
 
 def _verdict(ev: Evaluation, found: Traced, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from erp_trainer.learning.moments import Moments, RidgeSolver
-from erp_trainer.learning.task_means import TaskSums, with_task_means
 from erp_trainer.learning.training_table import category_names
 from litellm_erp.errors import FitError
 
@@ -20,22 +19,6 @@ N_FOLDS = 5
 # Choosing among a few dozen candidates gains nothing from more rows than this.
 CHOOSING_ROWS = 20_000
 MIN_ROWS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Penalties:
-    """Ridge penalties of a probe's two parts: of the task means, and of what is left of the rewards.
-
-    Equal penalties are one ridge regression on the rewards: the parts add up to it.
-    """
-
-    task: float
-    rest: float
-
-    @classmethod
-    def of(cls, beta: float | Penalties) -> Penalties:
-        """One penalty for both parts, or the two as they are."""
-        return beta if isinstance(beta, Penalties) else cls(beta, beta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +70,7 @@ def choosing_rows(n_rows: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class CrossFit:
-    """Solvers of every fold's training side and of all rows, block by block.
-
-    Where the rows have tasks, the solvers have the task means as targets too (`erp_trainer.learning.task_means`).
-    """
+    """Solvers of every fold's training side and of all rows, block by block."""
 
     embeddings_PD: np.ndarray
     folds_P: np.ndarray
@@ -99,14 +79,13 @@ class CrossFit:
     fold_solvers: tuple[tuple[RidgeSolver, ...], ...]
     full_solvers: tuple[RidgeSolver, ...]
     moments: tuple[Moments, ...]
-    has_tasks: bool = False
 
     @property
     def n_folds(self) -> int:
         """How many folds there are."""
         return len(self.fold_solvers[0])
 
-    def out_of_fold(self, beta: float | Penalties) -> np.ndarray:
+    def out_of_fold(self, beta: float) -> np.ndarray:
         """Predictions for every row from probes that did not see its fold.
 
         A model that missed a prompt is predicted there too, from the other folds' rows.
@@ -120,47 +99,21 @@ class CrossFit:
             rows = np.flatnonzero(self.folds_P == fold)
             embeddings = self.embeddings_PD[rows]
             for block, solvers in zip(self.blocks, self.fold_solvers, strict=True):
-                weights, intercept = self._solved(solvers[fold], beta)
+                weights, intercept = solvers[fold].solve(beta)
                 found = embeddings @ weights.astype(np.float32)
                 found += intercept.astype(np.float32)
                 predicted[rows if len(block.columns) == self.n_models else np.ix_(rows, block.columns)] = found
         return predicted
 
-    def parts(self, fold: int, betas: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Both parts of the probes that did not see a fold, at each of B penalties.
-
-        Returns
-        -------
-        weights and intercepts of the task means and of the rest, float32, shape (D, B, M) and (B, M) each; without
-        tasks the first part is the means alone
-        """
-        size = (len(betas), self.n_models)
-        task_w, rest_w = (np.zeros((self.embeddings_PD.shape[1], *size), dtype=np.float32) for _ in range(2))
-        task_b, rest_b = (np.zeros(size, dtype=np.float32) for _ in range(2))
+    def at_penalties(self, fold: int, betas: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Probes that did not see a fold at each of B penalties: weights, shape (D, B, M), and intercepts, (B, M)."""
+        weights = np.empty((self.embeddings_PD.shape[1], len(betas), self.n_models), dtype=np.float32)
+        intercepts = np.empty((len(betas), self.n_models), dtype=np.float32)
         for block, solvers in zip(self.blocks, self.fold_solvers, strict=True):
-            own, m = block.columns, len(block.columns)
             solvers[fold].decompose()
             for b, beta in enumerate(betas):
-                weights, intercept = solvers[fold].solve(beta)
-                task_w[:, b, own] = weights[:, :m] if self.has_tasks else 0.0
-                task_b[b, own] = intercept[:m] if self.has_tasks else solvers[fold].mean_y_M
-                rest_w[:, b, own] = weights[:, -m:] - task_w[:, b, own]
-                rest_b[b, own] = intercept[-m:] - task_b[b, own]
-        return task_w, task_b, rest_w, rest_b
-
-    def _solved(self, solver: RidgeSolver, beta: float | Penalties) -> tuple[np.ndarray, np.ndarray]:
-        penalties = Penalties.of(beta)
-        weights, intercept = solver.solve(penalties.rest)
-        m = len(intercept) // 2
-        if not self.has_tasks:
-            return weights, intercept
-        if penalties.task == penalties.rest:
-            return weights[:, m:], intercept[m:]
-        task_weights, task_intercept = solver.solve(penalties.task)
-        return (
-            task_weights[:, :m] + weights[:, m:] - weights[:, :m],
-            task_intercept[:m] + intercept[m:] - intercept[:m],
-        )
+                weights[:, b, block.columns], intercepts[b, block.columns] = solvers[fold].solve(beta)
+        return weights, intercepts
 
     def out_of_fold_leverage(self, beta: float) -> np.ndarray:
         """Leverage of every row with respect to the other folds, shape (P,), from the largest block."""
@@ -174,12 +127,12 @@ class CrossFit:
             leverage[rows] = 1.0 / trained_on + np.einsum("pd,pd->p", whitened, whitened)
         return leverage
 
-    def probes(self, beta: float | Penalties) -> tuple[np.ndarray, np.ndarray]:
+    def probes(self, beta: float) -> tuple[np.ndarray, np.ndarray]:
         """Weights (D, M) and intercepts (M,) fitted on all rows, float32."""
         weights = np.empty((self.embeddings_PD.shape[1], self.n_models), dtype=np.float32)
         intercepts = np.empty(self.n_models, dtype=np.float32)
         for block, solver in zip(self.blocks, self.full_solvers, strict=True):
-            weights[:, block.columns], intercepts[block.columns] = self._solved(solver, beta)
+            weights[:, block.columns], intercepts[block.columns] = solver.solve(beta)
         return weights, intercepts
 
     @property
@@ -193,7 +146,6 @@ def cross_fit(
     targets_PM: np.ndarray,
     folds_P: np.ndarray,
     models: Sequence[str],
-    tasks_P: np.ndarray | None = None,
 ) -> CrossFit:
     """Gather moments per fold and block in one pass over the rows, and factorise them.
 
@@ -203,7 +155,6 @@ def cross_fit(
     targets_PM : shape (P, M), NaN where a model has no outcome
     folds_P : shape (P,), int, see :func:`assign_folds`
     models : M names, for messages
-    tasks_P : shape (P,), int, see ``task_means.task_codes``; None, or one task for all, leaves tasks out
 
     Raises
     ------
@@ -213,25 +164,15 @@ def cross_fit(
     for name, rows in zip(models, rows_per_model, strict=True):
         if rows < MIN_ROWS:
             raise FitError(f"model {name!r} has {rows} training outcomes; a probe needs at least {MIN_ROWS}")
-    n_tasks = 0 if tasks_P is None else int(tasks_P.max()) + 1
     found = tuple(blocks(targets_PM))
     fold_solvers, full_solvers, totals = [], [], []
     for block in found:
-        parts, sums = [], []
+        parts = []
         for fold in range(int(folds_P.max()) + 1):
             rows = np.flatnonzero(block.rows_P & (folds_P == fold))
-            embeddings, targets = embeddings_PD[rows], targets_PM[np.ix_(rows, block.columns)]
-            parts.append(Moments.of(embeddings, targets))
-            if tasks_P is not None and n_tasks > 1:
-                sums.append(TaskSums.of(embeddings, targets, tasks_P[rows], n_tasks))
+            parts.append(Moments.of(embeddings_PD[rows], targets_PM[np.ix_(rows, block.columns)]))
         total = sum(parts[1:], start=parts[0])
-        sides = [*(_training_side(total, part) for part in parts), total]
-        if sums:
-            total_sums = sum(sums[1:], start=sums[0])
-            task_sides = [total_sums if side is total else total_sums - part
-                          for side, part in zip(sides, sums, strict=False)] + [total_sums]  # fmt: skip
-            sides = [with_task_means(side, part) for side, part in zip(sides, task_sides, strict=True)]
-        solvers = [RidgeSolver(side) for side in sides]
+        solvers = [RidgeSolver(side) for side in (*(_training_side(total, part) for part in parts), total)]
         fold_solvers.append(tuple(solvers[:-1]))
         full_solvers.append(solvers[-1])
         totals.append(total)
@@ -243,7 +184,6 @@ def cross_fit(
         tuple(fold_solvers),
         tuple(full_solvers),
         tuple(totals),
-        n_tasks > 1,
     )
 
 

@@ -1,22 +1,24 @@
-"""PURE. Expected reward prediction: one ridge probe per model, and everything about it that is chosen.
+"""PURE. Expected reward prediction: what every model is expected to earn, and everything about it that is chosen.
 
-``paper``  β = 1, one constant cost per model, no shrinkage, no safety (arXiv 2603.20217, section 3).
-``best``   penalties by the error of differences between models, out of fold and with categories left out, shrinkage at
-           each λ and distrust of unusual prompts by routed utility; where differences cannot be predicted, no routing.
+``paper``  one ridge probe per model at β = 1, one constant cost per model, no safety (arXiv 2603.20217, section 3).
+``best``   memberships in tasks and clusters beside the ridge, stacked (`erp_trainer.learning.stack`); prompts that
+           belong nowhere lean towards the models' means; where differences between models cannot be predicted, no
+           routing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from erp_trainer.learning import differences
+from erp_trainer.learning.features import Labelling, labellings
 from erp_trainer.learning.moments import Moments
 from erp_trainer.learning.ridge import (
     CrossFit,
-    Penalties,
     assign_folds,
     choosing_rows,
     cross_fit,
@@ -24,46 +26,73 @@ from erp_trainer.learning.ridge import (
     r_squared_by_category,
     variance_line,
 )
-from erp_trainer.learning.task_means import task_codes
+from erp_trainer.learning.stack import (
+    Parts,
+    Stack,
+    choose_beta,
+    choose_weights,
+    combined_probes,
+    discriminants,
+    out_of_fold_parts,
+    present_means,
+)
 from erp_trainer.learning.training_table import TrainingTable
-from erp_trainer.policies.base import Applied, PolicySpec, routed, tuning_lambdas
-from erp_trainer.policies.frontier import choose_shrinkage, frontier
+from erp_trainer.policies.base import Applied, PolicySpec, routed
+from erp_trainer.policies.frontier import frontier
+from litellm_erp.bundle.features import FeatureProbes, Features
 from litellm_erp.bundle.probe import Probes, Uncertainty
 
 Preset = Literal["best", "paper"]
-BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 20.0, 30.0, 50.0, 80.0, 120.0, 200.0, 400.0, 1000.0)
-# As good as infinite: nothing is learned beyond the task means.
-NO_REST = 1e6
-DISTRUSTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 PAPER_BETA = 1.0
 # Unusual prompts stand out most at a small penalty, whatever suits the probes.
 LEVERAGE_BETA = 1.0
-USUAL_QUANTILE = 0.5
-# The share of what can be predicted on categories seen that penalties which suit unseen ones must keep.
-KEPT = 0.9
-MIN_CATEGORIES = 3
-MAX_LEFT_OUT = 20
+# Shares of training prompts that may count as unusual.
+UNUSUAL = (0.1, 0.2, 0.3)
+MIN_TASKS = 3
+TASK_FOLDS = 20
+UNSEEN_SHARE = 0.2
+_QUANTILES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFitted:
+    """A pool's estimator on its training rows, out of fold.
+
+    Attributes
+    ----------
+    predicted_PM : expected rewards
+    trust_P : how far each is believed, in [0, 1]; 0 for all where differences between models cannot be predicted
+    features : fitted on all rows; None without labellings
+    """
+
+    ridge: CrossFit
+    labels: tuple[Labelling, ...]
+    stack: Stack
+    features: Features | None
+    predicted_PM: np.ndarray
+    trust_P: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class FittedERP:
-    """Everything a bundle records of a fitted pool."""
+    """Everything a bundle records of a fitted pool.
+
+    Attributes
+    ----------
+    cells_FM : what is added by membership, see `FeatureProbes`; F = 0 without features
+    """
 
     probes: Probes
+    features: Features | None
+    cells_FM: np.ndarray
+    stack: Stack
     uncertainty: Uncertainty
-    penalties: Penalties
     mean_reward_M: np.ndarray
     constant_cost_M: np.ndarray | None
     r2_M: np.ndarray
     r2_by_category: dict[str, np.ndarray]
     frontier: dict[str, Any]
     blocks: tuple[tuple[np.ndarray, Moments], ...]
-    has_tasks: bool = False
-
-    @property
-    def task_beta(self) -> float | None:
-        """The penalty of the task means; None where the probes have no such part."""
-        return self.penalties.task if self.has_tasks else None
 
 
 def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
@@ -73,116 +102,131 @@ def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, 
     ----------
     table : training rows only
     preset : see the module docstring
-    beta : fixes the ridge penalty instead of choosing it
+    beta : one ridge probe per model at this penalty, and nothing beside it
 
     Raises
     ------
     FitError : too few prompts or outcomes
     """
     safe = preset == "best"
-    folds = assign_folds(table.groups_P, seed)
-    tasks = task_codes(table.categories_P) if safe and beta is None else None
-    fitted = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks)
+    labels = labellings(table.embeddings_PD, table.categories_P, seed) if safe and beta is None else ()
+    if safe and beta is None:
+        found = fit_out_of_fold(table, labels, seed=seed)
+    else:
+        found = fit_out_of_fold(table, (), Stack(beta or PAPER_BETA, (1.0,)), seed=seed)
     constant_cost = None if safe else table.mean_cost_M
     if constant_cost is not None:
         table = _with_constant_cost(table, constant_cost)
-    left_out = leave_categories_out(table, tasks) if safe else None
-    chosen = safe and beta is None
-    penalties = choose_penalties(fitted, table, left_out) if chosen else Penalties.of(beta or PAPER_BETA)
-
-    predicted = fitted.out_of_fold(penalties)
-    leverage = fitted.out_of_fold_leverage(LEVERAGE_BETA)
-    uncertainty = uncertainty_of(fitted, table.rewards_PM - predicted, leverage, LEVERAGE_BETA)
-    if left_out is not None:
-        distrust = choose_distrust(table, left_out, penalties, predicted, leverage, uncertainty.usual)
-        uncertainty = replace(uncertainty, distrust=distrust)
-    trust = trust_where_evident(table, predicted, uncertainty.trust(leverage)) if safe else np.ones(len(table))
+    probes, cells = combined_probes(found.ridge, table.rewards_PM, labels, found.stack)
+    leverage = found.ridge.out_of_fold_leverage(LEVERAGE_BETA)
+    predicted, ridge = found.predicted_PM, found.ridge
     return FittedERP(
-        probes=Probes(*fitted.probes(penalties)),
-        uncertainty=uncertainty,
-        penalties=penalties,
+        probes=probes,
+        features=found.features,
+        cells_FM=cells,
+        stack=found.stack,
+        uncertainty=uncertainty_of(ridge, table.rewards_PM - predicted, leverage, LEVERAGE_BETA),
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=constant_cost,
         r2_M=r_squared(predicted, table.rewards_PM),
         r2_by_category=r_squared_by_category(predicted, table.rewards_PM, table.categories_P),
-        frontier=frontier(table, predicted, trust, safe=safe),
-        blocks=tuple((block.columns, moments) for block, moments in zip(fitted.blocks, fitted.moments, strict=True)),
-        has_tasks=fitted.has_tasks,
+        frontier=frontier(table, predicted, found.trust_P if safe else np.ones(len(table)), safe=safe),
+        blocks=tuple((block.columns, moments) for block, moments in zip(ridge.blocks, ridge.moments, strict=True)),
     )
 
 
-def leave_categories_out(table: TrainingTable, tasks_P: np.ndarray | None) -> CrossFit | None:
-    """A fit whose folds are categories, at most ``MAX_LEFT_OUT`` folds; None below ``MIN_CATEGORIES`` categories."""
-    names, numbers = np.unique(table.categories_P, return_inverse=True)
-    if len(names) < MIN_CATEGORIES:
-        return None
-    folds = np.random.default_rng(0).permutation(len(names))[numbers] % MAX_LEFT_OUT
-    return cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models, tasks_P)
+def fit_out_of_fold(
+    table: TrainingTable,
+    labels: Sequence[Labelling],
+    stack: Stack | None = None,
+    *,
+    unusual: float | None = None,
+    seed: int = 0,
+) -> CrossFitted:
+    """Predict every row from the other folds.
 
-
-def choose_penalties(fitted: CrossFit, table: TrainingTable, left_out: CrossFit | None = None) -> Penalties:
-    """Penalties by the out-of-fold error of differences between models; among equals the largest.
-
-    With ``left_out``, among the pairs that keep ``KEPT`` of the best pair's gain over the models' means, those with
-    the smallest error on the categories left out.
-
-    Source: ours. Squared error of the rewards themselves under-shrinks; routed utility is too noisy to choose by.
+    Parameters
+    ----------
+    stack, unusual : as they are to be; chosen where None
     """
-    betas, rows = (*BETAS, NO_REST), choosing_rows(len(table))
-    found = differences.errors(fitted, table.rewards_PM, betas, rows)
-    if not fitted.has_tasks:
-        found = np.where(np.eye(len(betas), dtype=bool), found, np.inf)
-    if left_out is not None:
-        gain = found[-1, -1] - found
-        found = np.where(gain >= KEPT * gain.max(), differences.errors(left_out, table.rewards_PM, betas, rows), np.inf)
-    # Rounding must not decide between candidates that predict nothing.
-    task, rest = np.argwhere(found <= found.min() + 1e-9 * abs(found.min()))[-1]
-    return Penalties(betas[task], betas[rest])
+    rewards, mean = table.rewards_PM, present_means(table.rewards_PM)
+    ridge = cross_fit(table.embeddings_PD, rewards, assign_folds(table.groups_P, seed), table.models)
+    beta = choose_beta(ridge, rewards, choosing_rows(len(table))) if stack is None else stack.beta
+    parts = out_of_fold_parts(ridge, rewards, labels, beta)
+    stack = choose_weights(parts, rewards, mean, beta) if stack is None else stack
+    predicted = stack.combined(parts.all, mean)
+    features = _features(table, labels, parts, stack, unusual) if labels else None
+    trust = np.ones(len(table))
+    if features is not None and len(parts.entropy_P):
+        trust = _believed(parts.entropy_P, features)
+    return CrossFitted(ridge, tuple(labels), stack, features, predicted, trust_where_evident(table, predicted, trust))
+
+
+def _features(
+    table: TrainingTable, labels: Sequence[Labelling], parts: Parts, stack: Stack, unusual: float | None
+) -> Features:
+    """The memberships fitted on all rows, and how far prompts are believed that belong nowhere."""
+    sizes = tuple(each.n for each in labels)
+    entropy_Q = parts.entropy_P
+    if len(entropy_Q) > _QUANTILES:
+        entropy_Q = np.quantile(entropy_Q, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    features = Features(*discriminants(table.embeddings_PD, labels)[0], sizes, np.sort(entropy_Q), 0.0)
+    if not len(entropy_Q):
+        return features
+    return replace(
+        features, unusual=choose_unusual(table, labels, stack, features, parts) if unusual is None else unusual
+    )
+
+
+def _believed(entropy_P: np.ndarray, features: Features) -> np.ndarray:
+    """`Features.trust` of prompts by their entropy."""
+    below = np.searchsorted(features.entropy_Q, entropy_P, side="left")
+    return np.minimum(1.0, (1.0 - below / len(features.entropy_Q)) / features.unusual)
+
+
+def choose_unusual(
+    table: TrainingTable, labels: Sequence[Labelling], stack: Stack, features: Features, parts: Parts
+) -> float:
+    """The share of training prompts that count as unusual, by what is earned at λ = 0.
+
+    As if ``UNSEEN_SHARE`` of the prompts came from tasks that training lacks; of those tasks each counts the same,
+    however many prompts it has.
+
+    Parameters
+    ----------
+    parts : out of fold
+
+    Source: ours. A prompt of a task that training lacks looks uncertain to a classifier of the tasks it has.
+    """
+    tasks, mean = labels[0], present_means(table.rewards_PM)
+    if tasks.n < MIN_TASKS:
+        return UNUSUAL[0]
+    folds = (np.random.default_rng(0).permutation(tasks.n) % TASK_FOLDS)[tasks.codes_P]
+    ridge = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
+    without = out_of_fold_parts(ridge, table.rewards_PM, labels, stack.beta)
+    share_P = 1.0 / np.bincount(tasks.codes_P, minlength=tasks.n)[tasks.codes_P]
+
+    def earned(found: Parts, unusual: float, weights: np.ndarray | None) -> float:
+        trust = _believed(found.entropy_P, replace(features, unusual=unusual))
+        predicted = stack.combined(found.all, mean)
+        choice = table.choose(predicted, 0.0, mean_reward_M=mean, trust=trust[:, None])
+        return float(np.average(table.reward_of(choice), weights=weights))
+
+    scores = [
+        (1 - UNSEEN_SHARE) * earned(parts, unusual, None) + UNSEEN_SHARE * earned(without, unusual, share_P)
+        for unusual in UNUSUAL
+    ]
+    return UNUSUAL[int(np.argmax(scores))]
 
 
 def trust_where_evident(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray) -> np.ndarray:
     """The trust as it is, or 0 for every prompt where the differences between models cannot be predicted."""
-    found = differences.evident(predicted_PM, table.rewards_PM, table.mean_reward_M, table.groups_P)
+    found = differences.evident(predicted_PM, table.rewards_PM, present_means(table.rewards_PM), table.groups_P)
     return trust_P if found else np.zeros_like(trust_P)
 
 
-def choose_distrust(
-    table: TrainingTable,
-    left_out: CrossFit,
-    penalties: Penalties,
-    predicted_PM: np.ndarray,
-    leverage_P: np.ndarray,
-    usual: float,
-) -> float:
-    """How fast trust falls on prompts unlike training.
-
-    What is won on categories left out and what is lost on those seen count the same.
-    """
-    folds = left_out.folds_P
-    unseen, unseen_leverage = left_out.out_of_fold(penalties), left_out.out_of_fold_leverage(LEVERAGE_BETA)
-    rows, mean_reward_M = choosing_rows(len(table)), table.mean_reward_M
-    if len(rows) < len(table):
-        table, folds, predicted_PM, unseen = table.rows(rows), folds[rows], predicted_PM[rows], unseen[rows]
-        leverage_P, unseen_leverage = leverage_P[rows], unseen_leverage[rows]
-    share_P = 1.0 / np.bincount(folds)[folds]
-    scores = np.zeros(len(DISTRUSTS))
-    for lambda_ in tuning_lambdas(table):
-        for row, distrust in enumerate(DISTRUSTS):
-            trust_P, unseen_trust_P = (
-                np.maximum(found / usual, 1.0) ** -distrust for found in (leverage_P, unseen_leverage)
-            )
-            shrinkage, seen = choose_shrinkage(table, predicted_PM, trust_P, lambda_, mean_reward_M)
-            choice = table.choose(
-                unseen, lambda_, mean_reward_M=mean_reward_M, trust=shrinkage * unseen_trust_P[:, None]
-            )
-            # Every category left out is one observation, however many prompts it has.
-            utility = np.average(table.utility_of(choice, lambda_), weights=share_P)
-            scores[row] += table.utility_of(seen, lambda_).mean() + utility
-    return DISTRUSTS[int(np.argmax(scores))]
-
-
 def uncertainty_of(fitted: CrossFit, errors_PM: np.ndarray, leverage_P: np.ndarray, beta: float) -> Uncertainty:
-    """How errors made out of fold grow with leverage, without distrust.
+    """How errors made out of fold grow with leverage.
 
     Parameters
     ----------
@@ -195,29 +239,29 @@ def uncertainty_of(fitted: CrossFit, errors_PM: np.ndarray, leverage_P: np.ndarr
         base=1.0 / max(moments.weight for moments in fitted.moments),
         noise_M=noise,
         slope_M=slope,
-        usual=float(np.quantile(leverage_P, USUAL_QUANTILE)),
-        distrust=0.0,
     )
 
 
 def apply_erp(fitted: FittedERP, test: TrainingTable) -> Applied:
-    """Route with the frontier's shrinkage and trust in each prompt, or the constant costs of the ``paper`` preset."""
-    predicted = fitted.probes.predict(test.embeddings_PD)
-    lambdas, shrinkage = (
-        np.array([point[key] for point in fitted.frontier["points"]]) for key in ("lambda", "shrinkage")
-    )
-    trust_P = fitted.uncertainty.trust(fitted.uncertainty.leverage(test.embeddings_PD))
+    """Route as the bundle would, or by the constant costs of the ``paper`` preset."""
+    predicted, trust_P = served_predictions(fitted, test.embeddings_PD)
+    evident = fitted.frontier["points"][0]["shrinkage"]
 
     def choose(table: TrainingTable, lambda_: float) -> np.ndarray:
         if fitted.constant_cost_M is not None:
             return _with_constant_cost(table, fitted.constant_cost_M).choose(predicted, lambda_)
-        # Between two points the smaller shrinkage counts.
-        right = min(int(np.searchsorted(lambdas, lambda_)), len(lambdas) - 1)
-        left = right if lambdas[right] == lambda_ else max(right - 1, 0)
-        trust = float(shrinkage[left : right + 1].min()) * trust_P[:, None]
-        return table.choose(predicted, lambda_, mean_reward_M=fitted.mean_reward_M, trust=trust)
+        return table.choose(predicted, lambda_, mean_reward_M=fitted.mean_reward_M, trust=evident * trust_P[:, None])
 
     return Applied(routed(choose), predicted)
+
+
+def served_predictions(fitted: FittedERP, embeddings_PD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Expected rewards, shape (P, M), and how far they are believed, shape (P,), as a bundle predicts."""
+    probes, features = fitted.probes, fitted.features
+    if features is None:
+        return probes.predict(embeddings_PD), np.ones(len(embeddings_PD))
+    whole = FeatureProbes(probes, features, fitted.cells_FM)
+    return whole.predict(embeddings_PD), features.trust(features.memberships(features.scores(embeddings_PD)))
 
 
 def _with_constant_cost(table: TrainingTable, cost_M: np.ndarray) -> TrainingTable:

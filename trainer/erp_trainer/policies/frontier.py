@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import interval
-from erp_trainer.learning.ridge import choosing_rows
 from erp_trainer.learning.training_table import TrainingTable
 from litellm_erp.bundle.frontier import Frontier
 
-SHRINKAGES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1, 0.0)
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
 FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
 # Where models specialise, prompts differ by more than the models' means do, and the cheapest is only reached beyond.
@@ -33,55 +31,23 @@ class MeanEstimate:
         return cls(float(values_P.mean()), float(values_P.std() / np.sqrt(len(values_P))))
 
 
-def choose_shrinkage(
-    table: TrainingTable,
-    predicted_PM: np.ndarray,
-    trust_P: np.ndarray,
-    lambda_: float,
-    mean_reward_M: np.ndarray | None = None,
-) -> tuple[float, np.ndarray]:
-    """Shrinkage at one λ by out-of-fold utility, and what is then chosen, shape (P,).
-
-    The candidates run from believing the probes to the best single model at this λ; among equals the smallest.
-
-    Parameters
-    ----------
-    mean_reward_M : what predictions are shrunk towards, by default the means of the table
-    """
-    trusts = [shrinkage * trust_P[:, None] for shrinkage in SHRINKAGES]
-    mean_reward_M = table.mean_reward_M if mean_reward_M is None else mean_reward_M
-    choices = table.choose_each(predicted_PM, lambda_, trusts, mean_reward_M=mean_reward_M)
-    scores = np.array([table.utility_of(choice, lambda_).mean() for choice in choices])
-    best = len(scores) - 1 - int(np.argmax(scores[::-1]))
-    return SHRINKAGES[best], choices[best]
-
-
 def frontier(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
     """The content of frontier.json.
 
     Parameters
     ----------
     predicted_PM : out-of-fold predictions
-    trust_P : how far they are believed, shape (P,), before shrinkage
-    safe : choose a shrinkage at each λ; otherwise predictions are believed whole
+    trust_P : how far they are believed, shape (P,)
+    safe : lean towards the models' means where they are not; otherwise predictions are believed whole
     """
-    rows, mean = choosing_rows(len(table)), table.mean_reward_M
-    few = len(rows) < len(table)
-    judged, judged_PM, judged_P = table, predicted_PM, trust_P
-    if few:
-        judged, judged_PM, judged_P = table.rows(rows), predicted_PM[rows], trust_P[rows]
+    shrinkage = 1.0 if not safe or trust_P.any() else 0.0
+    leaning: dict[str, Any] = {"mean_reward_M": table.mean_reward_M, "trust": trust_P[:, None]} if safe else {}
 
-    def choose(lambda_: float) -> tuple[float, np.ndarray]:
-        if not safe:
-            return 1.0, table.choose(predicted_PM, lambda_)
-        shrinkage, choice = choose_shrinkage(judged, judged_PM, judged_P, lambda_, mean)
-        if few:
-            trust = shrinkage * trust_P[:, None]
-            choice = table.choose(predicted_PM, lambda_, mean_reward_M=mean, trust=trust)
-        return shrinkage, choice
+    def choose(lambda_: float) -> np.ndarray:
+        return table.choose(predicted_PM, lambda_, **leaning)
 
     points = []
-    for lambda_, shrinkage, choice in swept(table, choose):
+    for lambda_, choice in swept(table, choose):
         if lambda_ == 0.0:
             at_zero = choice
         share_M = np.bincount(choice, minlength=len(table.models)) / len(choice)
@@ -131,25 +97,23 @@ def number_or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def swept(
-    table: TrainingTable, choose: Callable[[float], tuple[float, np.ndarray]]
-) -> Iterator[tuple[float, float, np.ndarray]]:
-    """λ, shrinkage and first choices at every point of a frontier, λ ascending from 0.
+def swept(table: TrainingTable, choose: Callable[[float], np.ndarray]) -> Iterator[tuple[float, np.ndarray]]:
+    """λ and first choices at every point of a frontier, λ ascending from 0.
 
     It ends no earlier than every prompt has its cheapest model (or ``MOST_BEYOND`` points beyond the grid), so that a
     budget which that model fits is on the curve.
 
     Parameters
     ----------
-    choose : from λ to shrinkage and first choices, shape (P,)
+    choose : from λ to first choices, shape (P,)
     """
     unit = table.lambda_unit
     grid = sorted({scale * unit for scale in FRONTIER_SCALES})
     beyond = [grid[-1] * BEYOND**step for step in range(1, MOST_BEYOND + 1)] if unit else []
     cheapest = table.choose(np.zeros(table.rewards_PM.shape, dtype=np.float32), 1.0)
     for lambda_ in (*grid, *beyond):
-        shrinkage, choice = choose(lambda_)
-        yield lambda_, shrinkage, choice
+        choice = choose(lambda_)
+        yield lambda_, choice
         if lambda_ >= grid[-1] and not (table.expected_of(choice) > table.expected_of(cheapest)).any():
             return
 

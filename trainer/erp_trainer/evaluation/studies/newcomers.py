@@ -1,7 +1,7 @@
 """PURE. The price of a new model: what routing earns on test after adding it with more and more of its prompts.
 
 Each model in turn is taken out of the pool, and put back with a probe fitted on n train prompts, chosen as
-``add-model`` chooses them (``selection``), and fitted as ``add-model`` fits it, at the bundle's penalties. The other
+``add-model`` chooses them (``selection``), and fitted as ``add-model`` fits it, with the bundle's stack. The other
 models' predictions, and how far predictions are believed at this λ, stay the bundle's; the newcomer's mean reward is
 estimated from its random prompts.
 """
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Resamples
-from erp_trainer.learning.ridge import Penalties, assign_folds, cross_fit
+from erp_trainer.learning.features import labels_of
+from erp_trainer.learning.ridge import assign_folds, cross_fit
 from erp_trainer.learning.selection import select
-from erp_trainer.learning.task_means import task_codes
+from erp_trainer.learning.stack import Stack, combined_probes, out_of_fold_parts, present_means
 from erp_trainer.learning.training_table import TrainingTable
-from litellm_erp.bundle.probe import Probes
+from litellm_erp.bundle.features import FeatureProbes, Features
 
 SIZES = (25, 50, 100, 200, 500, 1000, 2000)
 # Models are taken by their mean reward on train; the best are those whose addition matters.
@@ -36,7 +37,8 @@ def price_of_adding(
     predicted_PM: np.ndarray,
     mean_reward_M: np.ndarray,
     choose: ChooseBy,
-    penalties: Penalties,
+    stack: Stack,
+    features: Features | None,
     lambda_: float,
     resamples: Resamples,
     *,
@@ -49,13 +51,13 @@ def price_of_adding(
     predicted_PM : shape (P, M), the bundle's predictions on test
     mean_reward_M : shape (M,), the bundle's mean rewards, which predictions lean towards
     choose : from the test table, predictions and mean rewards to first choices at λ, shape (P,)
-    penalties : of the bundle's probes; two different ones where they have a part for task means
+    stack, features : of the bundle
     """
     if len(test.models) < 2:
         return None
     candidates = _candidates(train, seed)
     folds_P = assign_folds(train.groups_P, seed)
-    tasks_P = None if penalties.task == penalties.rest else task_codes(train.categories_P)
+    labels = () if features is None else labels_of(features, train.embeddings_PD, train.categories_P)
 
     @cache
     def asked(answered: bytes, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,17 +66,20 @@ def price_of_adding(
         Slow to find, and the same for all that answered the same rows.
         """
         rows = np.frombuffer(answered, dtype=candidates.dtype)
-        found = select(train.embeddings_PD[rows], size, penalties.rest, seed=seed)
+        found = select(train.embeddings_PD[rows], size, stack.beta, seed=seed)
         return rows[np.sort(np.concatenate([found.chosen, found.audit]))], rows[found.audit]
 
     def with_model(m: int, rows: np.ndarray, audit: np.ndarray) -> np.ndarray:
         """Routed reward with a probe fitted on some rows, and a mean reward by the difference estimator."""
         targets = np.full((len(train), 1), np.nan)
         targets[rows, 0] = train.rewards_PM[rows, m]
-        fitted = cross_fit(train.embeddings_PD, targets, folds_P, (train.models[m],), tasks_P)
-        in_train = fitted.out_of_fold(penalties)
+        fitted = cross_fit(train.embeddings_PD, targets, folds_P, (train.models[m],))
+        parts = out_of_fold_parts(fitted, targets, labels, stack.beta)
+        in_train = stack.combined(parts.all, present_means(targets))
         predicted, means = predicted_PM.copy(), mean_reward_M.copy()
-        predicted[:, m] = Probes(*fitted.probes(penalties)).predict(test.embeddings_PD)[:, 0]
+        probes, cells = combined_probes(fitted, targets, labels, stack)
+        newcomer = probes if features is None else FeatureProbes(probes, features, cells)
+        predicted[:, m] = newcomer.predict(test.embeddings_PD)[:, 0]
         means[m] = float(in_train.mean() + (targets[audit] - in_train[audit]).mean())
         return test.reward_of(choose(test, predicted, means))
 
@@ -96,7 +101,7 @@ def price_of_adding(
             for size, reward, gain in zip([*sizes, len(everything)], rewards, gains, strict=True)
         )
         rows.append({"model": test.models[m], "without": without, "points": points, "all": all_of_them})
-    text = "each model taken out and added again; the other probes, the penalties and the shrinkage are the bundle's"
+    text = "each model taken out and added again; the other probes, the stack and the shrinkage are the bundle's"
     return {"lambda": lambda_, "models": rows, "text": text}
 
 
