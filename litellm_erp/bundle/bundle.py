@@ -54,15 +54,17 @@ class Bundle:
         return 1000.0 if self.manifest.cost_kind == "usd" else 1.0
 
     def prices(self, overrides: Mapping[str, Price] | None = None) -> PriceTable:
-        """Prices of the M pool models; an override replaces the recorded price of its model."""
+        """Prices of the M pool models; an override replaces the recorded price of its model.
+
+        A constant cost stands where there is no price, and, of the ``paper`` preset, in the place of one.
+        """
         overrides = overrides or {}
         table = PriceTable.from_prices([overrides.get(m.name, m.price) for m in self.manifest.models])
-        constant = [
-            np.nan if model.constant_cost_usd is None else model.constant_cost_usd for model in self.manifest.models
-        ]
-        return PriceTable(
-            table.input_M, table.output_M, np.where(np.isnan(constant), table.fixed_M, np.array(constant))
-        )
+        recorded = [m.constant_cost_usd for m in self.manifest.models]
+        constant = np.array([np.nan if usd is None else usd for usd in recorded])
+        if self.manifest.preset != "paper":
+            constant[[overrides.get(m.name, m.price).known for m in self.manifest.models]] = np.nan
+        return PriceTable(table.input_M, table.output_M, np.where(np.isnan(constant), table.fixed_M, constant))
 
     def embedder_directory(self) -> Path | None:
         """The folder of the bundle's own embedder, where it carries one."""

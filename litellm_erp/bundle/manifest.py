@@ -55,7 +55,7 @@ class ModelRecord:
     mean_reward : over its training outcomes, in reward units; what safety leans towards
     r2, r2_by_category : out of fold; None where the rewards do not vary
     price : as stated or found; empty when unknown
-    constant_cost_usd : a cost that replaces the expected cost of a request (the ``paper`` preset)
+    constant_cost_usd : mean recorded cost of a request: where there is no price, or in its place (the ``paper`` preset)
     stats : files under stats/ for updating; may be absent
     """
 

@@ -183,7 +183,7 @@ def _write(folder: Path, run: Run, embedder: Embedder, fitted: FittedPool, spec:
                 r2=erp.r2_M[m],
                 r2_by_category={category: r2_M[m] for category, r2_M in erp.r2_by_category.items()},
                 price=prices.get(name, UNKNOWN_PRICE),
-                constant_cost_usd=None if erp.constant_cost_M is None else erp.constant_cost_M[m],
+                constant_cost_usd=float(erp.constant_cost_M[m]),
                 stats=stats.get(m, ()),
             )
             for m, name in enumerate(fitted.models)

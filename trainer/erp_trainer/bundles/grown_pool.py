@@ -31,16 +31,16 @@ from erp_trainer.learning.features import Labelling, labels_of
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit
 from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import SingleMeans, TrainingTable
+from erp_trainer.learning.verdict import judge
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import LEVERAGE_BETA, fit_out_of_fold
+from erp_trainer.policies.erp import LEVERAGE_BETA, fit_out_of_fold, recorded_cost, with_constant_cost
 from erp_trainer.policies.frontier import (
     MeanEstimate,
     frontier,
     frontier_document,
     frontier_point,
     swept,
-    verdict,
 )
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.features import Features
@@ -188,6 +188,8 @@ def pool_of(
     table, audit = _audited(table, predicted, partial)
     if manifest.preset == "paper":
         table = replace(table, expected_cost_PM=np.broadcast_to(table.mean_cost_M, table.rewards_PM.shape))
+    else:
+        table = with_constant_cost(table, recorded_cost(table))
     partial_M = np.isin(np.arange(len(models)), list(partial))
     return GrownPool(
         table, found.ridge, labels, found.stack, features, predicted, leverage, found.trust_P, data.output_tokens,
@@ -230,13 +232,12 @@ def frontier_of(pool: GrownPool) -> dict[str, Any]:
     if not pool.partial_M.any():
         return frontier(pool.table, pool.predicted_PM, pool.trust_P, safe=pool.safe)
     table, base = pool.table, pool.without(pool.partial_M)
-    points = []
-    zero = np.empty(0, dtype=np.int64)
+    points, lambdas, choices = [], [], []
     shrinkage = 1.0 if not pool.safe or pool.trust_P.any() else 0.0
     for lambda_, after in swept(table, partial(pool.choose, table)):
         before = pool.choose(base, lambda_)
-        if lambda_ == 0.0:
-            zero = after
+        lambdas.append(lambda_)
+        choices.append(after)
         shares = [pool.estimate((before == m) * 1.0, (after == m) * 1.0).mean for m in range(len(table.models))]
         reward = pool.estimate(base.reward_of(before), table.reward_of(after))
         cost = pool.estimate(base.cost_of(before), table.cost_of(after))
@@ -245,8 +246,9 @@ def frontier_of(pool: GrownPool) -> dict[str, Any]:
     best_is_partial = pool.partial_M[int(np.argmax(table.mean_reward_M))]
     rows = pool.audit_P if best_is_partial else np.ones(len(table), dtype=bool)
     oracle = pool.estimate(np.nanmax(base.rewards_PM, axis=1), np.nanmax(table.rewards_PM, axis=1))
+    judged = judge(table.rows(rows), lambdas, [choice[rows] for choice in choices])
     audited = [name for name, partly in zip(table.models, pool.partial_M, strict=True) if partly]
     return {
-        **frontier_document(table, points, oracle.mean, verdict(table.rows(rows), zero[rows], points)),
+        **frontier_document(table, points, oracle.mean, judged),
         "audited": {"models": audited, "prompts": int(pool.audit_P.sum())},
     }

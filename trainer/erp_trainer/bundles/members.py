@@ -194,7 +194,7 @@ def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifes
             for name in category_names(table.categories_P)
         },
         price=price,
-        constant_cost_usd=table.mean_cost_M[m] if manifest.preset == "paper" else None,
+        constant_cost_usd=float(table.mean_cost_M[m]) if manifest.preset == "paper" or not price.known else None,
         stats=write_stats(folder, blocks, only={m})[m],
     )
 

@@ -80,6 +80,8 @@ class FittedERP:
     Attributes
     ----------
     cells_FM : what is added by membership, see `FeatureProbes`; F = 0 without features
+    constant_cost_M : costs that stand in the place of expected ones, shape (M,); NaN where prices say more
+    safe : prompts that belong nowhere lean towards the models' means
     """
 
     probes: Probes
@@ -88,7 +90,8 @@ class FittedERP:
     stack: Stack
     uncertainty: Uncertainty
     mean_reward_M: np.ndarray
-    constant_cost_M: np.ndarray | None
+    constant_cost_M: np.ndarray
+    safe: bool
     r2_M: np.ndarray
     r2_by_category: dict[str, np.ndarray]
     frontier: dict[str, Any]
@@ -114,9 +117,8 @@ def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, 
         found = fit_out_of_fold(table, labels, seed=seed)
     else:
         found = fit_out_of_fold(table, (), Stack(beta or PAPER_BETA, (1.0,)), seed=seed)
-    constant_cost = None if safe else table.mean_cost_M
-    if constant_cost is not None:
-        table = _with_constant_cost(table, constant_cost)
+    constant_cost = recorded_cost(table) if safe else table.mean_cost_M
+    table = with_constant_cost(table, constant_cost)
     probes, cells = combined_probes(found.ridge, table.rewards_PM, labels, found.stack)
     leverage = found.ridge.out_of_fold_leverage(LEVERAGE_BETA)
     predicted, ridge = found.predicted_PM, found.ridge
@@ -128,6 +130,7 @@ def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, 
         uncertainty=uncertainty_of(ridge, table.rewards_PM - predicted, leverage, LEVERAGE_BETA),
         mean_reward_M=table.mean_reward_M,
         constant_cost_M=constant_cost,
+        safe=safe,
         r2_M=r_squared(predicted, table.rewards_PM),
         r2_by_category=r_squared_by_category(predicted, table.rewards_PM, table.categories_P),
         frontier=frontier(table, predicted, found.trust_P if safe else np.ones(len(table)), safe=safe),
@@ -248,8 +251,9 @@ def apply_erp(fitted: FittedERP, test: TrainingTable) -> Applied:
     evident = fitted.frontier["points"][0]["shrinkage"]
 
     def choose(table: TrainingTable, lambda_: float) -> np.ndarray:
-        if fitted.constant_cost_M is not None:
-            return _with_constant_cost(table, fitted.constant_cost_M).choose(predicted, lambda_)
+        table = with_constant_cost(table, fitted.constant_cost_M)
+        if not fitted.safe:
+            return table.choose(predicted, lambda_)
         return table.choose(predicted, lambda_, mean_reward_M=fitted.mean_reward_M, trust=evident * trust_P[:, None])
 
     return Applied(routed(choose), predicted)
@@ -264,8 +268,15 @@ def served_predictions(fitted: FittedERP, embeddings_PD: np.ndarray) -> tuple[np
     return whole.predict(embeddings_PD), features.trust(features.memberships(features.scores(embeddings_PD)))
 
 
-def _with_constant_cost(table: TrainingTable, cost_M: np.ndarray) -> TrainingTable:
-    return replace(table, expected_cost_PM=np.broadcast_to(cost_M, table.rewards_PM.shape))
+def with_constant_cost(table: TrainingTable, cost_M: np.ndarray) -> TrainingTable:
+    """The table with costs, shape (M,), in the place of expected ones; those that are NaN leave them."""
+    cost_PM = np.where(np.isnan(cost_M), table.expected_cost_PM, cost_M)
+    return replace(table, expected_cost_PM=cost_PM)
+
+
+def recorded_cost(table: TrainingTable) -> np.ndarray:
+    """Mean recorded cost of the models without a price, shape (M,); NaN for the others, and where none is recorded."""
+    return np.where(np.isnan(table.expected_cost_PM).all(axis=0), table.mean_cost_M, np.nan)
 
 
 def _spec(preset: Preset) -> PolicySpec:

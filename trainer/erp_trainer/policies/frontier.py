@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.learning.bootstrap import interval
 from erp_trainer.learning.training_table import TrainingTable
+from erp_trainer.learning.verdict import judge
 from litellm_erp.bundle.frontier import Frontier
 
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
@@ -46,15 +46,15 @@ def frontier(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray
     def choose(lambda_: float) -> np.ndarray:
         return table.choose(predicted_PM, lambda_, **leaning)
 
-    points = []
+    points, lambdas, choices = [], [], []
     for lambda_, choice in swept(table, choose):
-        if lambda_ == 0.0:
-            at_zero = choice
+        lambdas.append(lambda_)
+        choices.append(choice)
         share_M = np.bincount(choice, minlength=len(table.models)) / len(choice)
         reward, cost = MeanEstimate.of(table.reward_of(choice)), MeanEstimate.of(table.cost_of(choice))
         points.append(frontier_point(table.models, lambda_, shrinkage, reward, cost, share_M))
     oracle = float(np.fmax.reduce(table.rewards_PM, axis=1).mean())
-    return frontier_document(table, points, oracle, verdict(table, at_zero, points))
+    return frontier_document(table, points, oracle, judge(table, lambdas, choices))
 
 
 def frontier_point(
@@ -116,44 +116,6 @@ def swept(table: TrainingTable, choose: Callable[[float], np.ndarray]) -> Iterat
         yield lambda_, choice
         if lambda_ >= grid[-1] and not (table.expected_of(choice) > table.expected_of(cheapest)).any():
             return
-
-
-def verdict(table: TrainingTable, choice_P: np.ndarray, points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Whether routing helps at λ = 0, in numbers and in words; out of fold, paired by prompt.
-
-    Where it does not, the words say what the best single model is, and what its reward costs when routed.
-    """
-    best = int(np.argmax(table.mean_reward_M))
-    gain = np.nan_to_num(table.reward_of(choice_P) - table.rewards_PM[:, best])
-    found = interval(gain, table.groups_P)
-    helps = found.low > 0
-    share = float((choice_P == best).mean())
-    base = f"the best single model is {table.models[best]} (mean reward {table.mean_reward_M[best]:.4g})"
-    spread = f"{found.mean:+.4g}, 95% interval {found.low:+.4g} to {found.high:+.4g}, out of fold"
-    if helps:
-        text = f"Routing helps: {base}; at λ = 0 routing adds {spread}."
-    elif share == 1.0:
-        text = f"Routing does not help at λ = 0: {base}, and every prompt goes to it."
-    else:
-        text = f"Routing is not clearly better at λ = 0: {base}; routing adds {spread}."
-    saving = _saving(table, best, points)
-    if saving is not None and saving > 0:
-        text += f" At no lower mean reward than that model's, routing costs {saving:.0%} less."
-    return {
-        "helps": bool(helps),
-        "best_single": table.models[best],
-        "gain": found.to_json(),
-        "saving_at_equal_reward": saving,
-        "text": text,
-    }
-
-
-def _saving(table: TrainingTable, best: int, points: list[dict[str, Any]]) -> float | None:
-    cost = table.mean_cost_M[best]
-    if np.isnan(cost) or cost == 0:
-        return None
-    enough = [p["cost_usd"] for p in points if p["reward"] >= table.mean_reward_M[best] and p["cost_usd"] is not None]
-    return float(1 - min(enough) / cost) if enough else None
 
 
 def default_lambdas(frontier: Frontier) -> list[float]:

@@ -1,0 +1,181 @@
+"""PURE. Whether routing helps, both ways: reward gained at the best single model's cost, and cost saved at its reward.
+
+A budget, or a reward, between two λ is met by giving some requests the one λ and the others the other, as serving does;
+so both are read off mixtures of two points of the curve, in every resample of the prompts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.learning.bootstrap import Estimates, Interval, Resamples
+from erp_trainer.learning.training_table import TrainingTable
+from erp_trainer.words import percent, significant
+
+# Shares of the best single model's reward at which costs are compared.
+REWARD_SHARES = (1.0, 0.99, 0.95)
+N_RESAMPLES = 500
+
+
+def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.ndarray]) -> dict[str, Any]:
+    """A verdict in numbers and words.
+
+    Parameters
+    ----------
+    lambdas : ascending from 0
+    choices : first choices at each λ, shape (P,)
+
+    Returns
+    -------
+    helps, kind (``both``, ``gains``, ``saves``, ``neither``), best_single; gain (at λ = 0) and gain_at_equal_cost, each
+    with a 95% interval; savings by share of the best single model's reward; recommended (λ and the budget and quality
+    floor that lead to it), None where routing does not help; text
+    """
+    best = _best_single(table)
+    resamples = Resamples.draw(table.groups_P, n_resamples=N_RESAMPLES)
+    single = table.rewards_PM[:, best]
+    rewards = np.stack([np.nan_to_num(table.reward_of(choice) - single) for choice in choices], axis=1)
+    costs = np.stack([table.cost_of(choice) for choice in choices], axis=1)
+    gain_L, cost_L = resamples.means(rewards), resamples.means(costs)
+    base = resamples.means(np.column_stack([single, table.realised_cost_PM[:, best]]))
+    reward, cost = base.column(0), base.column(1)
+    gain = gain_L.interval(0)
+    at_cost = _interval(_reward_at(cost_L, gain_L, cost)) if _known(cost_L, cost) else None
+    savings = {share: _saving(cost_L, gain_L, reward, cost, share) for share in _shares(reward)} if at_cost else {}
+    found: dict[str, Any] = {
+        "best_single": table.models[best],
+        "gain": gain.to_json(),
+        "gain_at_equal_cost": None if at_cost is None else at_cost.to_json(),
+        "savings": {f"{share:g}": saved.to_json() for share, saved in savings.items()},
+        "saving_at_equal_reward": savings[1.0].mean if savings else None,
+    }
+    gains = max(gain.low, -np.inf if at_cost is None else at_cost.low) > 0
+    saves = bool(savings) and savings[1.0].low > 0
+    kind = {(True, True): "both", (True, False): "gains", (False, True): "saves"}.get((gains, saves), "neither")
+    recommended = _recommended(table, lambdas, gain_L.value_S, cost_L.value_S, kind)
+    everywhere = all((choice == best).all() for choice in choices[:1])
+    text = _text(table, best, found, kind, recommended, everywhere)
+    return {"helps": kind != "neither", "kind": kind, **found, "recommended": recommended, "text": text}
+
+
+def _best_single(table: TrainingTable) -> int:
+    """The model of the highest mean reward; of equal ones the cheapest."""
+    reward, cost = table.mean_reward_M, np.where(np.isnan(table.mean_cost_M), np.inf, table.mean_cost_M)
+    return int(np.lexsort((cost, -reward))[0])
+
+
+def _known(cost_L: Estimates, cost: Estimates) -> bool:
+    return bool(np.isfinite(cost_L.value_S).all() and np.isfinite(cost.value_S).all() and cost.value_S[0] > 0)
+
+
+def _shares(reward: Estimates) -> tuple[float, ...]:
+    # A share of a reward says something where nought is the least there is.
+    return REWARD_SHARES if reward.value_S[0] > 0 else (1.0,)
+
+
+def _all(estimates: Estimates) -> np.ndarray:
+    """The figures on all prompts, then in every resample, shape (1 + R, S)."""
+    return np.concatenate([estimates.value_S[None], estimates.resampled_RS])
+
+
+def _interval(value_R: np.ndarray) -> Interval:
+    return Estimates.of(value_R).interval()
+
+
+def _reward_at(cost_L: Estimates, gain_L: Estimates, budget: Estimates) -> np.ndarray:
+    """The most that mixtures of two points gain at a mean cost, shape (1 + R,); below all what the cheapest gains."""
+    cost, gain, limit = _all(cost_L), _all(gain_L), _all(budget)
+    fits = cost <= limit
+    within = np.where(fits, gain, -np.inf).max(axis=1)
+    across = fits[:, :, None] & ~fits[:, None]
+    weight = (limit[:, :, None] - cost[:, :, None]) / np.where(across, _gap(cost), np.inf)
+    mixed = np.where(across, gain[:, :, None] + weight * _gap(gain), -np.inf).max(axis=(1, 2))
+    cheapest = np.take_along_axis(gain, cost.argmin(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(fits.any(axis=1), np.maximum(within, mixed), cheapest)
+
+
+def _saving(cost_L: Estimates, gain_L: Estimates, reward: Estimates, cost: Estimates, share: float) -> Interval:
+    """The share of the best single model's cost that a share of its reward does not need; 0 where it needs all."""
+    spent, gain = _all(cost_L), _all(gain_L)
+    target = (share - 1.0) * _all(reward)
+    enough = gain >= target
+    alone = np.where(enough, spent, np.inf).min(axis=1)
+    weight = (target[:, :, None] - gain[:, :, None]) / np.where(
+        ~enough[:, :, None] & enough[:, None], _gap(gain), np.inf
+    )
+    between = spent[:, :, None] + weight * (spent[:, None] - spent[:, :, None])
+    mixed = np.where(~enough[:, :, None] & enough[:, None], between, np.inf).min(axis=(1, 2))
+    single = _all(cost)[:, 0]
+    return _interval(1.0 - np.minimum(np.minimum(alone, mixed), single) / single)
+
+
+def _gap(values: np.ndarray) -> np.ndarray:
+    """From each point to each other, shape (1 + R, L, L)."""
+    difference: np.ndarray = values[:, None] - values[:, :, None]
+    return difference
+
+
+def _recommended(
+    table: TrainingTable, lambdas: Sequence[float], gain_L: np.ndarray, cost_L: np.ndarray, kind: str
+) -> dict[str, float | None] | None:
+    """Where routing saves, the highest λ that earns what the best single model earns; where it only gains, λ = 0."""
+    if kind == "neither":
+        return None
+    at = int(np.flatnonzero(gain_L >= 0)[-1]) if kind in ("both", "saves") and (gain_L >= 0).any() else 0
+    best = _best_single(table)
+    known = np.where(np.isnan(table.mean_cost_M), np.inf, table.mean_cost_M)
+    low, high = table.mean_reward_M[int(np.argmin(known))], table.mean_reward_M[best]
+    quality = (high + gain_L[at] - low) / (high - low) if high > low else 1.0
+    budget = cost_L[at] * table.cost_scale
+    return {
+        "lambda": float(lambdas[at]),
+        "budget_usd_per_1k_requests": float(budget) if table.cost_scale > 1 and np.isfinite(budget) else None,
+        "min_quality": float(min(max(quality, 0.0), 1.0)),
+    }
+
+
+def _text(
+    table: TrainingTable, best: int, found: dict[str, Any], kind: str, recommended: dict[str, Any] | None, alone: bool
+) -> str:
+    name, reward = table.models[best], significant(float(table.mean_reward_M[best]))
+    opening = {
+        "both": "Routing helps, in reward and in cost",
+        "gains": "Routing helps: it earns more",
+        "saves": "Routing helps: it saves cost at equal reward",
+        "neither": "Routing does not clearly help",
+    }[kind]
+    said = [f"{opening}. The best single model is {name} (mean reward {reward})."]
+    if kind == "neither" and alone:
+        said.append("Every prompt goes to it at λ = 0.")
+    else:
+        said.append(f"At λ = 0 routing earns {_span(found['gain'])} against it.")
+    saving = found["savings"].get("1")
+    if saving is not None:
+        least = [f"{percent(found['savings'][share]['mean'])} at {percent(float(share))} of it"
+                 for share in ("0.99", "0.95") if share in found["savings"]]  # fmt: skip
+        if saving["mean"] >= 0.005:
+            said.append(
+                f"What it earns, routing earns at {percent(saving['mean'])} less cost (95% interval "
+                f"{percent(saving['low'])} to {percent(saving['high'])})" + (f"; {', '.join(least)}." if least else ".")
+            )
+        else:
+            said.append(
+                "To earn what it earns, routing must spend as much"
+                + (f"; it saves {', '.join(least)}." if least else ".")
+            )
+    if recommended is not None:
+        said.append(f"Try λ = {significant(recommended['lambda'])}{_budget(recommended)}.")
+    return " ".join(said)
+
+
+def _budget(recommended: dict[str, Any]) -> str:
+    usd = recommended["budget_usd_per_1k_requests"]
+    return "" if usd is None else f" (about {significant(usd)} USD per 1,000 requests)"
+
+
+def _span(found: dict[str, float]) -> str:
+    mean, low, high = (significant(round(found[end], 6), sign=True) for end in ("mean", "low", "high"))
+    return f"{mean} (95% interval {low} to {high})"
