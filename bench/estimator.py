@@ -1,8 +1,8 @@
 """``python -m bench.estimator``: what the estimator earns on random splits, on tasks left out, and on shuffled rewards.
 
 Gains are points (hundredths of a reward) over the best single model on train; savings are of its cost. Per data set:
-the split it comes with, six random halves (the mean, the worst), every task of at least 40 train prompts left out once, and
-twelve tables whose rewards were dealt to other prompts, which must stay at one model.
+the split it comes with, six random halves (the mean, the worst), every task of at least 40 train prompts left out once,
+and twelve tables whose rewards were dealt to other prompts, which must stay at one model.
 """
 
 from __future__ import annotations
@@ -146,9 +146,8 @@ def main() -> None:
         for name in names:
             started = time.process_time()
             train, test = tables(name, Path(folder))
-            print(
-                f"\n{name}: {len(train)} train, {len(test)} test prompts\n  {'':18} λ = 0{'':17} budgets  saved at 100, 99, 95%"
-            )
+            print(f"\n{name}: {len(train)} train, {len(test)} test prompts")
+            print(f"  {'':18} λ = 0{'':17} budgets  saved at 100, 99, 95%")
             print(row("its own split", [measure(train, test)]))
             print(row(f"{HALVES} random halves", list(halves(joined(train, test)))))
             tasks = left_out(train)

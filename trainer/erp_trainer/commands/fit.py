@@ -47,8 +47,7 @@ def command(
     nearest training prompts vote, and pairwise compares each pair of models: rivals from the literature, served like
     erp, but without its safety, and without adding models later.
 
-    Everything that is chosen (the penalty, how far the probes are believed at each λ) is chosen by routed utility out
-    of fold; the test split is not looked at.
+    Everything that is chosen is chosen out of fold; the test split is not looked at.
 
     With --engine ray the run is embedded and summed up in parts on a cluster, so that it need not fit into one memory;
     probes are of all rows, and what is chosen is chosen on up to 50,000 training prompts. The run is not cached.
