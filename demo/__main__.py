@@ -33,11 +33,11 @@ class Demo:
     Parameters
     ----------
     out : the folder that gets everything
-    n_prompts : held-out prompts to send; all of them where None
+    n_prompts : held-out prompts to send
     """
 
     out: Path
-    n_prompts: int | None
+    n_prompts: int
     terminal: Terminal
 
     def run(self) -> None:
@@ -71,13 +71,13 @@ class Demo:
         self._show(data, served, found)
 
     def _fit(self) -> HeldOut:
-        source = EXAMPLE / "outcomes.parquet"
-        self.terminal.say(f"erp-train import {short(source)} --wide")
+        source = prepare.without_split(EXAMPLE / "outcomes.parquet", self.out / "outcomes.parquet")
+        self.terminal.say(f"erp-train import {short(source)} --wide: a split of its own, half train and half test")
         run, bundle = self.out / "run", self.out / "bundle"
         prepare.erp_train("import", source, "--wide", "--prices", EXAMPLE / "prices.yaml", "--out", run)
         data = prepare.held_out(open_run(run), self.n_prompts)
         self.terminal.say(
-            f"erp-train fit: one probe per model on {len(data.train.prompt_ids):,} train prompts → {short(bundle)}"
+            f"erp-train fit: what each model earns, from {len(data.train.prompt_ids):,} train prompts → {short(bundle)}"
         )
         prepare.erp_train("fit", run, "--out", bundle)
         verdict = load_bundle(bundle).frontier.document["verdict"]["text"]
@@ -113,7 +113,7 @@ class Demo:
         self.terminal.say(f"LiteLLM proxy from {short(PROXY_CONFIG)}" + ("" if safety else ", again with safety off"))
         with ProxyProcess(PROXY_CONFIG, env=env, log_path=log) as proxy:
             n_requests = len(data) * len(lambdas)
-            asking = " and ".join(f"{team} (λ={lambda_:g})" for team, lambda_ in lambdas.items())
+            asking = " and ".join(f"{team} (λ={lambda_:.3g})" for team, lambda_ in lambdas.items())
             self.terminal.say(f"{n_requests:,} requests: {len(data)} unseen prompts as {asking}")
             with progress(n_requests, "asking") as advance:
                 answers = asyncio.run(
@@ -139,9 +139,9 @@ class Demo:
         show("\n".join(table.examples(data, served)))
         show("\n" + "\n".join(table.conclusions(data, found)))
         show(
-            f"One recorded answer per prompt and model; {data.n_repeated} test prompts that occur in train were left "
-            "out. Token counts\nare the stub's: input by length, output drawn per prompt and model, since the data has "
-            "none; every row pays\nfor the same ones."
+            f"Points are hundredths of a reward. One recorded answer per prompt and model; {len(data)} of the "
+            f"{data.n_unseen:,} test prompts\nwere sent. Token counts are the stub's: input by length, output drawn "
+            "per prompt and model, since the data has\nnone; every row pays for the same ones."
         )
         names = ", ".join(("summary.json", "served.jsonl", "stub.jsonl", "bundle/", "proxy.log"))
         show(f"\nIn {short(self.out)}: {names}   ({self.terminal.elapsed_s:.0f} s)")
@@ -150,7 +150,7 @@ class Demo:
 def main() -> int:
     """Run the demo; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--prompts", type=count, help="how many held-out prompts to send; all by default")
+    parser.add_argument("--prompts", type=count, default=500, help="how many held-out prompts to send (500)")
     return run_command(
         parser,
         REPOSITORY / "build" / "demo",

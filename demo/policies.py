@@ -11,7 +11,8 @@ import numpy as np
 
 from demo.prepare import HeldOut
 from demo.sending import Served
-from erp_trainer.learning.bootstrap import Interval, interval
+from erp_trainer.learning.bootstrap import Interval, Resamples, interval
+from litellm_erp.bundle.frontier import upper_hull
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,7 @@ class Row:
     share_M : shape (M,), sums to 1
     gain : reward minus the best single model's, paired by prompt
     lambda_, safety : of an ERP row; λ is None in the others
+    team : of an ERP row, and of what it is compared with at equal cost
     """
 
     name: str
@@ -32,6 +34,7 @@ class Row:
     share_M: np.ndarray
     gain: Interval
     lambda_: float | None = None
+    team: str = ""
     safety: bool = False
 
     @property
@@ -48,6 +51,17 @@ class Row:
         """The row as it stands in ``summary.json``."""
         share = {model: float(part) for model, part in zip(models, self.share_M, strict=True)}
         return {"reward": self.reward, "cost_usd": self.cost_usd, "share": share}
+
+
+def gain_over(data: HeldOut, row: Row, other: Row) -> Interval:
+    """Reward of one row less another's, paired by prompt."""
+    return interval(row.reward_P - other.reward_P, data.groups_P)
+
+
+def saving(data: HeldOut, row: Row, other: Row) -> Interval:
+    """The share of another row's cost that a row does not need."""
+    found = Resamples.draw(data.groups_P).ratios(row.cost_P[:, None], other.cost_P[:, None]).interval()
+    return Interval(1 - found.mean, 1 - found.high, 1 - found.low)
 
 
 def best_single(data: HeldOut) -> int:
@@ -70,8 +84,10 @@ def rows(data: HeldOut, served: Sequence[Served]) -> list[Row]:
     # Known only afterwards; the cheapest of equals.
     oracle_P = np.where(rewards_PM == rewards_PM.max(axis=1, keepdims=True), cost_PM, np.inf).argmin(axis=1)
     share = np.full(len(models), 1 / len(models))
+    erp = [_erp(data, groups[key]) for key in sorted(groups)]
     return [
-        *(_erp(data, groups[key]) for key in sorted(groups)),
+        *erp,
+        *(mixed(data, row) for row in erp if row.safety),
         _chosen(data, f"best single model: {models[single]}", np.full(len(data), single)),
         _chosen(data, f"cheapest: {models[cheap]}", np.full(len(data), cheap)),
         _row(data, "random (expectation)", rewards_PM.mean(axis=1), cost_PM.mean(axis=1), share),
@@ -80,11 +96,23 @@ def rows(data: HeldOut, served: Sequence[Served]) -> list[Row]:
     ]
 
 
+def mixed(data: HeldOut, row: Row) -> Row:
+    """Single models mixed at random at a row's mean cost, as well as train says that they can be; its expectation."""
+    train_M, cost_M = np.nanmean(data.train.rewards_PM, axis=0), data.cost_PM.mean(axis=0)
+    hull = upper_hull(cost_M, train_M)
+    share = np.zeros(len(train_M))
+    at = min(max(row.cost_usd, cost_M[hull[0]]), cost_M[hull[-1]])
+    for model, unit in zip(hull, np.eye(len(hull)), strict=True):
+        share[model] = np.interp(at, cost_M[hull], unit)
+    name = f"single models mixed at the cost of {row.team}"
+    return replace(_row(data, name, data.outcomes.rewards_PM @ share, data.cost_PM @ share, share), team=row.team)
+
+
 def _erp(data: HeldOut, served: Sequence[Served]) -> Row:
     first, models = served[0], data.outcomes.models
-    name = f"ERP λ={first.lambda_:g} ({first.team})" + ("" if first.safety else ", no safety")
+    name = f"ERP λ={first.lambda_:.3g} ({first.team})" + ("" if first.safety else ", no safety")
     row = _chosen(data, name, np.array([models.index(request.stub_model or "") for request in served]))
-    return replace(row, lambda_=first.lambda_, safety=first.safety)
+    return replace(row, lambda_=first.lambda_, team=first.team, safety=first.safety)
 
 
 def _chosen(data: HeldOut, name: str, choice_P: np.ndarray) -> Row:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
 
 from demo.proxy_process import REPOSITORY
@@ -40,7 +41,7 @@ class HeldOut:
     groups_P : shape (P,), int; duplicate prompts share a number
     input_tokens_P, output_tokens_PM : shape (P,) and (P, M), as the stub reports them
     prices : of the M models
-    n_repeated : test prompts that were left out because their text occurs in train
+    n_unseen : test prompts whose text does not occur in train, of which these are a part
     """
 
     outcomes: OutcomesTable
@@ -49,7 +50,7 @@ class HeldOut:
     input_tokens_P: np.ndarray
     output_tokens_PM: np.ndarray
     prices: PriceTable
-    n_repeated: int
+    n_unseen: int
 
     def __len__(self) -> int:
         return len(self.outcomes.prompt_ids)
@@ -76,12 +77,19 @@ def erp_train(*arguments: object) -> dict[str, Any]:
     return report
 
 
+def without_split(source: Path, target: Path) -> Path:
+    """The same outcomes without the split they came with, so that `erp-train import` assigns its own."""
+    pq.write_table(pq.read_table(source).drop_columns(["split"]), target)
+    return target
+
+
 def held_out(run: Run, n_prompts: int | None) -> HeldOut:
     """Held-out prompts of a run, all of them or a seeded sample."""
     outcomes = run.outcomes()
     groups = outcomes.duplicate_groups()
     train, test = (np.array([split == name for split in outcomes.splits]) for name in ("train", "test"))
     unseen = test & ~np.isin(groups, groups[train])
+    n_unseen = int(unseen.sum())
     if n_prompts is not None and n_prompts < unseen.sum():
         kept = np.random.default_rng(0).choice(np.flatnonzero(unseen), n_prompts, replace=False)
         unseen = np.isin(np.arange(len(groups)), kept)
@@ -94,7 +102,7 @@ def held_out(run: Run, n_prompts: int | None) -> HeldOut:
         input_tokens_P=np.array([count_tokens(prompt) for prompt in chosen.prompts]),
         output_tokens_PM=np.array([[draw_completion_tokens(p, m) for m in chosen.models] for p in chosen.prompts]),
         prices=PriceTable.from_prices([prices[model] for model in chosen.models]),
-        n_repeated=int((test & np.isin(groups, groups[train])).sum()),
+        n_unseen=n_unseen,
     )
 
 

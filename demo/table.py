@@ -6,9 +6,10 @@ import numpy as np
 from rich.table import Table
 
 from demo import terminal
-from demo.policies import Row, best_single
+from demo.policies import Row, best_single, gain_over, saving
 from demo.prepare import HeldOut
 from demo.sending import Served
+from erp_trainer.learning.bootstrap import Interval
 
 _PER_1K = 1000
 _PROMPT_CHARS = 70
@@ -19,7 +20,7 @@ _COLUMNS = {
     "team": 10,
     "model": 33,
     "reason": 14,
-    "lambda": 8,
+    "lambda": 10,
     "expected-reward": 17,
     "expected-cost-usd": 19,
     "true reward": 11,
@@ -71,19 +72,19 @@ def examples(data: HeldOut, served: Sequence[Served]) -> Iterator[str]:
 
 
 def conclusions(data: HeldOut, rows: Sequence[Row]) -> Iterator[str]:
-    """What the ERP rows with safety on say against the best single model."""
+    """What the ERP rows with safety on say against the best single model, and against mixing single models."""
     best = best_single(data)
     single = next(row for row in rows if row.share_M[best] == 1)
     for row in rows:
         if row.lambda_ is None or not row.safety:
             continue
-        saving = 1 - row.cost_usd / single.cost_usd
-        mean, low, high = _gain(row)
+        saved, other = saving(data, row, single), next(r for r in rows if r.team == row.team and r.lambda_ is None)
+        less, ends = "less" if saved.mean >= 0 else "more", sorted((abs(saved.low), abs(saved.high)))
         yield (
             f"{row.name} against always {data.outcomes.models[best]}:\n"
-            f"  {mean} points, 95% interval {low} to {high}: "
-            f"{terminal.above_nought(row.gain, 'better', 'worse', 'not significant')}; "
-            f"it costs {abs(saving):.0%} {'less' if saving >= 0 else 'more'}."
+            f"  {_span(row.gain)}, {terminal.above_nought(row.gain, 'better', 'worse', 'as good as can be told')}; "
+            f"it costs {abs(saved.mean):.0%} {less} ({ends[0]:.0%} to {ends[1]:.0%}).\n"
+            f"  At the same cost, mixing single models earns {_span(gain_over(data, other, row))}."
         )
 
 
@@ -123,3 +124,8 @@ def _line(cells: Iterable[str | None]) -> str:
 
 def _gain(row: Row) -> list[str]:
     return [terminal.points(value, digits=1) for value in (row.gain.mean, row.gain.low, row.gain.high)]
+
+
+def _span(found: Interval) -> str:
+    mean, low, high = (terminal.points(value, digits=1) for value in (found.mean, found.low, found.high))
+    return f"{mean} points (95% interval {low} to {high})"

@@ -154,18 +154,15 @@ def _text(
         said.append(f"At λ = 0 routing earns {_span(found['gain'])} against it.")
     saving = found["savings"].get("1")
     if saving is not None:
-        least = [f"{percent(found['savings'][share]['mean'])} at {percent(float(share))} of it"
+        least = [f"{percent(float(share))} of it at {percent(found['savings'][share]['mean'])} less"
                  for share in ("0.99", "0.95") if share in found["savings"]]  # fmt: skip
-        if saving["mean"] >= 0.005:
-            said.append(
-                f"What it earns, routing earns at {percent(saving['mean'])} less cost (95% interval "
-                f"{percent(saving['low'])} to {percent(saving['high'])})" + (f"; {', '.join(least)}." if least else ".")
-            )
-        else:
-            said.append(
-                "To earn what it earns, routing must spend as much"
-                + (f"; it saves {', '.join(least)}." if least else ".")
-            )
+        ends = f"{percent(saving['low'])} to {percent(saving['high'])}"
+        whole = (
+            f"at {percent(saving['mean'])} less cost (95% interval {ends})"
+            if saving["mean"] >= 0.005
+            else "at no less cost"
+        )
+        said.append("; ".join([f"Routing earns that reward {whole}", ", ".join(least)]).rstrip("; ") + ".")
     if recommended is not None:
         said.append(f"Try λ = {significant(recommended['lambda'])}{_budget(recommended)}.")
     return " ".join(said)
