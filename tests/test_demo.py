@@ -16,6 +16,10 @@ import yaml
 from demo.prepare import EXAMPLE, PROXY_CONFIG
 from demo.proxy_process import REPOSITORY, free_port
 from demo.sending import ask_all
+from erp_trainer.outcomes.run import open_run
+from litellm_erp.bundle.load import load_bundle
+from litellm_erp.goals.goal import Goal
+from litellm_erp.goals.solve import Mixture, solve
 
 N_PROMPTS = 12
 COMMAND = [sys.executable, "-m", "demo", "--out"]
@@ -63,10 +67,14 @@ def test_every_request_succeeds_and_the_stub_was_asked_once_for_each(out: Path, 
 
 
 @pytest.mark.proxy
-def test_headers_name_the_model_that_the_stub_saw(served: list[dict[str, Any]]) -> None:
+def test_headers_name_the_model_that_the_stub_saw(out: Path, served: list[dict[str, Any]]) -> None:
     assert len(served) == 4 * N_PROMPTS
     assert [line["header_model"] for line in served] == [line["stub_model"] for line in served]
-    assert all(float(line["headers"]["lambda"]) == line["lambda"] for line in served)
+    frontier = load_bundle(out / "bundle").frontier
+    mixtures = {"research": Mixture.of(0.0), "support": solve(Goal("min_quality", 1.0), frontier).mixture}
+    for line in served:
+        mixture = mixtures[line["team"]]
+        assert mixture.low * 0.999 <= float(line["headers"]["lambda"]) <= mixture.high * 1.001
 
 
 @pytest.mark.proxy
@@ -88,7 +96,7 @@ def test_erp_rows_follow_from_served_jsonl_and_the_vendored_outcomes(
     outcomes: dict[str, dict[str, Any]],
 ) -> None:
     mine = [line for line in served if line["team"] == team and line["safety"] is safety]
-    name = f"ERP λ={mine[0]['lambda']:g} ({team})" + ("" if safety else ", no safety")
+    name = f"ERP λ={mine[0]['lambda']:.3g} ({team})" + ("" if safety else ", no safety")
     row = summary["policies"][name]
     rewards = [outcomes[line["prompt_id"]][line["stub_model"]] for line in mine]
     costs = [cost_usd(line) for line in mine]
@@ -124,15 +132,15 @@ def test_baselines_follow_from_the_same_prompts(
 
 
 @pytest.mark.proxy
-def test_no_prompt_that_is_sent_occurs_in_train(
-    served: list[dict[str, Any]], outcomes: dict[str, dict[str, Any]]
-) -> None:
-    def text(row: dict[str, Any]) -> str:
-        return " ".join(row["prompt"].split()).casefold()
-
-    train = {text(row) for row in outcomes.values() if row["split"] == "train"}
-    assert all(outcomes[line["prompt_id"]]["split"] == "test" for line in served)
-    assert not train & {text(outcomes[line["prompt_id"]]) for line in served}
+def test_no_prompt_that_is_sent_occurs_in_train(out: Path, served: list[dict[str, Any]]) -> None:
+    found = open_run(out / "run").outcomes()
+    texts = {
+        name: " ".join(text.split()).casefold() for name, text in zip(found.prompt_ids, found.prompts, strict=True)
+    }
+    train = {name for name, split in zip(found.prompt_ids, found.splits, strict=True) if split == "train"}
+    sent = {line["prompt_id"] for line in served}
+    assert not sent & train
+    assert not {texts[name] for name in sent} & {texts[name] for name in train}
 
 
 @pytest.mark.proxy
