@@ -13,7 +13,7 @@ import numpy as np
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.manifest import MANIFEST
 from litellm_erp.bundle.ranking import Candidates, predict_pool, rank_pool
-from litellm_erp.goals.goal import GOAL_FORMS, Goal, Window
+from litellm_erp.goals.goal import FORMS, Goal, Window
 from litellm_erp.goals.solve import reachable, solve
 from litellm_erp.serving.team_view import expectation
 
@@ -68,7 +68,7 @@ def serve(bundle: Bundle) -> None:
                     ranked = candidates.rank(asked, 100.0, lambda_, max_output_tokens=limit)
                     assert sorted(ranked.order) == list(range(len(bundle.models)))
                     assert np.isfinite(np.asarray(ranked.expected_reward)).all()
-    for goal in GOAL_FORMS:
+    for goal in FORMS:
         policy = Goal(goal, 0.5, Window("day") if goal == "budget_usd" else None)
         found = expectation(solve(policy, bundle.frontier), bundle.frontier, bundle.cost_scale)
         json.dumps([found, reachable(policy, bundle.frontier)], allow_nan=False)

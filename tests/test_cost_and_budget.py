@@ -10,8 +10,9 @@ from litellm_erp.budgets.counters import Counters
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price, PriceTable
 from litellm_erp.errors import PricesError, SettingsError
-from litellm_erp.goals.goal import Goal, Window
-from litellm_erp.goals.solve import Mixture, quality_floor, solve
+from litellm_erp.goals.curve import Mixture
+from litellm_erp.goals.goal import Goal, Window, quality_floor
+from litellm_erp.goals.solve import solve
 from litellm_erp.goals.tenant import Claim
 
 FRONTIER = Frontier(

@@ -7,8 +7,8 @@ import pytest
 
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
+from litellm_erp.goals.curve import Mixture
 from litellm_erp.goals.lambda_of import MAX_LAMBDA, PacedAccount, lambda_of, safe_lambda_of
-from litellm_erp.goals.solve import Mixture
 from litellm_erp.goals.tenant import grant
 from litellm_erp.serving.team_view import Sharing, agreed_solution, team_view
 from tests.test_cost_and_budget import FRONTIER

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.goals.solve import quality_floor
+from litellm_erp.goals.goal import quality_floor
 from tests.harness import PRICES, proxy_config, served, write_keys
 from tests.planted import BEST_REWARD, OTHER_REWARD
 from tests.pools import ask_all, erp_settings, prompts

@@ -34,8 +34,8 @@ from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.errors import ServingError
-from litellm_erp.goals.goal import Goal
-from litellm_erp.goals.solve import quality_floor, solve
+from litellm_erp.goals.goal import Goal, quality_floor
+from litellm_erp.goals.solve import solve
 from litellm_erp.serving.team_view import mixture_json, mixture_text
 
 REQUESTS = 2000

@@ -21,8 +21,9 @@ from litellm_erp.budgets.counters import DAY_S, Counters, key_of
 from litellm_erp.budgets.forecast import DAYS_KEPT, Ahead, Coming, History, Rate, ahead, forecast
 from litellm_erp.budgets.holds import Hold, InFlight, Ticket
 from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.goals.curve import Mixture
 from litellm_erp.goals.goal import Goal, OnExhausted, Window
-from litellm_erp.goals.solve import Mixture, solve
+from litellm_erp.goals.solve import solve
 from litellm_erp.goals.windows import HOUR_S, span
 
 STEP_EVERY_S = 0.5

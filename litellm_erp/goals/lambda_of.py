@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.goals.curve import Mixture
 from litellm_erp.goals.goal import MONEY, Goal, OnExhausted
 from litellm_erp.goals.settings import GroupSettings
-from litellm_erp.goals.solve import Mixture, solve
+from litellm_erp.goals.solve import solve
 from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
 
 _T = TypeVar("_T")

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from litellm_erp.errors import SettingsError
-from litellm_erp.goals.goal import Goal, GoalForm
+from litellm_erp.goals.goal import FORMS, Goal
 
 HEADER = "x-erp-lambda"
 KEY = "erp"
 # A sum of money per window is a team's or a key's; one request has no windows.
-REQUEST_FORMS: tuple[GoalForm, ...] = ("lambda", "budget_usd_per_1k_requests", "min_quality")
+REQUEST_FORMS = frozenset(name for name, form in FORMS.items() if not form.windowed)
 _NUMBER = re.compile(r"[0-9eE.+-]{1,40}", re.ASCII)
 _MAX_CHARS = 200
 

@@ -9,8 +9,9 @@ from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.ranking import Candidates
 from litellm_erp.choice.cost import Price, PriceTable
 from litellm_erp.embedding.base import Embedder
+from litellm_erp.goals.curve import Mixture
 from litellm_erp.goals.goal import Goal
-from litellm_erp.goals.solve import Mixture, solve
+from litellm_erp.goals.solve import solve
 from litellm_erp.serving.deployments import NO_PRICES, Member, served_price
 from litellm_erp.telemetry import Once
 

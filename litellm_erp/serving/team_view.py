@@ -11,11 +11,12 @@ from litellm_erp.budgets.account import WindowStatus
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.totals import AccountView
 from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.goals.curve import Mixture, Solution
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.lambda_of import Pacer, agreed_mixture
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings, Override
-from litellm_erp.goals.solve import Mixture, Solution, at_lambdas, solve
+from litellm_erp.goals.solve import at_lambdas, solve
 from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
 
 Z95 = 1.959964

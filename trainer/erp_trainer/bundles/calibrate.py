@@ -10,8 +10,8 @@ import numpy as np
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.errors import SettingsError
-from litellm_erp.goals.goal import MONEY, Goal
-from litellm_erp.goals.solve import quality_floor, reachable, solve
+from litellm_erp.goals.goal import FORMS, Goal
+from litellm_erp.goals.solve import reachable, solve
 from litellm_erp.serving.team_view import expectation, mixture_json
 
 WIDTH, HEIGHT = 64, 16
@@ -30,10 +30,12 @@ def calibrate(bundle: Bundle, policy: Goal) -> dict[str, Any]:
     SettingsError : a budget in USD on a bundle whose costs are relative
     """
     relative = bundle.manifest.cost_kind != "usd"
-    if relative and policy.form in MONEY:
+    form = FORMS[policy.form]
+    if relative and form.money:
         raise SettingsError(
-            f"{bundle.path}: {policy.form} is in USD, and the bundle's costs are relative; use --lambda or "
-            "--min-quality, or fit with --prices in USD"
+            f"{bundle.path}: {policy.form} is in USD, and the bundle's costs are relative; use "
+            f"{' or '.join(form.option for form in FORMS.values() if form.option and not form.money)}, or fit with "
+            "--prices in USD"
         )
     frontier = bundle.frontier
     solution = solve(policy, frontier)
@@ -49,8 +51,8 @@ def calibrate(bundle: Bundle, policy: Goal) -> dict[str, Any]:
         "single_models": frontier.document["single_models"],
         "remedy": reachable(policy, frontier),
     }
-    if policy.form == "min_quality":
-        payload["floor_reward"] = quality_floor(frontier, policy.value)
+    if form.floor is not None:
+        payload["floor_reward"] = form.floor(frontier, policy.value)
     return payload
 
 
