@@ -10,7 +10,7 @@ from typing import Any
 
 from litellm_erp.choice.cost import Price
 from litellm_erp.config_section import Section
-from litellm_erp.embedding.base import EmbedderSpec
+from litellm_erp.embedding.base import CARRIED_KINDS, EmbedderSpec
 from litellm_erp.errors import BundleError, EmbedderMismatch, PricesError
 from litellm_erp.shown import shown
 
@@ -245,9 +245,9 @@ def _check_embedder(top: Section, embedder: EmbedderSpec, n_models: int) -> None
 
 def _embedder_files(top: Section, embedder: EmbedderSpec) -> tuple[FileRecord, ...]:
     found = _files(top, "embedder_files")
-    # Only the static embedder reads nothing but numbers and words.
-    if found and embedder.kind != "static":
-        raise top.wrong("embedder_files", f"files of an embedder of kind {embedder.kind}", "none unless it is static")
+    if found and embedder.kind not in CARRIED_KINDS:
+        kinds = " or ".join(sorted(CARRIED_KINDS))
+        raise top.wrong("embedder_files", f"files of an embedder of kind {embedder.kind}", f"none unless it is {kinds}")
     return found
 
 

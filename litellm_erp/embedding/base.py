@@ -9,6 +9,7 @@ Invariants
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,8 @@ from litellm_erp.errors import EmbedderMismatch, EmbeddingError
 from litellm_erp.shown import shown
 
 Array = npt.NDArray[np.float32]
+# Kinds whose files a bundle may carry: what is read of them is nothing but numbers and words.
+CARRIED_KINDS = frozenset({"static"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,13 @@ class Embedder(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the text, for the cost of a request; an estimate where no tokenizer is at hand."""
+        ...
+
+    def files(self) -> Sequence[Path]:
+        """Files that a bundle carries, so that it outlives the version of the wheel it was fitted with; often none.
+
+        Only an embedder that reads nothing but numbers and words has any, of a kind in `CARRIED_KINDS`.
+        """
         ...
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
@@ -65,6 +66,10 @@ class CachedEmbedder:
     def count_tokens(self, text: str) -> int:
         """As the embedder's own."""
         return self._embedder.count_tokens(text)
+
+    def files(self) -> Sequence[Path]:
+        """As the embedder's own."""
+        return self._embedder.files()
 
     def close(self) -> None:
         """Forget everything and close the embedder."""

@@ -9,6 +9,7 @@ Invariants
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -109,6 +110,10 @@ class EndpointEmbedder:
     def count_tokens(self, text: str) -> int:
         """An estimate, four bytes to a token: an embedding server does not tell."""
         return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
+
+    def files(self) -> Sequence[Path]:
+        """None: they are the server's."""
+        return ()
 
     def close(self) -> None:
         """Close the connections of `embed`; those of `aembed` close with their event loop."""

@@ -149,6 +149,10 @@ class StaticEmbedder:
         """Word pieces of the text, special tokens not counted."""
         return len(self._wordpiece.ids(text))
 
+    def files(self) -> Sequence[Path]:
+        """All of its folder."""
+        return sorted(path for path in self.directory.iterdir() if path.is_file())
+
     def close(self) -> None:
         """Nothing to release."""
 

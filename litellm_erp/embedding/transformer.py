@@ -86,6 +86,10 @@ class TransformerEmbedder:
         """Tokens of the text by the model's own tokenizer, before its limit, special tokens not counted."""
         return len(self._model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
+    def files(self) -> Sequence[Path]:
+        """None: a model's files may hold code."""
+        return ()
+
     def close(self) -> None:
         """Stop the thread; what still waits is cancelled."""
         self._batcher.close()

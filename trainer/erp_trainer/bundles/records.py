@@ -25,7 +25,6 @@ from litellm_erp.bundle.manifest import FileRecord, Manifest, ModelRecord
 from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import Price
 from litellm_erp.embedding.base import Embedder
-from litellm_erp.embedding.static import StaticEmbedder
 
 
 def write_file(root: Path, name: str, content: bytes) -> FileRecord:
@@ -166,11 +165,8 @@ def _write_addressed(folder: Path, tensors: dict[str, np.ndarray]) -> FileRecord
 
 
 def copy_embedder(folder: Path, embedder: Embedder) -> tuple[FileRecord, ...]:
-    """A bundle carries its static embedder, so that it outlives the version of the wheel it was fitted with."""
-    if not isinstance(embedder, StaticEmbedder):
-        return ()
-    files = sorted(path for path in embedder.directory.iterdir() if path.is_file())
-    return tuple(write_file(folder, f"embedder/{path.name}", path.read_bytes()) for path in files)
+    """Write the files of its embedder that a bundle carries."""
+    return tuple(write_file(folder, f"embedder/{path.name}", path.read_bytes()) for path in embedder.files())
 
 
 def prompt_set(outcomes: OutcomesTable, train: np.ndarray) -> dict[str, Any]:
