@@ -13,8 +13,8 @@ from erp_trainer.bundles.write import save_bundle
 from erp_trainer.cli import cli
 from erp_trainer.commands.fit import command as fit_command
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.neighbour_predictor import NeighbourPredictor, Trust
 from litellm_erp.bundle.policy_files import PREDICTORS, policy_file, tensors_of
+from litellm_erp.bundle.stored.benchmark import NeighbourPredictor, Trust
 from litellm_erp.errors import BundleError, BundleTampered
 from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.solve import solve

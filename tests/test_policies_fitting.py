@@ -27,8 +27,8 @@ from erp_trainer.policies.pairwise import (
 )
 from erp_trainer.policies.prompt_groups import cluster, tag_means
 from erp_trainer.policies.zooter import ZooterOptions, teacher, train_zooter
-from litellm_erp.bundle.neighbour_predictor import NeighbourPredictor, Trust
-from litellm_erp.bundle.pair_predictor import PairPredictor
+from litellm_erp.bundle.stored.benchmark import NeighbourPredictor, Trust
+from litellm_erp.bundle.stored.pairwise import PairPredictor
 from litellm_erp.errors import EmbedderMismatch, FitError
 from tests.policy_tables import planted, table_of, unit
 

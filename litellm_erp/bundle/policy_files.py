@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from litellm_erp.bundle import stored
 from litellm_erp.bundle.files import checked, read_tensors
 from litellm_erp.bundle.manifest import Manifest
-from litellm_erp.bundle.neighbour_predictor import NeighbourPredictor
-from litellm_erp.bundle.pair_predictor import PairPredictor
 from litellm_erp.bundle.predictors import Predictor, StoredPredictor
 from litellm_erp.errors import BundleError
 from litellm_erp.shown import shown
 
-# By policy, what its file holds; None where scores are linear, and stand as probes.
-PREDICTORS: Mapping[str, type[PairPredictor] | type[NeighbourPredictor] | None] = {
-    "erp": None,
-    "zooter": None,
-    "benchmark": NeighbourPredictor,
-    "pairwise": PairPredictor,
-}
+# Policies whose scores are linear: they stand as probes, and have no file.
+LINEAR = ("erp", "zooter")
+
+
+def _predictors() -> dict[str, type[StoredPredictor] | None]:
+    """By policy, what its file holds; None where scores are linear."""
+    names = sorted(module.name for module in pkgutil.iter_modules(stored.__path__))
+    found = {name: importlib.import_module(f"{stored.__name__}.{name}").PREDICTOR for name in names}
+    return dict.fromkeys(LINEAR) | found
+
+
+PREDICTORS: Mapping[str, type[StoredPredictor] | None] = _predictors()
 _MAX_NUMBERS = (256 << 20) // 8
 
 

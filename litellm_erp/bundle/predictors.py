@@ -22,10 +22,20 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class StoredPredictor(Predictor, Protocol):
-    """One that is kept in a file of its own; a class method ``read(tensors, models, dimension)`` is its inverse."""
+    """One that is kept in a file of its own; its module in `stored` names it ``PREDICTOR``."""
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What is stored."""
+        ...
+
+    @classmethod
+    def read(cls, tensors: StoredTensors, models: int, dimension: int) -> Predictor:
+        """The predictor of a stored one.
+
+        Raises
+        ------
+        BundleError : too many models, or tensors that are not as they must be
+        """
         ...
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from litellm_erp.bundle.neighbour_predictor import Trust
+from litellm_erp.bundle.stored.benchmark import Trust
 
 # Prompts whose neighbours' votes are counted at a time.
 _BLOCK = 512

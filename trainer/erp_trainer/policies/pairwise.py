@@ -20,7 +20,7 @@ from erp_trainer.learning.ridge import assign_folds
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, PolicySpec, apply_predictor, out_of_fold, routed_utility, tuning_rows
 from erp_trainer.policies.logistic import Linear, fit_binary
-from litellm_erp.bundle.pair_predictor import PairPredictor
+from litellm_erp.bundle.stored.pairwise import PairPredictor
 from litellm_erp.errors import FitError
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

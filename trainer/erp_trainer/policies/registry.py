@@ -1,6 +1,7 @@
 """PURE. Every policy there is. A new one is a module of its own and a line here.
 
-One that a bundle can hold has a line in `litellm_erp.bundle.policy_files` too.
+Where a bundle can hold it, its predictor is a module of `litellm_erp.bundle.stored`; of a linear policy, a name in
+`litellm_erp.bundle.policy_files.LINEAR`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from erp_trainer.policies.base import tuning_rows
 from erp_trainer.policies.benchmark import MAX_ROWS, BenchmarkOptions, records_of, right_threshold
 from erp_trainer.policies.neighbours import Records, agreement, leave_tasks_out, leave_two_tasks_out, trust_of
 from erp_trainer.policies.prompt_groups import group_means, tasks
-from litellm_erp.bundle.neighbour_predictor import Trust
+from litellm_erp.bundle.stored.benchmark import Trust
 
 PAPER_NEIGHBOURS = 5
 CURVE_SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

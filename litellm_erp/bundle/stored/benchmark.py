@@ -174,3 +174,6 @@ class NeighbourPredictor:
             low=tensors.number("low"),
             high=tensors.number("high"),
         )
+
+
+PREDICTOR = NeighbourPredictor

@@ -86,3 +86,6 @@ class PairPredictor:
             level=tensors.number("level"),
             scale=scale,
         )
+
+
+PREDICTOR = PairPredictor
