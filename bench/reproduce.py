@@ -18,7 +18,7 @@ from typing import Any
 
 from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY
-from demo.terminal import points
+from erp_trainer.words import points_from_to
 from litellm_erp.errors import ErpError
 
 EXAMPLES = ("llmrouter_example", "routellm_mmlu_gsm8k")
@@ -120,8 +120,7 @@ def _points(interval: dict[str, float] | None) -> str:
     if interval is None:
         return ""
     digits = 2 if interval["high"] - interval["low"] < 0.02 else 1
-    mean, low, high = (points(interval[end], digits) for end in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+    return points_from_to(interval["mean"], interval["low"], interval["high"], digits)
 
 
 def _sample(source: Path, folder: Path, n_prompts: int) -> Path:

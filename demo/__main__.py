@@ -98,7 +98,7 @@ class Demo:
 
     def _serve_once(self, data: HeldOut, stub_url: str, *, safety: bool) -> list[Served]:
         bundle = self.out / "bundle"
-        configured = settings.load(PROXY_CONFIG)
+        configured = settings.load_settings(PROXY_CONFIG)
         if configured is None:
             raise ServingError(f"{PROXY_CONFIG}: no erp_settings")
         (group,) = configured.groups.values()

@@ -10,6 +10,7 @@ from demo.policies import Row, best_single, gain_over, saving
 from demo.prepare import HeldOut
 from demo.sending import Served
 from erp_trainer.learning.bootstrap import Interval
+from erp_trainer.words import points
 
 _PER_1K = 1000
 _PROMPT_CHARS = 70
@@ -53,7 +54,7 @@ def policies(data: HeldOut, rows: Sequence[Row]) -> Table:
         head, colon, model = row.name.partition(": ")
         name = f"{head}{colon}{named[model]}" if colon else row.name
         gain = "" if model == best else "{} ({} to {})".format(*_gain(row))
-        shares = [terminal.percent(row.share_M[data.outcomes.models.index(model)]) for model in named]
+        shares = [terminal.whole_percent(row.share_M[data.outcomes.models.index(model)]) for model in named]
         style = "bold" if row.lambda_ is not None and row.safety else ""
         table.add_row(name, f"{row.reward:.3f}", gain, f"{row.cost_usd * _PER_1K:.3f}", *shares, style=style)
     return table
@@ -123,9 +124,9 @@ def _line(cells: Iterable[str | None]) -> str:
 
 
 def _gain(row: Row) -> list[str]:
-    return [terminal.points(value, digits=1) for value in (row.gain.mean, row.gain.low, row.gain.high)]
+    return [points(value) for value in (row.gain.mean, row.gain.low, row.gain.high)]
 
 
 def _span(found: Interval) -> str:
-    mean, low, high = (terminal.points(value, digits=1) for value in (found.mean, found.low, found.high))
+    mean, low, high = (points(value) for value in (found.mean, found.low, found.high))
     return f"{mean} points (95% interval {low} to {high})"

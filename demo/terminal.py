@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.proxy_process import REPOSITORY, interrupt_on_sigterm
+from erp_trainer import words
 from erp_trainer.learning.bootstrap import Interval
 from litellm_erp.errors import ErpError
 
@@ -61,16 +62,9 @@ def letters(count: int) -> list[str]:
     return [chr(ord("A") + place) for place in range(count)]
 
 
-def percent(share: float) -> str:
+def whole_percent(share: float) -> str:
     """A share in whole percent, without the sign."""
-    return "·" if share == 0 else "<1" if share < 0.005 else f"{share:.0%}".rstrip("%")
-
-
-def points(value: float, digits: int) -> str:
-    """A difference in hundredths, with its sign."""
-    # Adding nought takes the sign from what is rounded to it.
-    rounded = round(100 * value, digits) + 0.0
-    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded or digits else "0"
+    return "·" if share == 0 else "<1" if share < 0.005 else words.percent(share).removesuffix("%")
 
 
 def above_nought(found: Interval, above: str, below: str, neither: str) -> str:

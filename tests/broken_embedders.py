@@ -78,7 +78,7 @@ def _mode() -> str:
 
 
 def _router(variable: str, embedder: Embedder) -> ErpRouter:
-    return ErpRouter(settings.load(os.environ[variable]), embedder=embedder)
+    return ErpRouter(settings.load_settings(os.environ[variable]), embedder=embedder)
 
 
 static_router = _router("BROKEN_STATIC", BrokenStatic())

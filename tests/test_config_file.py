@@ -81,14 +81,14 @@ def test_the_proxys_settings_are_those_of_the_included_file_with_paths_from_ther
     theirs = {"groups": {"erp-auto": {"bundle": "bundle"}}}
     own = {"groups": {"mine": {"bundle": "bundle"}}}
     path = write(tmp_path, config={"include": ["sub/erp.yaml"], "erp_settings": own}, sub__erp={"erp_settings": theirs})
-    found = settings_file.load(path)
+    found = settings_file.load_settings(path)
     assert {name: group.bundle for name, group in found.groups.items()} == {"erp-auto": tmp_path / "sub" / "bundle"}
 
 
 def test_a_mistake_in_an_included_file_names_that_file(tmp_path):
     path = write(tmp_path, config={"include": ["erp.yaml"]}, erp={"erp_settings": {"groups": {"a": {"bundel": 1}}}})
     with pytest.raises(SettingsError, match=r"erp\.yaml: erp_settings\.groups\.a: unknown key 'bundel'"):
-        settings_file.load(path)
+        settings_file.load_settings(path)
 
 
 WRONG = {
@@ -126,7 +126,7 @@ WRONG = {
 def test_what_cannot_be_read_is_one_clear_error_of_every_reader(tmp_path, case):
     files, said = WRONG[case]
     path = write(tmp_path, **files)
-    for reader in (read_config,) if case == "many" else (read_config, settings_file.load, examine, draft):
+    for reader in (read_config,) if case == "many" else (read_config, settings_file.load_settings, examine, draft):
         with pytest.raises(SettingsError, match=said):
             reader(path)
 
@@ -157,7 +157,7 @@ def test_what_is_no_small_file_is_refused_before_it_is_read(tmp_path, kind):
     tracemalloc.start()
     started = time.monotonic()
     with pytest.raises(SettingsError, match=r"not a regular file|bytes; expected at most"):
-        settings_file.load(path)
+        settings_file.load_settings(path)
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert used < 2**20
@@ -204,7 +204,7 @@ _SHAPED = st.fixed_dictionaries(
 
 
 def assert_a_value_or_one_error(path):
-    for reader in (settings_file.load, examine, draft):
+    for reader in (settings_file.load_settings, examine, draft):
         error = None
         try:
             reader(path)

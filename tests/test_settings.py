@@ -70,19 +70,19 @@ def test_settings_without_groups_are_refused(value):
 
 def test_a_config_without_erp_settings_is_not_ours(tmp_path):
     (tmp_path / "config.yaml").write_text("model_list: []\n")
-    assert settings_file.load(tmp_path / "config.yaml") is None
+    assert settings_file.load_settings(tmp_path / "config.yaml") is None
 
 
 def test_settings_may_stand_in_a_file_of_their_own(tmp_path):
     (tmp_path / "erp.yaml").write_text("groups: {a: {bundle: b}}\n")
-    assert list(settings_file.load(tmp_path / "erp.yaml").groups) == ["a"]
+    assert list(settings_file.load_settings(tmp_path / "erp.yaml").groups) == ["a"]
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"a: !!python/object:os.system {}"])
 def test_a_file_that_is_no_safe_yaml_is_refused(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(SettingsError, match=r"config\.yaml: not (YAML|UTF-8)"):
-        settings_file.load(tmp_path / "config.yaml")
+        settings_file.load_settings(tmp_path / "config.yaml")
 
 
 def test_a_secret_is_read_from_the_environment_and_never_printed(monkeypatch):

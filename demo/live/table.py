@@ -13,6 +13,7 @@ from demo.live.serving import Reply
 from erp_trainer.learning.bootstrap import Interval, interval
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
+from erp_trainer.words import points_from_to
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +87,9 @@ def results_table(rows: Sequence[LiveRow]) -> Table:
     made = terminal.ruled(columns | {f"\n{letter}": 5 for letter in letters})
     for row in rows:
         right = f"{100 * row.right.mean:.0f} ({100 * row.right.low:.0f} to {100 * row.right.high:.0f})"
-        gain = "best single" if row.gain is None else _signed(row.gain)
+        gain = "best single" if row.gain is None else points_from_to(*row.gain_ends, 0)
         answered = "" if row.answered is None else f"{100 * row.answered:.0f}"
-        shares = map(terminal.percent, row.share_M)
+        shares = map(terminal.whole_percent, row.share_M)
         made.add_row(row.name, right, gain, answered, *shares, style="bold" if answered else "")
     named = ", ".join(f"{letter} {name}" for letter, name in zip(letters, members, strict=True))
     made.caption = f"Share of questions by member, in %: {named}. Best single: of the first members, on train."
@@ -133,8 +134,3 @@ def _columns(outcomes: OutcomesTable, members: Sequence[str]) -> np.ndarray:
 def _choices(outcomes: OutcomesTable, members: Sequence[str], replies: Sequence[Reply]) -> np.ndarray:
     by_id = {reply.prompt_id: members.index(reply.model) for reply in replies}
     return np.array([by_id[prompt_id] for prompt_id in outcomes.prompt_ids])
-
-
-def _signed(found: Interval) -> str:
-    mean, low, high = (terminal.points(value, digits=0) for value in (found.mean, found.low, found.high))
-    return f"{mean} ({low} to {high})"

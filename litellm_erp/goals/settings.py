@@ -125,7 +125,7 @@ class Settings:
     budget_file: Path | None = None
 
 
-def load(path: Path | str) -> Settings | None:
+def load_settings(path: Path | str) -> Settings | None:
     """Read ``erp_settings`` from a proxy config, or from a file of its own.
 
     Returns

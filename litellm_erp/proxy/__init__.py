@@ -46,7 +46,7 @@ def attach(router: Router, settings: Settings | Mapping[str, Any] | Path | str, 
     ErpError : bad settings or a bad bundle, or a group that the router is attached for already
     """
     if isinstance(settings, (str, Path)):
-        loaded = settings_file.load(settings)
+        loaded = settings_file.load_settings(settings)
         if loaded is None:
             raise SettingsError(f"{settings}: found no erp_settings; expected a map under that key")
         settings = loaded

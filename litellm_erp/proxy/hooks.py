@@ -404,7 +404,7 @@ def _settings_of_process() -> Settings | None:
             _once.warn(f"no config file on disk and no {settings_file.SETTINGS_ENV}: nothing is routed yet")
         return None
     # Not resolved: LiteLLM looks for included files beside the name it was given, which may be a link.
-    found = settings_file.load(Path(path).absolute())
+    found = settings_file.load_settings(Path(path).absolute())
     if found is None:
         _once.warn(f"{path} has no erp_settings: nothing is routed")
     return found

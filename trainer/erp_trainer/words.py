@@ -37,6 +37,16 @@ def percent(value: float | None, digits: int = 0) -> str:
     return NOTHING if value is None else f"{_written(round(100 * value, digits), f'.{digits}f')}%"
 
 
+def points(value: float, digits: int = 1) -> str:
+    """A difference in hundredths, with its sign."""
+    return _written(round(100 * value, digits), f".{digits}f", sign=True)
+
+
+def points_from_to(mean: float, low: float, high: float, digits: int = 1) -> str:
+    """A difference in hundredths, and its interval in brackets."""
+    return f"{points(mean, digits)} ({points(low, digits)} to {points(high, digits)})"
+
+
 def _written(value: float, form: str, *, sign: bool = False) -> str:
     # Nought has no sign, also where only rounding made it nought.
     return f"{value or 0.0:{'+' if sign and value else ''}{form}}".replace("-", MINUS)

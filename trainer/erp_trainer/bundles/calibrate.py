@@ -69,7 +69,7 @@ def _curve(frontier: Frontier) -> list[dict[str, Any]]:
     ]
 
 
-def draw(payload: Mapping[str, Any]) -> list[str]:
+def curve_lines(payload: Mapping[str, Any]) -> list[str]:
     """The curve as lines of text: ``·`` points, ``o`` on the envelope, ``+`` single models, ``X`` the goal."""
     expected = payload["expected"]
     at = (_cost(expected), expected["reward"])
@@ -117,7 +117,7 @@ def _cells(values: np.ndarray, n: int) -> list[int]:
     return cells
 
 
-def render(payload: Mapping[str, Any]) -> str:
+def calibration_text(payload: Mapping[str, Any]) -> str:
     """The payload as readable lines, the curve below them."""
     expected, goal = payload["expected"], payload["goal"]
     lambda_ = payload["lambda"]
@@ -142,7 +142,7 @@ def render(payload: Mapping[str, Any]) -> str:
         lines.append(f"floor           mean reward {payload['floor_reward']:.4f}")
     if payload["remedy"]:
         lines.append(payload["remedy"])
-    return "\n".join([*lines, "", *draw(payload)])
+    return "\n".join([*lines, "", *curve_lines(payload)])
 
 
 def _interval(found: list[float] | None) -> str:

@@ -33,7 +33,7 @@ def command(ctx: click.Context, /, bundle: Path, as_json: bool, **goals: float |
     the curve. Everything is out of fold on the training prompts. Exits 1 if the goal cannot be reached, after printing
     what can.
     """
-    from erp_trainer.bundles.calibrate import calibrate, render
+    from erp_trainer.bundles.calibrate import calibrate, calibration_text
     from litellm_erp.bundle.load import load_bundle
     from litellm_erp.goals.goal import Goal
 
@@ -42,6 +42,6 @@ def command(ctx: click.Context, /, bundle: Path, as_json: bool, **goals: float |
         options = [form.option for form in _OFFERED]
         raise click.UsageError(f"state exactly one of {', '.join(options[:-1])} and {options[-1]}")
     payload = calibrate(load_bundle(bundle), Goal.from_mapping(stated, where="calibrate"))
-    emit(payload, as_json, render)
+    emit(payload, as_json, calibration_text)
     if payload["remedy"] is not None:
         ctx.exit(1)

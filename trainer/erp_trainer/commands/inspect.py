@@ -44,7 +44,7 @@ def teams_payload(config: Path) -> dict[str, Any]:
     from litellm_erp.budgets.counters import Counters
     from litellm_erp.bundle.load import load_bundle
     from litellm_erp.errors import SettingsError
-    from litellm_erp.goals.settings import load as load_settings
+    from litellm_erp.goals.settings import load_settings
     from litellm_erp.goals.tenant import Tenant
     from litellm_erp.serving.team_view import team_view
 

@@ -14,7 +14,7 @@ from litellm_erp.shown import one_line
 def rows(spec: SourceSpec) -> Iterator[Row]:
     """Its rows, by the names that the section gives the columns."""
     table = load_dataset(spec)
-    require_columns(table, (spec.column,), spec)
+    require_in_dataset(table, (spec.column,), spec)
     names = {"prompt": spec.column, "category": spec.category_column, "reference": spec.reference_column}
     present = {name: column for name, column in names.items() if column in table.column_names}
     for row in table.select_columns(list(present.values())):
@@ -43,7 +43,7 @@ def load_dataset(spec: SourceSpec) -> Any:
         ) from e
 
 
-def require_columns(table: Any, columns: Sequence[str], spec: SourceSpec) -> None:
+def require_in_dataset(table: Any, columns: Sequence[str], spec: SourceSpec) -> None:
     """Raise `PromptError` where the data set lacks one of the columns."""
     for name in columns:
         if name not in table.column_names:

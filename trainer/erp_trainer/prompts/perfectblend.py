@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from erp_trainer.prompts.conversation import first_user_turn
-from erp_trainer.prompts.hub_dataset import load_dataset, require_columns
+from erp_trainer.prompts.hub_dataset import load_dataset, require_in_dataset
 from erp_trainer.prompts.prompt_set import Prompt, prompt_id_of
 from erp_trainer.prompts.source import SourceSpec
 
@@ -48,7 +48,7 @@ def category_of(source: str, text: str, task: str | None = None) -> str | None:
 def draw(spec: SourceSpec, counts: dict[str, int], rng: np.random.Generator) -> list[Prompt]:
     """Draw rows of each category at random until it has enough different prompts."""
     table = load_dataset(spec)
-    require_columns(table, ("conversations", "source"), spec)
+    require_in_dataset(table, ("conversations", "source"), spec)
     has_task = "task" in table.column_names
     sources = np.array([str(name).rpartition("/")[2] for name in table["source"]])
     counts["rows"] = len(sources)

@@ -289,7 +289,7 @@ class LocalModel(RewardModel):
             torch.cuda.empty_cache()
 
 
-def render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
+def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
     """A conversation as the tokenizer's chat template writes it; the template decides about BOS and end of turn."""
     return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=False))
 

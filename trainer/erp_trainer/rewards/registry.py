@@ -12,7 +12,7 @@ KINDS: dict[str, str] = {
     "text-pair": "erp_trainer.rewards.kinds.text_pair:TextPair",
     "chat-template": "erp_trainer.rewards.kinds.chat_template:ChatTemplate",
     "classifier": "erp_trainer.rewards.kinds.classifier:Classifier",
-    "internlm": "erp_trainer.rewards.kinds.internlm:load",
+    "internlm": "erp_trainer.rewards.kinds.internlm:load_internlm",
     "pooling-server": "erp_trainer.rewards.kinds.pooling_server:PoolingServer",
     "exact-match": "erp_trainer.rewards.kinds.exact_match:ExactMatch",
     "regex": "erp_trainer.rewards.kinds.regex:Regex",

@@ -124,6 +124,6 @@ def chat_ids(server: Server, messages: Sequence[Message], *, add_special_tokens:
     )
 
 
-def number(found: object) -> float:
+def reward_or_nan(found: object) -> float:
     """A reward; NaN for null."""
     return float(found) if isinstance(found, (int, float)) else math.nan

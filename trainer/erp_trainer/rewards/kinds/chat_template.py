@@ -16,7 +16,7 @@ from typing import Any
 
 from erp_trainer.rewards.base import Pair, RewardOptions
 from erp_trainer.rewards.conversation import Message, prompt_messages, with_response, without_system
-from erp_trainer.rewards.local import LocalModel, Row, render
+from erp_trainer.rewards.local import LocalModel, Row, chat_text
 from litellm_erp.errors import RewardError, SettingsError
 
 _SPECIAL_TOKENS_AGAIN = ("Ray2333/",)
@@ -54,14 +54,14 @@ class ChatForm:
         roles = [message["role"] for message in self._messages(pair)][-len(texts) :]
         messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         try:
-            return render(self._tokenizer, with_response(messages, response))
+            return chat_text(self._tokenizer, with_response(messages, response))
         except Exception as e:  # a template is a program, and may raise anything
             shown = ", ".join(roles)
             raise RewardError(f"{self._where}: its chat template refuses a prompt of the roles {shown} ({e})") from e
 
     def _renders(self, messages: list[Message]) -> bool:
         try:
-            render(self._tokenizer, with_response(messages, "a"))
+            chat_text(self._tokenizer, with_response(messages, "a"))
         except Exception:  # see _render
             return False
         return True

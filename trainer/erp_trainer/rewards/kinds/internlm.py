@@ -21,13 +21,13 @@ from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.base import Pair, RewardModel, RewardOptions
 from erp_trainer.rewards.kinds.chat_template import ChatForm
 from erp_trainer.rewards.local import LocalModel
-from erp_trainer.rewards.served import ServedModel, chat_ids, number
+from erp_trainer.rewards.served import ServedModel, chat_ids, reward_or_nan
 from litellm_erp.errors import RewardError, SettingsError
 
 REWARD_TOKEN_ID = 92527  # [UNUSED_TOKEN_130] of the InternLM2 vocabulary
 
 
-def load(spec: RewardSpec) -> RewardModel:
+def load_internlm(spec: RewardSpec) -> RewardModel:
     """The class for ``via``."""
     rest = replace(spec, options={key: value for key, value in spec.options.items() if key != "via"})
     via = spec.options.get("via", "vllm")
@@ -59,7 +59,7 @@ class InternLMServer(ServedModel):
                 f"{self.where}: found {str(rewards)[:80]} for {len(ids)} tokens; expected a list with one reward for "
                 "each, as vLLM's InternLM2ForRewardModel gives"
             )
-        return number(rows[-1][0])
+        return reward_or_nan(rows[-1][0])
 
     def _ids(self, pair: Pair, texts: Sequence[str], response: str) -> list[int]:
         return [*chat_ids(self.server, self.conversation(pair, texts, response)), self._reward_token]

@@ -11,7 +11,7 @@ from typing import Any
 
 from erp_trainer.rewards.base import Pair, RewardOptions
 from erp_trainer.rewards.conversation import prompt_text
-from erp_trainer.rewards.served import ServedModel, chat_ids, number
+from erp_trainer.rewards.served import ServedModel, chat_ids, reward_or_nan
 from erp_trainer.rewards.server import ServerTokens
 from litellm_erp.errors import SettingsError
 
@@ -41,7 +41,7 @@ class PoolingServer(ServedModel):
     def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
         if self._pair:
             answer = self.server.post("/score", text_1=texts[0], text_2=response, use_activation=False)
-            return number(self.one_row(answer, "score"))
+            return reward_or_nan(self.one_row(answer, "score"))
         chat = self.conversation(pair, texts, response)
         answer = self.server.post("/classify", messages=chat, add_special_tokens=self._again, use_activation=False)
         logits = self.one_row(answer, "probs")
@@ -50,4 +50,4 @@ class PoolingServer(ServedModel):
                 f"{self.where}: {self.server.model} answered {str(logits)[:80]}; a reward model is a sequence "
                 "classifier with one label"
             )
-        return number(logits[0])
+        return reward_or_nan(logits[0])
