@@ -57,6 +57,15 @@ def test_ranking_all_answers_pays_for_all_models(payload: dict[str, Any]) -> Non
     assert payload["curves"]["reward-ranking"]["kind"] == "bound"
 
 
+def test_the_best_model_is_chosen_most_often_by_what_learned_where_models_specialise(payload: dict[str, Any]) -> None:
+    found = payload["tables"]["best_chosen"]
+    shares = {row["policy"]: row["best chosen"] for row in found["rows"]}
+    assert len(shares) > 3
+    assert all(0 <= share["low"] <= share["mean"] <= share["high"] <= 1 for share in shares.values())
+    assert shares["erp"]["low"] > 1.5 / len(payload["models"])
+    assert found["heading"] in report_text(payload)
+
+
 def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict[str, Any]) -> None:
     printed = report_text(payload)
     assert all(label in printed for label in ("Zooter", "pairwise preference", "cascade by reward", "oracle"))

@@ -17,6 +17,7 @@ from erp_trainer.report.examples import PromptChoices, pick
 from erp_trainer.report.html import report_html
 from erp_trainer.report.labels import place, stacked
 from erp_trainer.report.palette import PALETTES, themed
+from erp_trainer.report.text import report_text
 from erp_trainer.report.units import Units
 from tests.payloads import LAMBDAS, MODELS, payload
 
@@ -164,6 +165,18 @@ def test_a_long_table_is_folded():
     page = report_html(page_of(found, "run"))
     assert "<summary>38 more</summary>" in page
     assert page.count('<td class="text ">category ') == 58
+
+
+def test_a_measure_that_is_a_table_is_drawn_whatever_it_holds():
+    rows = [
+        {"policy": "one", "rate": {"mean": 0.25, "low": 0.2, "high": 0.3}, "count": 7.0, "why": None},
+        {"policy": "two", "rate": None, "count": None, "why": "unknown"},
+    ]
+    tables = {"mine": {"heading": "My own measure", "note": "What it is.", "rows": rows}, "none": {"rows": []}}
+    found = payload() | {"tables": tables}
+    for text in (report_html(page_of(found, "t")), report_text(found)):
+        assert all(part in text for part in ("My own measure", "0.25", "0.2", "two", "unknown"))
+    assert "More measures" not in report_html(page_of(payload(), "t"))
 
 
 def test_every_colour_of_every_chart_is_in_both_themes():

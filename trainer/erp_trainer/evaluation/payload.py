@@ -16,11 +16,15 @@ from erp_trainer.evaluation.studies.newcomers import price_of_adding
 from erp_trainer.evaluation.studies.routellm import two_model_measures
 from erp_trainer.evaluation.studies.tasks import entropy_bins, task_rows, tasks_of
 from erp_trainer.evaluation.studies.unseen import unseen_tasks
+from erp_trainer.evaluation.tables.base import MeasuredTable
+from erp_trainer.evaluation.tables.best_chosen import BEST_CHOSEN
 from erp_trainer.evaluation.tracing import Traced, curve_entries, policy_rows, traced
 from erp_trainer.evaluation.verdict import verdict_of
 from erp_trainer.learning.outcome import PolicyOutcome
 from erp_trainer.learning.training_table import TrainingTable
 
+# Measures that the reports draw as tables of their own, in this order.
+TABLES: tuple[MeasuredTable, ...] = (BEST_CHOSEN,)
 _ORACLES = {
     "ex-post": "the largest recorded reward of each prompt, in hindsight: too high where rewards are noisy",
     "split-sample": "the best model of each prompt by half of its samples, scored on the other half",
@@ -59,6 +63,7 @@ def payload_of(ev: Evaluation) -> dict[str, Any]:
         "tasks": _tasks(ev, found, scores, earned),
         "entropy": entropy_bins(test, served.predicted_PM, resamples),
         "routellm": two_model_measures(test, ev.train.mean_reward_M, scores, resamples, seed=options.seed),
+        "tables": {table.key: table.to_json(ev) for table in TABLES},
         "leave_one_task_out": _unseen(ev) if options.leave_one_task_out else None,
         "price_of_adding": _adding(ev) if options.price_of_adding else None,
         "verdict": _verdict(ev, found, next(iter(curves.values())), cost),

@@ -16,6 +16,7 @@ from erp_trainer.report.sections.pairs import pairs_section, win_rates_section
 from erp_trainer.report.sections.papers import papers_section
 from erp_trainer.report.sections.policies import policies_section, tiles
 from erp_trainer.report.sections.prediction import prediction_section
+from erp_trainer.report.sections.tables import tables_section
 from erp_trainer.report.units import Units
 
 
@@ -59,6 +60,7 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
         adding_section(payload, units),
         unseen_section(payload, units),
         papers_section(payload, units),
+        tables_section(payload),
     ]
     parts = [part for part in found if part is not None]
     return Page(

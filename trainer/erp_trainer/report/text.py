@@ -17,8 +17,8 @@ _NAME = 38
 
 def report_text(payload: Figures) -> str:
     """Everything a reader needs who has not seen this before; the rest is in the payload and in the report."""
-    sections = (_opening, _policies, _over_lambda, _areas, _models, _categories, _pairs, _two_models, _unseen, _adding,
-                _verdict)  # fmt: skip
+    sections = (_opening, _policies, _over_lambda, _areas, _models, _categories, _pairs, _two_models, _tables, _unseen,
+                _adding, _verdict)  # fmt: skip
     written = ("\n".join(section(payload)) for section in sections)
     return "\n\n".join(text for text in written if text)
 
@@ -197,6 +197,24 @@ def _two_models(payload: Figures) -> Iterator[str]:
         if row["category"] == ""
     ]
     yield from _table({"policy": -_NAME, "APGR": 30, "half": 8, "4/5": 8}, rows, len(rows))
+
+
+def _tables(payload: Figures) -> Iterator[str]:
+    for found in (payload.get("tables") or {}).values():
+        if found["rows"]:
+            yield found["heading"]
+            # The first column names what the others are about.
+            heads = {head: -30 if i else -_NAME for i, head in enumerate(found["rows"][0])}
+            yield from _table(heads, [tuple(map(_entry, row.values())) for row in found["rows"]])
+
+
+def _entry(value: Figures | float | str | None) -> str:
+    """A cell of such a table: text, a figure, or one with its interval."""
+    if value is None or isinstance(value, str):
+        return value or NOTHING
+    if isinstance(value, Mapping):
+        return f"{_figure(value['mean'])} [{_figure(value['low'])}, {_figure(value['high'])}]"
+    return _figure(value)
 
 
 def _unseen(payload: Figures) -> Iterator[str]:
