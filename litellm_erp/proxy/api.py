@@ -17,7 +17,7 @@ from litellm_erp.choice.prompt import from_request
 from litellm_erp.errors import ErpError
 from litellm_erp.goals.request_goal import KEY
 from litellm_erp.goals.tenant import Tenant, grant
-from litellm_erp.proxy.litellm_request import output_limit, request_goal_in, tenant_of_caller
+from litellm_erp.proxy.litellm_request import CLIENT_METADATA_KEY, output_limit, request_goal_in, tenant_of_caller
 from litellm_erp.serving.deployments import Deployment, Member, capabilities_used
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Decision
@@ -249,4 +249,4 @@ def _checked(body: object) -> Mapping[str, Any]:
         raise ApiError(413, f"a prompt of more than {_MAX_PROMPT_CHARS} characters")
     if team is not None and not isinstance(team, str):
         raise ApiError(400, "expected team to be text")
-    return {key: value for key, value in body.items() if key not in ("model", "input", "metadata")}
+    return {key: value for key, value in body.items() if key not in ("model", "input", CLIENT_METADATA_KEY)}

@@ -190,12 +190,12 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._teams.remember(pick.tenant)
         if not self._admits(pick):
             return []
-        if pick.request.get("_target_order") is not None:
+        if pick.request.get(request_of.TARGET_ORDER_KEY) is not None:
             if any(deployment["litellm_params"].get("order") is not None for deployment in pick.offered):
                 pick.note.fell_back("order-fallback", [member.id for member in pick.members])
                 return list(pick.offered)
             # Nobody configured an order, so a client sent this one, and nothing would be left at it.
-            pick.request.pop("_target_order")
+            pick.request.pop(request_of.TARGET_ORDER_KEY)
         if pick.timed_out:
             self.spending.abandoned(pick.note)
         # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.

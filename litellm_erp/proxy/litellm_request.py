@@ -16,7 +16,10 @@ from litellm_erp.goals.tenant import Tenant
 
 # The two metadata that a request may have; which is LiteLLM's own differs by route.
 METADATA_KEYS = ("litellm_metadata", "metadata")
+# What a client sends itself.
+CLIENT_METADATA_KEY = METADATA_KEYS[-1]
 CALLER_KEY = "user_api_key_auth"
+TARGET_ORDER_KEY = "_target_order"
 # What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
 MAPPING = (dict, Mapping)
 _JSON = (str, int, float, list, dict)
@@ -36,7 +39,7 @@ _ROUTES = {
     "generate_content": "google",
     "generate_content_stream": "google",
 }
-_ROUTERS_OWN = ("_excluded_deployment_ids", "_retry_skipped_deployment_ids", "_target_order")
+_ROUTERS_OWN = ("_excluded_deployment_ids", "_retry_skipped_deployment_ids", TARGET_ORDER_KEY)
 _MOST_TOKENS = 10**9
 _MOST_ANSWERS = 10_000
 _SEVERAL, _GOOGLES_SEVERAL = ("n", "best_of"), ("candidateCount", "candidate_count")
@@ -52,6 +55,11 @@ def route_of(request: Mapping[str, Any]) -> str:
     if "contents" in request:
         return "google"
     return "responses" if request.get("input") is not None else "chat"
+
+
+def metadata_key(request: Mapping[str, Any]) -> str:
+    """Under which key LiteLLM keeps its own metadata of a request."""
+    return next((key for key in METADATA_KEYS if key in request), CLIENT_METADATA_KEY)
 
 
 def output_limit(request: Mapping[str, Any]) -> float | None:

@@ -15,7 +15,7 @@ from litellm import Router, model_cost
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp import litellm_releases as releases
-from litellm_erp.proxy.litellm_request import alias_pairs, map_of, route_of
+from litellm_erp.proxy.litellm_request import alias_pairs, map_of, metadata_key, route_of
 from litellm_erp.serving.deployments import Deployment
 from litellm_erp.telemetry import Once
 
@@ -219,8 +219,8 @@ async def _by_tags(
         from litellm.router_strategy.tag_based_routing import get_deployments_for_tag
 
         accepted = inspect.signature(get_deployments_for_tag).parameters
-        key = "litellm_metadata" if "litellm_metadata" in request else "metadata"
-        options: dict[str, Any] = {"model": group, "request_kwargs": request, "metadata_variable_name": key}
+        options: dict[str, Any] = {"model": group, "request_kwargs": request}
+        options |= {"metadata_variable_name": metadata_key(request)}
         options |= {"request_deployments": offered} if "request_deployments" in accepted else {}
         owner: Any = router
         if "ctx" in accepted:

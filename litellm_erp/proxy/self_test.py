@@ -12,6 +12,7 @@ from typing import Any
 from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
+from litellm_erp.proxy.litellm_request import CLIENT_METADATA_KEY
 from litellm_erp.proxy.litellm_router import version
 from litellm_erp.serving.deployments import Deployment, MemberTable
 from litellm_erp.telemetry import logger
@@ -124,6 +125,6 @@ async def run(
 
 async def _pick(router: Router, group: str) -> Deployment:
     picked: Any = await router.async_get_available_deployment(
-        model=group, request_kwargs={"metadata": {}}, messages=[{"role": "user", "content": "."}]
+        model=group, request_kwargs={CLIENT_METADATA_KEY: {}}, messages=[{"role": "user", "content": "."}]
     )
     return picked if isinstance(picked, dict) else picked.model_dump()
