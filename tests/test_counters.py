@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.budgets.store import MemoryStore
+from litellm_erp.budgets.stores.store import MemoryStore
 
 KEY, EXPIRES = "window|g|a|day|0", 1e12
 

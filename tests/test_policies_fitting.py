@@ -15,8 +15,9 @@ from erp_trainer.evaluation.studies.new_tasks import (
     small_models,
 )
 from erp_trainer.policies.benchmark import BenchmarkOptions, right_threshold, train_benchmark
-from erp_trainer.policies.logistic import fit_binary, fit_multinomial
-from erp_trainer.policies.neighbours import Records, choose_bandwidth, leave_tasks_out, leave_two_tasks_out
+from erp_trainer.policies.methods.logistic import fit_binary, fit_multinomial
+from erp_trainer.policies.methods.neighbours import Records, choose_bandwidth, leave_tasks_out, leave_two_tasks_out
+from erp_trainer.policies.methods.prompt_groups import cluster, tag_means
 from erp_trainer.policies.pairwise import (
     PairwiseOptions,
     apply_pairwise,
@@ -25,7 +26,6 @@ from erp_trainer.policies.pairwise import (
     train_pairwise,
     tune_pairwise,
 )
-from erp_trainer.policies.prompt_groups import cluster, tag_means
 from erp_trainer.policies.zooter import ZooterOptions, teacher, train_zooter
 from litellm_erp.bundle.stored.benchmark import NeighbourPredictor, Trust
 from litellm_erp.bundle.stored.pairwise import PairPredictor

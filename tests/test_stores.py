@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from demo.redis_process import RedisProcess
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.budgets.file_store import FORMAT, FileStore
-from litellm_erp.budgets.redis_store import RedisStore
 from litellm_erp.budgets.shared_counters import SharedCounters
-from litellm_erp.budgets.store import CounterStore, MemoryStore
+from litellm_erp.budgets.stores.file_store import FORMAT, FileStore
+from litellm_erp.budgets.stores.redis_store import RedisStore
+from litellm_erp.budgets.stores.store import CounterStore, MemoryStore
 from litellm_erp.budgets.totals import Totals
 from litellm_erp.goals.goal import Goal, Window
 from litellm_erp.goals.lambda_of import RequestLambda

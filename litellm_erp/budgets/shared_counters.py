@@ -3,7 +3,7 @@
 Every second or two what this process has added is sent, and what all have is brought back. Shares are merged by maximum
 on both sides (``counters.py``), so an exchange may be repeated after an answer that was lost, and a store that comes
 back empty is filled again by those who remember. What is asked of a store is in ``store.py``; there is a Redis
-(``redis_store.py``) and a file (``file_store.py``).
+(``stores/redis_store.py``) and a file (``stores/file_store.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from typing import Protocol
 
 from litellm_erp.budgets.counters import Counters
-from litellm_erp.budgets.store import CounterStore
+from litellm_erp.budgets.stores.store import CounterStore
 from litellm_erp.telemetry import Once, logger, metrics
 
 _TIMEOUT_S = 2.0

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litellm_erp.budgets.book import SpendBook
-from litellm_erp.budgets.file_store import FileStore
-from litellm_erp.budgets.redis_store import RedisStore
 from litellm_erp.budgets.shared_counters import SharedCounters
-from litellm_erp.budgets.store import CounterStore
+from litellm_erp.budgets.stores.file_store import FileStore
+from litellm_erp.budgets.stores.redis_store import RedisStore
+from litellm_erp.budgets.stores.store import CounterStore
 from litellm_erp.goals.settings import GroupSettings, RedisSettings, Settings
 from litellm_erp.serving.team_view import Sharing
 from litellm_erp.telemetry import Once

@@ -23,8 +23,8 @@ import numpy as np
 from erp_trainer.learning.ridge import assign_folds
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import PolicySpec, routed_utility, tuning_rows
-from erp_trainer.policies.neighbours import Records, leave_tasks_out, trust_of
-from erp_trainer.policies.prompt_groups import tasks
+from erp_trainer.policies.methods.neighbours import Records, leave_tasks_out, trust_of
+from erp_trainer.policies.methods.prompt_groups import tasks
 from litellm_erp.bundle.stored.benchmark import NeighbourPredictor, Trust
 
 NEIGHBOURS = (5, 10, 20, 50, 100, 150)

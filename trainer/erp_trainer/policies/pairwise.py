@@ -19,7 +19,7 @@ import numpy as np
 from erp_trainer.learning.ridge import assign_folds
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import Applied, PolicySpec, apply_predictor, out_of_fold, routed_utility, tuning_rows
-from erp_trainer.policies.logistic import Linear, fit_binary
+from erp_trainer.policies.methods.logistic import Linear, fit_binary
 from litellm_erp.bundle.stored.pairwise import PairPredictor
 from litellm_erp.errors import FitError
 

@@ -16,8 +16,8 @@ import numpy as np
 from erp_trainer.learning.ridge import assign_folds
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import PolicySpec, out_of_fold, routed_utility, tuning_rows
-from erp_trainer.policies.logistic import Linear, fit_multinomial, softmax
-from erp_trainer.policies.prompt_groups import tag_means
+from erp_trainer.policies.methods.logistic import Linear, fit_multinomial, softmax
+from erp_trainer.policies.methods.prompt_groups import tag_means
 from litellm_erp.bundle.probe import Probes
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -14,8 +14,8 @@ from erp_trainer.evaluation.studies.tasks import Tasks, per_task
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import tuning_rows
 from erp_trainer.policies.benchmark import MAX_ROWS, BenchmarkOptions, records_of, right_threshold
-from erp_trainer.policies.neighbours import Records, agreement, leave_tasks_out, leave_two_tasks_out, trust_of
-from erp_trainer.policies.prompt_groups import group_means, tasks
+from erp_trainer.policies.methods.neighbours import Records, agreement, leave_tasks_out, leave_two_tasks_out, trust_of
+from erp_trainer.policies.methods.prompt_groups import group_means, tasks
 from litellm_erp.bundle.stored.benchmark import Trust
 
 PAPER_NEIGHBOURS = 5

@@ -20,7 +20,7 @@ from typing import Any
 
 from litellm_erp.budgets.amounts import MAX_COUNT, amount
 from litellm_erp.budgets.counters import sound
-from litellm_erp.budgets.store import Answer, MemoryStore, Shares
+from litellm_erp.budgets.stores.store import Answer, MemoryStore, Shares
 from litellm_erp.errors import BudgetFileError
 
 try:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from litellm_erp.budgets.store import Answer, Shares
+from litellm_erp.budgets.stores.store import Answer, Shares
 
 _KEYS_PER_CALL = 200
 _LEAST_KEPT_S = 86_400

@@ -1,0 +1,1 @@
+"""Where processes meet to share counters: a file per kind of store."""
