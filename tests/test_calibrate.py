@@ -11,6 +11,9 @@ from click.testing import CliRunner
 
 from erp_trainer.cli import cli
 from litellm_erp.bundle.load import load_bundle
+from litellm_erp.goals.goal import FORMS, MONEY
+from litellm_erp.goals.request_goal import RequestGoal
+from litellm_erp.goals.settings import team_settings
 
 
 def run(*arguments):
@@ -39,6 +42,22 @@ def test_the_cheapest_models_cost_is_a_budget_that_can_be_kept(planted_bundle):
     curve = load_bundle(planted_bundle).frontier
     found = calibrated(planted_bundle, "--budget", 1000 * np.nanmin(curve.single_cost_M))
     assert found["expected"]["reached"]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_every_form_of_goal_means_the_same_wherever_it_is_stated(planted_bundle, form):
+    stated = {form.name: 0.5} | ({"per": "day"} if form.windowed else {})
+    goal = team_settings(stated, where="team").goal
+    asked = RequestGoal.from_body(stated).goal
+    assert asked == (None if form.windowed else goal)
+    solved = form.solve(load_bundle(planted_bundle).frontier, 0.5)
+    if form.option:
+        found = calibrated(planted_bundle, form.option, 0.5, code=0 if solved.reached else 1)
+        assert found["goal"] == {form.name: 0.5}
+        assert found["expected"]["reward"] == pytest.approx(solved.reward)
+    else:
+        assert form.windowed
+    assert form.money == (form.name in MONEY) == ("usd" in form.name)
 
 
 def out_of_reach(bundle, tmp_path):

@@ -2,8 +2,8 @@
 
 Every second or two what this process has added is sent, and what all have is brought back. Shares are merged by maximum
 on both sides (``counters.py``), so an exchange may be repeated after an answer that was lost, and a store that comes
-back empty is filled again by those who remember. What is asked of a store is in ``store.py``; there is a Redis
-(``stores/redis_store.py``) and a file (``stores/file_store.py``).
+back empty is filled again by those who remember. What is asked of a store is in ``stores/store.py``; there is a Redis
+(``redis_store.py`` beside it) and a file (``file_store.py``).
 """
 
 from __future__ import annotations
