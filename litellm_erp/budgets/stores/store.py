@@ -1,8 +1,8 @@
 """PURE. Where processes meet to share counters: what a store is asked for, and the one that is kept in memory.
 
 A store holds shares by key and field, the greatest that anybody sent, and the gauges that each process sent last. To
-keep counters elsewhere, write a class with the members of :class:`CounterStore`, and choose it in ``serving/sharing.py``;
-``shared_counters.py`` asks for nothing else.
+keep counters elsewhere, write a class with the members of :class:`CounterStore`, and choose it in
+``serving/sharing.py``; ``shared_counters.py`` asks for nothing else.
 """
 
 from __future__ import annotations
