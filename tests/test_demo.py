@@ -19,7 +19,8 @@ from demo.sending import ask_all
 from erp_trainer.outcomes.run import open_run
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.goals.goal import Goal
-from litellm_erp.goals.solve import Mixture, solve
+from litellm_erp.goals.curve import Mixture
+from litellm_erp.goals.solve import solve
 
 N_PROMPTS = 12
 COMMAND = [sys.executable, "-m", "demo", "--out"]
