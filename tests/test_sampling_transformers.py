@@ -157,6 +157,24 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does():
     assert sizes[0] == 7
 
 
+def test_memory_for_a_quarter_of_a_batch_is_used_from_then_on(tmp_path, tiny_llama):
+    prompts = [Prompt(f"p{i}", f"w{i % 26} w1 w2") for i in range(32)]
+    engine = TransformersEngine(pool_model(tiny_llama))
+    rows: list[int] = []
+
+    def short_of_memory(module, args, kwargs):
+        rows.append(len(kwargs["input_ids"]))
+        if rows[-1] > 32:  # 8 prompts of 4 responses
+            torch.empty(1 << 60, dtype=torch.uint8)
+
+    engine._lm.register_forward_pre_hook(short_of_memory, with_kwargs=True)
+    for run in ("first", "second"):
+        summary = sample_pool_model(tmp_path / run, prompts, pool_model(tiny_llama), engine=engine)
+        assert summary.sampled == 32
+        assert (max(rows), min(rows)) == ((128, 32) if run == "first" else (32, 32))
+        rows.clear()
+
+
 def test_an_error_that_is_not_about_memory_is_not_tried_again():
     def run(items):
         raise ValueError("shapes differ")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from erp_trainer.pool.pool import PoolModel, Sampling
@@ -99,22 +100,25 @@ class TransformersEngine(Engine):
             rows = self._batch_tokens // (len(first.tokens) + self._room(first))
             fits = self._room(first) == first.request.sampling.max_tokens
             batch = encoded[done : done + (max(1, rows // first.request.n) if fits else 1)]
-            for results in shrinking(batch, self._generate, self._out_of_memory):
+            a_prompt = first.request.n * (len(first.tokens) + self._room(first))
+            retry = partial(self._out_of_memory, tokens_of_a_prompt=a_prompt)
+            for results in shrinking(batch, self._generate, retry):
                 yield from results
             done += len(batch)
 
     def _room(self, item: _Encoded) -> int:
         return min(item.request.sampling.max_tokens, self._context - len(item.tokens))
 
-    def _out_of_memory(self, error: Exception, prompts: int) -> bool:
-        """Whether fewer prompts at once may help; from now on batches are smaller."""
+    def _out_of_memory(self, error: Exception, prompts: int, *, tokens_of_a_prompt: int) -> bool:
+        """Whether fewer prompts at once may help; from now on batches are half of what did not fit."""
         if not is_out_of_memory(error):
             return False
         if prompts == 1:
             raise SamplingError(
                 f"{self._model.name}: out of memory with the responses to one prompt. Lower sampling.k or max_tokens"
             ) from error
-        self._batch_tokens = max(1, self._batch_tokens // 2)
+        # Not half of what it was: both halves of a batch may fail, and each of theirs, and so on.
+        self._batch_tokens = min(self._batch_tokens, prompts // 2 * tokens_of_a_prompt)
         if self._device == "cuda":
             self._torch.cuda.empty_cache()
         return True
