@@ -233,6 +233,20 @@ def test_vendored_routellm_outcomes_have_the_accuracies_of_its_protocol():
     np.testing.assert_allclose(outcomes.rewards_PM[gsm8k].mean(axis=0), [0.8577, 0.6373], atol=5e-5)
 
 
+def test_vendored_paretobandit_outcomes_have_the_means_and_the_recorded_costs_of_its_readme():
+    outcomes = read_outcomes(EXAMPLE.parents[1] / "paretobandit_k4" / "outcomes.parquet")
+    test = np.array(outcomes.splits) == "test"
+    assert outcomes.models == (
+        "google/gemini-2.5-flash",
+        "google/gemini-2.5-pro",
+        "meta-llama/llama-3.1-8b-instruct",
+        "mistralai/mistral-large-2512",
+    )
+    assert (len(test), test.sum()) == (3559, 1793)
+    np.testing.assert_allclose(outcomes.rewards_PM[test].mean(axis=0), [0.9247, 0.9332, 0.7945, 0.9244], atol=5e-5)
+    np.testing.assert_allclose(1000 * outcomes.cost_usd_PM[test].mean(axis=0), [0.882, 15.05, 0.0284, 0.513], rtol=2e-3)
+
+
 def test_judged_columns_are_kept_and_averaged_over_samples_and_absent_columns_are_none(tmp_path):
     rows = "prompt_id,prompt,model,reward,sample,log_likelihood\np,x,a,1,0,-1\np,x,a,0,1,-3\np,x,b,0,0,\n"
     outcomes = read_outcomes(write(tmp_path / "o.csv", rows))
