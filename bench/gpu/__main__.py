@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 def _measured(name: str, asked: argparse.Namespace, device: str, limit_s: float) -> dict[str, Any]:
     """Run a part in a process of its own; what it told before it failed counts."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bench-gpu-", dir=asked.scratch) as scratch:
+    with tempfile.TemporaryDirectory(prefix="bench-gpu-", dir=asked.scratch and asked.scratch.resolve()) as scratch:
         rows = Path(scratch) / "rows.jsonl"
         command = [sys.executable, "-m", "bench.gpu", "--part", name, "--rows", str(rows), "--device", device]
         command += ["--scratch", scratch, *(["--tiny"] if asked.tiny else [])]

@@ -20,7 +20,7 @@ ALONE = 30  # texts
 
 def run(part: str, folder: Path, setting: Setting, emit: Emit) -> None:
     """Ours, the plain loop, how far they differ, and one text alone."""
-    memory, texts = Memory(setting.device), Writer().texts(512 if setting.tiny else 65_536)
+    memory, texts = Memory(setting.device), Writer().texts(512 if setting.tiny else 32_768)
     embedder = TransformerEmbedder(str(folder), device=setting.device)
     try:
         model = embedder._model

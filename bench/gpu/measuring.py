@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,7 +94,8 @@ class Memory:
         self._device = device
 
     def begin(self) -> None:
-        """Forget the peak."""
+        """Let go of what nothing holds on to, and forget the peak."""
+        gc.collect()
         if self.known:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
