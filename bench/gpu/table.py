@@ -53,7 +53,8 @@ def _speed(row: Mapping[str, Any], plain: Mapping[str, Any] | None) -> str:
 
 def _fact(row: Mapping[str, Any]) -> str:
     figures = {key: value for key, value in row.items() if key not in ("part", "fact") and value is not None}
-    told = ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in figures.items())
+    named = {key.replace("_", " ").replace(" gb", " GB"): _number(value) for key, value in figures.items()}
+    told = ", ".join(f"{name} {value}" for name, value in named.items())
     return f"  {row['fact']}{': ' if told else ''}{told}"
 
 
