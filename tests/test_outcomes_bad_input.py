@@ -94,7 +94,7 @@ def test_a_bad_wide_csv_is_one_clear_error(tmp_path, case):
 
 JSONL_CASES = {
     "malformed": ('{"prompt_id": "p"}\n{"prompt_id": \n', ["line 2", "not JSON"]),
-    "not an object": ("[1, 2]\n", ["line 1", "list"]),
+    "not an object": ("[1, 2]\n", ["record 1", "int"]),
     "not UTF-8": (b'{"prompt_id": "p"}\n{"prompt_id": "\xff"}\n', ["line 2", "not UTF-8"]),
     "lone surrogate": ('{"prompt_id": "p", "prompt": "\\ud800"}\n', ["line 1", "prompt", "surrogate"]),
     "number as id": ('{"prompt_id": 1.5}\n', ["line 1", "prompt_id", "1.5"]),

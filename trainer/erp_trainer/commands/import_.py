@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from erp_trainer.console import emit, json_option, listed, progress, warn
+from erp_trainer.outcomes.formats.base import HEAD_BYTES, Format
+from erp_trainer.outcomes.formats.registry import FORMATS, guessed
 
 if TYPE_CHECKING:
     from erp_trainer.outcomes.table import OutcomesTable
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write or replace.")
 @click.option("--wide", is_flag=True, help="The file has one column per model; an empty cell is no outcome.")
+@click.option(
+    "--format", "format_name", type=click.Choice([f.name for f in FORMATS]), help="Of a foreign file; else guessed."
+)
+@click.option("--metric", metavar="NAME", help="Which measure is the reward, where a foreign file holds several.")
 @click.option("--models", metavar="A,B", help="With --wide the model columns, else the models to keep.")
 @click.option("--prices", "price_file", type=click.Path(path_type=Path), help="YAML map of prices per model.")
 @click.option("--reward-model", metavar="NAME", help="Which one to read, where the file holds several.")
@@ -37,6 +43,8 @@ def command(
     file: Path,
     out: Path,
     wide: bool,
+    format_name: str | None,
+    metric: str | None,
     models: str | None,
     price_file: Path | None,
     reward_model: str | None,
@@ -49,7 +57,8 @@ def command(
     Long form has one row per prompt and model, with columns prompt_id, prompt, model and reward. Prompts
     without a split get a seeded half-and-half one. An existing run is replaced only if the import succeeds.
     """
-    from erp_trainer.outcomes.read import read_outcomes
+    from erp_trainer.outcomes.formats.base import Reading
+    from erp_trainer.outcomes.read import read_foreign, read_outcomes
     from erp_trainer.outcomes.run import check_run_target, create_run
     from erp_trainer.outcomes.table import assign_split
     from erp_trainer.pool.prices import load_prices, resolve_prices
@@ -58,7 +67,11 @@ def command(
     names = _names(models)
     check_run_target(out)
     with progress(4, "importing") as advance:
-        outcomes = read_outcomes(file, wide=wide, models=names, reward_model=reward_model)
+        foreign = _format_of(file, format_name)
+        if foreign is None:
+            outcomes = read_outcomes(file, wide=wide, models=names, reward_model=reward_model)
+        else:
+            outcomes = read_foreign(foreign, [file], Reading(metric), models=names, reward_model=reward_model)
         advance(1)
         has_split = any(outcomes.splits)
         outcomes = assign_split(outcomes, seed)
@@ -86,6 +99,15 @@ def command(
     for message in payload["warnings"]:
         warn(message)
     emit(payload, as_json, _render)
+
+
+def _format_of(path: Path, name: str | None) -> Format | None:
+    """The foreign format asked for, or the one that the file is certainly of."""
+    from erp_trainer.files.opening import first_bytes
+
+    if name is not None:
+        return next(each for each in FORMATS if each.name == name)
+    return guessed(path, first_bytes(path, HEAD_BYTES)) if path.is_file() else None
 
 
 def _names(models: str | None) -> list[str] | None:

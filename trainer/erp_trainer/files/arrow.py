@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +24,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from erp_trainer.files.file_table import FileTable
+from erp_trainer.files.json_records import json_records
 from litellm_erp.errors import OutcomesError
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _CSV_BLOCK_BYTES = 64 << 20
 _JSONL_CHUNK_ROWS = 1 << 16
-
-
-@dataclass(frozen=True)
-class FileTable:
-    """Columns of a file.
-
-    Attributes
-    ----------
-    path : the file, for messages
-    columns : the wanted columns by name, in file order, each an Arrow chunked array of ``n_rows`` cells
-    names : every column of the file, wanted or not
-    n_rows : data rows
-    """
-
-    path: Path
-    columns: dict[str, Any]
-    names: tuple[str, ...]
-    n_rows: int
 
 
 def read_table(path: Path, *, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
@@ -212,6 +195,22 @@ def _explain_csv(path: Path, width: int) -> None:
 
 
 def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
+    return table_of_records(path, json_records(path), wanted=wanted, text=text)
+
+
+def table_of_records(
+    path: Path,
+    records: Iterable[tuple[int, Mapping[str, Any]]],
+    *,
+    wanted: Callable[[str], bool],
+    text: Collection[str],
+) -> FileTable:
+    """Columns of numbered records, read once, in chunks so that repeated texts are stored once.
+
+    Raises
+    ------
+    OutcomesError : a text column holds what is no text; names the record by its number
+    """
     chunks: list[dict[str, Any]] = []
     sizes: list[int] = []
     names: dict[str, None] = {}
@@ -224,7 +223,7 @@ def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]
         sizes.append(size)
         rows, size = {}, 0
 
-    for number, record in _jsonl_records(path):
+    for number, record in records:
         for name, value in record.items():
             names.setdefault(name)
             if wanted(name):
@@ -240,26 +239,6 @@ def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]
     flush()
     columns = {name: _concatenate([c.get(name) for c in chunks], sizes) for name in names if wanted(name)}
     return FileTable(path, columns, tuple(names), sum(sizes))
-
-
-def _jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as exc:
-                raise OutcomesError(f"{path}: line {number} is not UTF-8: {exc.reason}") from exc
-            except (json.JSONDecodeError, RecursionError) as exc:
-                raise OutcomesError(
-                    f"{path}: line {number} is not JSON: {exc}. Expected one JSON object per line"
-                ) from exc
-            if not isinstance(record, dict):
-                raise OutcomesError(
-                    f"{path}: line {number} is a JSON {type(record).__name__}; expected one JSON object per line"
-                )
-            yield number, record
 
 
 def _jsonl_text(path: Path, number: int, name: str, value: Any) -> str | None:

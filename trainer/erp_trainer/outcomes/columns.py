@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from erp_trainer.files.arrow import FileTable
+from erp_trainer.files.file_table import FileTable
 from litellm_erp.errors import OutcomesError
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.files.arrow import FileTable
+from erp_trainer.files.file_table import FileTable
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Numbers
 from erp_trainer.outcomes.table import CONTRACT_COLUMNS, JUDGED_COLUMNS

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.files.arrow import FileTable, read_table
+from erp_trainer.files.arrow import read_table, table_of_records
+from erp_trainer.files.file_table import FileTable
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Coded, Lists, fail_where
+from erp_trainer.outcomes.formats.base import Format, Reading
 from erp_trainer.outcomes.long_form import LongRows, long_rows, of_reward_model, wide_rows
 from erp_trainer.outcomes.table import (
     CONTRACT_COLUMNS,
@@ -57,6 +59,20 @@ def read_outcomes(
     keep = set(CONTRACT_COLUMNS) | set(models or ())
     table = read_table(Path(path), wanted=lambda name: name in keep or (wide and models is None), text=TEXT_COLUMNS)
     return from_columns(table, wide=wide, models=models, reward_model=reward_model)
+
+
+def read_foreign(
+    format_: Format,
+    paths: Sequence[Path],
+    reading: Reading,
+    *,
+    models: Sequence[str] | None = None,
+    reward_model: str | None = None,
+) -> OutcomesTable:
+    """Read the files of a foreign format; see `read_outcomes` for the options."""
+    rows = enumerate(format_.read(paths, reading), start=1)
+    table = table_of_records(paths[0], rows, wanted=CONTRACT_COLUMNS.__contains__, text=TEXT_COLUMNS)
+    return from_columns(table, models=models, reward_model=reward_model)
 
 
 def from_columns(

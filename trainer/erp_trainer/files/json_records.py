@@ -1,0 +1,170 @@
+"""IO. The records of a JSON file, one at a time: JSON lines, one list, or a list inside an object."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from erp_trainer.files.opening import open_bytes
+from litellm_erp.errors import OutcomesError
+
+# The most that one record may take, in bytes of a line and in characters of a list's item: a bound on memory.
+MAX_RECORD = 64 << 20
+_CHUNK = 1 << 20
+_WHITE = " \t\r\n"
+
+Record = dict[str, Any]
+OnBad = Callable[[str], None]
+
+
+def json_records(path: Path, *, on_bad: OnBad | None = None) -> Iterator[tuple[int, Record]]:
+    """Number (of the line, or in the list, from 1) and object of each record, in bounded memory.
+
+    Parameters
+    ----------
+    path : may be compressed
+    on_bad : called with the message of a line that is no JSON object, which is then left out; None raises it
+
+    Raises
+    ------
+    OutcomesError : not JSON, not UTF-8, cut short, or a record too large; names the file and the record
+    """
+    try:
+        with open_bytes(path) as handle:
+            start = handle.read(4096).lstrip(b"\xef\xbb\xbf").lstrip()
+        if start.startswith(b"["):
+            yield from _items(path)
+        else:
+            yield from _lines(path, on_bad)
+    except (OSError, pa.ArrowException) as exc:
+        raise OutcomesError(
+            f"{path}: cannot be read to its end ({_first_line(exc)}); the file may be truncated. Write it again"
+        ) from exc
+
+
+def _lines(path: Path, on_bad: OnBad | None) -> Iterator[tuple[int, Record]]:
+    with open_bytes(path) as handle:
+        for number, line in enumerate(_bounded_lines(path, handle), start=1):
+            if not line.strip():
+                continue
+            try:
+                yield number, _object(f"{path}: line {number}", line, "utf-8-sig" if number == 1 else "utf-8")
+            except OutcomesError as exc:
+                if on_bad is None:
+                    raise
+                on_bad(str(exc))
+
+
+def _bounded_lines(path: Path, handle: BinaryIO) -> Iterator[bytes]:
+    """Lines without their end; own splitting, because not every stream has readline with a limit."""
+    rest, number = b"", 1
+    while block := handle.read(_CHUNK):
+        *whole, rest = (rest + block).split(b"\n") if b"\n" in block else [rest + block]
+        yield from whole
+        number += len(whole)
+        if len(rest) > MAX_RECORD:
+            raise OutcomesError(
+                f"{path}: line {number} is longer than {MAX_RECORD >> 20} MiB; expected one JSON object per line. "
+                "Write each record on a line of its own"
+            )
+    if rest:
+        yield rest
+
+
+def _object(where: str, line: bytes, encoding: str) -> Record:
+    try:
+        record = json.loads(line.decode(encoding))
+    except UnicodeDecodeError as exc:
+        raise OutcomesError(f"{where} is not UTF-8: {exc.reason}. Save the file as UTF-8") from exc
+    except (ValueError, RecursionError) as exc:
+        raise OutcomesError(f"{where} is not JSON: {_first_line(exc)}. Expected one JSON object per line") from exc
+    if not isinstance(record, dict):
+        raise OutcomesError(f"{where} is a JSON {type(record).__name__}; expected one JSON object per line")
+    return record
+
+
+def _items(path: Path) -> Iterator[tuple[int, Record]]:
+    """Objects of a file that is one JSON list, decoded one by one as they arrive."""
+    decoder = json.JSONDecoder()
+    with open_bytes(path) as handle:
+        text = _Text(path, handle)
+        text.expect("[", 1)
+        number = 1
+        while text.peek(number) != "]":
+            record = text.value(decoder, number)
+            if not isinstance(record, dict):
+                raise OutcomesError(
+                    f"{path}: record {number} is a JSON {type(record).__name__}; expected a list of JSON objects"
+                )
+            yield number, record
+            number += 1
+            if text.peek(number) != "]":
+                text.expect(",", number)
+
+
+class _Text:
+    """The text of a stream, of which only what is not yet decoded is kept."""
+
+    def __init__(self, path: Path, handle: BinaryIO) -> None:
+        self._path, self._handle = path, handle
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._at, self._ended = "", 0, False
+
+    def peek(self, number: int) -> str:
+        """The next character that is not white space."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _WHITE:
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more(number):
+                raise OutcomesError(
+                    f"{self._path}: the list ends within or after record {number - 1}; expected a `]` at its end. "
+                    "The file may be truncated; write it again"
+                )
+
+    def expect(self, char: str, number: int) -> None:
+        if self.peek(number) != char:
+            raise OutcomesError(
+                f"{self._path}: {self.peek(number)!r} before record {number} where {char!r} was expected; "
+                "expected a JSON list of objects"
+            )
+        self._at += 1
+
+    def value(self, decoder: json.JSONDecoder, number: int) -> Any:
+        self.peek(number)
+        while True:
+            try:
+                found, end = decoder.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError) as exc:
+                if not self._more(number):
+                    raise OutcomesError(
+                        f"{self._path}: record {number} is not JSON: {_first_line(exc)}. Expected a list of objects"
+                    ) from exc
+            else:
+                self._at = end
+                return found
+
+    def _more(self, number: int) -> bool:
+        """Twice as much text as before, so that a large record is tried a few times, not once per block."""
+        if self._ended:
+            return False
+        left = self._text[self._at :]
+        if len(left) > MAX_RECORD:
+            raise OutcomesError(f"{self._path}: record {number} is larger than {MAX_RECORD >> 20} Mi characters")
+        block = self._handle.read(max(_CHUNK, len(left)))
+        self._ended = not block
+        try:
+            self._text, self._at = left + self._decoder.decode(block, self._ended), 0
+        except UnicodeDecodeError as exc:
+            raise OutcomesError(f"{self._path}: not UTF-8 near record {number}: {exc.reason}") from exc
+        return not self._ended
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__

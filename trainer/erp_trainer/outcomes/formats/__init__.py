@@ -1,0 +1,1 @@
+"""Outcomes as other tools write them, one file per tool."""

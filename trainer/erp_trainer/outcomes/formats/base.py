@@ -1,0 +1,52 @@
+"""What a foreign format is: a guess from a file's name and first bytes, and a reader that yields rows of the contract.
+
+A row is a map with the columns of `erp_trainer.outcomes.table.CONTRACT_COLUMNS`; what a row lacks or has as None is an
+empty cell. ``prompt_id`` may be left out: it is then a hash of the prompt. Everything else (empty prompts,
+placeholders, rewards that are no numbers, repeated rows) is checked after reading, in one place, for every format.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+# How much of a file a guess may look at, after decompression.
+HEAD_BYTES = 1 << 16
+
+
+@dataclass
+class Reading:
+    """One import, as a format sees it.
+
+    Attributes
+    ----------
+    metric : the measure to take as the reward, where a file holds several; None takes the format's own choice
+    skipped : what a reader leaves out, by reason in a few words ("answers without a score"); shown to the user
+    """
+
+    metric: str | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A foreign format.
+
+    Attributes
+    ----------
+    name : what ``--format`` takes, and what messages say
+    about : what files it reads, in a few words
+    matches : a path and its first bytes (decompressed, at most `HEAD_BYTES`) to whether the file is certainly one of
+        these. Cheap, never raises, and false where in doubt: a guess must not take somebody's plain table
+    read : all files, sorted, to rows, one at a time so that memory stays bounded. Raises `OutcomesError` that names
+        file and record
+    """
+
+    name: str
+    about: str
+    matches: Callable[[Path, bytes], bool]
+    read: Callable[[Sequence[Path], Reading], Iterator[Row]]
