@@ -192,7 +192,7 @@ def test_a_split_that_leaks_is_counted_and_kept(tmp_path):
         ({"source": "x.csv", "colour": 1}, "colour"),
         ({"source": "x.csv", "limit": 0}, "limit"),
         ({"source": "x.csv"}, "does not exist"),
-        ({"source": "x.txt"}, "suffix"),
+        ({"source": "x.xlsx"}, "suffix"),
         ({"source": "litellm-log"}, "needs path"),
         ({"source": "litellm-log", "path": "x.json"}, "cannot be read"),
     ],

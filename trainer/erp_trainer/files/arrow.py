@@ -12,34 +12,60 @@ A file that cannot be read is one `OutcomesError` that names the file and, where
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+import codecs
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from erp_trainer.files.file_table import FileTable
+from erp_trainer.files.delimited import read_delimited
+from erp_trainer.files.file_table import MAX_COLUMNS, Asked, FileTable, as_json, listed, too_many_columns
 from erp_trainer.files.json_records import json_records
+from erp_trainer.files.opening import first_bytes, is_compressed, plain_suffix
 from litellm_erp.errors import OutcomesError
 
+# What tables are written as.
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-_CSV_BLOCK_BYTES = 64 << 20
-_JSONL_CHUNK_ROWS = 1 << 16
+# What they are read from; each may be compressed.
+_KINDS = {
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".csv", ".tsv", ".psv", ".tab", ".txt"), "text"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines", ".json"), "json"),
+}
+READ_SUFFIXES = tuple(_KINDS)
+_EXPECTED = "expected .parquet, .csv or .jsonl (or .tsv, .ndjson, .json; each also as .gz, .zst or .bz2)"
+_FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive, as .xlsx is one; export the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; export the sheet as CSV",
+    b"\xfd7zXZ": "compressed with xz; decompress it first",
+    b"7z\xbc\xaf": "a 7-Zip archive; unpack it first",
+    b"ARROW1": "an Arrow (Feather) file; write it as Parquet",
+    b"\xff\xff\xff\xff": "an Arrow stream; write it as Parquet",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+    b"\x89HDF": "an HDF5 file; write the table as Parquet",
+    b"ORC": "an ORC file; write the table as Parquet",
+    b"\x80\x02": "a Python pickle, which can run code when it is read; write the table as Parquet",
+    b"\x80\x03": "a Python pickle, which can run code when it is read; write the table as Parquet",
+    b"\x80\x04": "a Python pickle, which can run code when it is read; write the table as Parquet",
+    b"\x80\x05": "a Python pickle, which can run code when it is read; write the table as Parquet",
+    b"%PDF": "a PDF; export the table as CSV",
+    b"\xff\xfe": "in UTF-16; save it as UTF-8",
+    b"\xfe\xff": "in UTF-16; save it as UTF-8",
+}
+_HEAD_BYTES = 1 << 16
+_CHUNK_ROWS = 1 << 16
 
 
 def read_table(path: Path, *, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
-    """Read the wanted columns of a Parquet, CSV or JSONL file.
+    """Read the wanted columns of a Parquet, delimited or JSON file.
 
     Parameters
     ----------
-    path : chosen by its suffix: ``.parquet``, ``.csv`` or ``.jsonl``
+    path : read by its suffix, or where that says nothing by its first bytes; may be compressed
     wanted : column name to whether it is read; long logs carry responses that nothing here needs
     text : columns to deliver as dictionary-encoded text
 
@@ -47,43 +73,105 @@ def read_table(path: Path, *, wanted: Callable[[str], bool], text: Collection[st
     ------
     OutcomesError : missing, empty, truncated, not UTF-8, ragged or malformed file, or an unknown suffix
     """
-    check_suffix(path)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise OutcomesError(f"{path}: {what}; expected a .parquet, .csv or .jsonl file")
-    if path.stat().st_size == 0:
-        raise OutcomesError(f"{path}: the file is empty (0 bytes); expected a table with a header or rows")
-    read = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_jsonl}[path.suffix.lower()]
+    return read(path, Asked(wanted, text))
+
+
+def read(path: Path, asked: Asked) -> FileTable:
+    """As `read_table`, with columns of other names, and with bad rows left out where that is asked."""
+    kind = _kind(path)
     try:
-        table = read(path, wanted, text)
+        if kind == "parquet":
+            table = _read_parquet(path, asked)
+        elif kind == "json":
+            table = table_of_records(path, json_records(path, on_bad=asked.on_bad), asked)
+        else:
+            table = read_delimited(path, asked)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         first_line = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise OutcomesError(
-            f"{path}: not a readable {path.suffix} file: {first_line}. The file may be truncated or of another "
-            "format; write it again"
+            f"{path}: not a readable {''.join(path.suffixes[-2:])} file: {first_line[:300]}. The file may be truncated "
+            "or of another format; write it again"
         ) from exc
     if table.n_rows == 0:
-        raise OutcomesError(f"{path}: the table has no rows; found only the columns {', '.join(table.names)}")
+        raise OutcomesError(f"{path}: the table has no rows; found only the columns {listed(table.names)}")
     return table
 
 
+def _kind(path: Path) -> str:
+    """What a file holds: parquet, json or text.
+
+    Raises
+    ------
+    OutcomesError : missing, empty, binary, or nothing that is known
+    """
+    if not path.is_file():
+        if plain_suffix(path) and plain_suffix(path) not in _KINDS:
+            raise OutcomesError(f"{path}: suffix {path.suffix!r}; {_EXPECTED}. Rename or convert the file")
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise OutcomesError(f"{path}: {what}; expected a .parquet, .csv or .jsonl file")
+    try:
+        size = path.stat().st_size
+    except OSError as exc:
+        raise OutcomesError(f"{path}: cannot be read ({exc.strerror}); expected a readable file") from exc
+    if size == 0:
+        raise OutcomesError(f"{path}: the file is empty (0 bytes); expected a table with a header or rows")
+    known = _KINDS.get(plain_suffix(path))
+    head = first_bytes(path, _HEAD_BYTES)
+    if known == "parquet" or head.startswith(b"PAR1"):
+        if is_compressed(path):
+            raise OutcomesError(f"{path}: Parquet compressed once more; expected it plain. Decompress the file")
+        return "parquet"
+    if not head:
+        raise OutcomesError(
+            f"{path}: nothing could be decompressed; the file may be truncated or empty. Write it again"
+        )
+    _check_text(path, head)
+    if known is None and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+        return "json"
+    if known is None and (plain_suffix(path) or not any(mark in head.split(b"\n")[0] for mark in (b",", b";", b"\t"))):
+        found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise OutcomesError(f"{path}: {found}; {_EXPECTED}. Rename or convert the file")
+    return known or "text"
+
+
+def _check_text(path: Path, head: bytes) -> None:
+    for magic, what in _FOREIGN.items():
+        if head.startswith(magic):
+            raise OutcomesError(f"{path}: the file is {what}")
+    # A single zero byte may stand in somebody's prompt; binary files have many, or are no text for other reasons.
+    zeros = head.count(0)
+    if zeros > len(head) // 10 or (zeros and not _is_utf8(head)):
+        what = "in UTF-16 or UTF-32, it seems; save it as UTF-8" if zeros > len(head) // 4 else "binary; expected text"
+        raise OutcomesError(f"{path}: the file is {what}. Found a zero byte at position {head.index(0)}")
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def check_suffix(path: Path) -> None:
-    """Raise `OutcomesError` unless the suffix names a format this module reads and writes."""
+    """Raise `OutcomesError` unless the suffix names a format that tables are written in."""
     if path.suffix.lower() not in SUFFIXES:
         found = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise OutcomesError(f"{path}: {found}; expected .parquet, .csv or .jsonl. Rename or convert the file")
 
 
-def _read_parquet(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
+def _read_parquet(path: Path, asked: Asked) -> FileTable:
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-    _check_names(path, schema.names)
-    names = [name for name in schema.names if wanted(name)]
-    stored_text = [name for name in names if name in text and _is_text(schema.field(name).type)]
+    names = asked.names(path, schema.names)
+    stored_text = [name for name in names if names[name] in asked.text and _is_text(schema.field(name).type)]
     with pq.ParquetFile(path, read_dictionary=stored_text) as file:
         # select(): a column "a" is also read for "a.b", which is how Arrow spells nested fields.
-        table = file.read(columns=names).select(names)
-    columns = {name: _as_text(path, name, table[name]) if name in text else table[name] for name in table.column_names}
+        table = file.read(columns=list(names)).select(list(names))
+    columns = {
+        names[name]: _as_text(path, name, table[name]) if names[name] in asked.text else table[name]
+        for name in table.column_names
+    }
     return FileTable(path, columns, tuple(schema.names), table.num_rows)
 
 
@@ -130,81 +218,7 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _read_csv(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
-    header = _csv_header(path)
-    _check_names(path, header)
-    names = [name for name in header if wanted(name)]
-    try:
-        table = pa_csv.read_csv(
-            path,
-            read_options=pa_csv.ReadOptions(block_size=min(_CSV_BLOCK_BYTES, path.stat().st_size + 1)),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types={name: _TEXT if name in text else pa.string() for name in names},
-                include_columns=names,
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-    except pa.ArrowInvalid as exc:
-        _explain_csv(path, len(header))
-        raise OutcomesError(f"{path}: not a readable CSV file: {exc}") from exc
-    if _odd_quotes(path):
-        _explain_csv(path, len(header))
-    return FileTable(path, dict(zip(names, table.columns, strict=True)), tuple(header), table.num_rows)
-
-
-def _csv_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as handle:
-        header = next(csv.reader(handle), [])
-    try:
-        "".join(header).encode()
-    except UnicodeEncodeError as exc:
-        raise OutcomesError(f"{path}: the header is not UTF-8. Save the file as UTF-8") from exc
-    return header
-
-
-def _odd_quotes(path: Path) -> bool:
-    """Whether a quoted cell never ends; Arrow takes the rest of the file as its text and says nothing."""
-    with path.open("rb") as handle:
-        return sum(block.count(b'"') for block in iter(lambda: handle.read(1 << 20), b"")) % 2 == 1
-
-
-def _explain_csv(path: Path, width: int) -> None:
-    """Raise the error that names the row; Arrow names it only sometimes."""
-    csv.field_size_limit(2**31 - 1)
-    row = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            for cells in csv.reader(handle, strict=True):
-                if cells and len(cells) != width:
-                    raise OutcomesError(
-                        f"{path}: row {row} has {len(cells)} cells; expected {width}, as in the header. "
-                        "Quote cells that contain commas or newlines"
-                    )
-                row += bool(cells)
-    except UnicodeDecodeError as exc:
-        raise OutcomesError(
-            f"{path}: not UTF-8 near row {row}: {exc.reason} (byte 0x{exc.object[exc.start]:02x}). "
-            "Save the file as UTF-8"
-        ) from exc
-    except csv.Error as exc:
-        raise OutcomesError(
-            f"{path}: row {row} is malformed CSV ({exc}); expected every quoted cell to end with a quote"
-        ) from exc
-
-
-def _read_jsonl(path: Path, wanted: Callable[[str], bool], text: Collection[str]) -> FileTable:
-    return table_of_records(path, json_records(path), wanted=wanted, text=text)
-
-
-def table_of_records(
-    path: Path,
-    records: Iterable[tuple[int, Mapping[str, Any]]],
-    *,
-    wanted: Callable[[str], bool],
-    text: Collection[str],
-) -> FileTable:
+def table_of_records(path: Path, records: Iterable[tuple[int, Mapping[str, Any]]], asked: Asked) -> FileTable:
     """Columns of numbered records, read once, in chunks so that repeated texts are stored once.
 
     Raises
@@ -212,43 +226,89 @@ def table_of_records(
     OutcomesError : a text column holds what is no text; names the record by its number
     """
     chunks: list[dict[str, Any]] = []
+    names: dict[str, str | None] = {}
+    numbers: list[int] = []
     sizes: list[int] = []
-    names: dict[str, None] = {}
     rows: dict[str, list[Any]] = {}
     size = 0
 
     def flush() -> None:
         nonlocal rows, size
-        chunks.append({name: _jsonl_array(cells, name in text) for name, cells in rows.items()})
+        chunks.append({name: _array_of(cells, name in asked.text) for name, cells in rows.items()})
         sizes.append(size)
         rows, size = {}, 0
 
     for number, record in records:
-        for name, value in record.items():
-            names.setdefault(name)
-            if wanted(name):
-                cells = rows.setdefault(name, [])
-                cells.extend([None] * (size - len(cells)))
-                cells.append(_jsonl_text(path, number, name, value) if name in text else value)
+        try:
+            cells_of = _cells(path, number, record, asked, names)
+        except OutcomesError as exc:
+            if asked.on_bad is None:
+                raise
+            asked.on_bad(str(exc))
+            continue
+        if len(rows) + len(cells_of) > 2 * MAX_COLUMNS:
+            raise too_many_columns(path)
+        for name, value in cells_of.items():
+            cells = rows.setdefault(name, [])
+            cells.extend([None] * (size - len(cells)))
+            cells.append(value)
         size += 1
+        numbers.append(number)
         for cells in rows.values():
             if len(cells) < size:
                 cells.append(None)
-        if size == _JSONL_CHUNK_ROWS:
+        if size == _CHUNK_ROWS:
             flush()
     flush()
-    columns = {name: _concatenate([c.get(name) for c in chunks], sizes) for name in names if wanted(name)}
-    return FileTable(path, columns, tuple(names), sum(sizes))
+    wanted = dict.fromkeys(name for chunk in chunks for name in chunk)
+    columns = {name: _concatenate([c.get(name) for c in chunks], sizes) for name in wanted}
+    return FileTable(path, columns, tuple(names), sum(sizes), np.array(numbers, dtype=np.int64))
 
 
-def _jsonl_text(path: Path, number: int, name: str, value: Any) -> str | None:
+def _cells(
+    path: Path, number: int, record: Mapping[str, Any], asked: Asked, names: dict[str, str | None]
+) -> dict[str, Any]:
+    """The wanted values of a record by their names here; ``names`` remembers every key that was met."""
+    cells: dict[str, Any] = {}
+    for key, value in record.items():
+        name = names[key] if key in names else asked.name(key)
+        if key not in names and len(names) < MAX_COLUMNS:
+            names[key] = name
+        if name is None:
+            continue
+        if name in cells:
+            asked.names(path, list(record))
+        cells[name] = _json_text(path, number, name, value) if name in asked.text else value
+    for name, keys in asked.inside.items():
+        value = _inside(record, keys)
+        if value is not None:
+            cells[name] = _json_text(path, number, name, value) if name in asked.text else value
+    return cells
+
+
+def _inside(value: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
+
+
+def _json_text(path: Path, number: int, name: str, value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, float):
         raise OutcomesError(f"{path}: line {number}: {name} is the number {value}; expected text")
-    cell = value if isinstance(value, str) else as_json(value)
     try:
+        cell = value if isinstance(value, str) else as_json(value)
         cell.encode()
+    except RecursionError as exc:
+        raise OutcomesError(
+            f"{path}: line {number}: {name} is nested too deep; expected text or chat messages"
+        ) from exc
     except UnicodeEncodeError as exc:
         raise OutcomesError(
             f"{path}: line {number}: {name} holds a lone surrogate, which is no character; expected valid text"
@@ -256,14 +316,22 @@ def _jsonl_text(path: Path, number: int, name: str, value: Any) -> str | None:
     return cell
 
 
-def _jsonl_array(cells: list[Any], is_text: bool) -> Any:
+def _array_of(cells: list[Any], is_text: bool) -> Any:
     if is_text:
         return pa.array(cells, pa.large_string()).dictionary_encode()
     try:
         return pa.array(cells, pa.float64(), from_pandas=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         # The form CSV has, so that what is no number is found and named in one place.
-        return pa.array([v if v is None or isinstance(v, str) else as_json(v) for v in cells], pa.string())
+        return pa.array([None if v is None else _as_shown(v) for v in cells], pa.string())
+
+
+def _as_shown(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else as_json(value)
+    except RecursionError:
+        return "[nested too deep]"
+    return text.encode("utf-8", "replace").decode()
 
 
 def _concatenate(chunks: list[Any | None], sizes: list[int]) -> Any:
@@ -277,14 +345,3 @@ def _concatenate(chunks: list[Any | None], sizes: list[int]) -> Any:
         ],
         type=type_,
     )
-
-
-def as_json(value: Any) -> str:
-    """A value as cells hold it: JSON, with its characters as they are."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _check_names(path: Path, names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise OutcomesError(f"{path}: the column {repeated[0]!r} occurs twice; expected every name once")

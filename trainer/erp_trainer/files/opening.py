@@ -25,13 +25,22 @@ def open_bytes(path: Path) -> BinaryIO:
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise OutcomesError(f"{path}: {what}; expected a file")
     try:
-        with path.open("rb") as handle:
-            first = handle.read(4)
-        kind = next((name for magic, name in _COMPRESSED.items() if first.startswith(magic)), None)
+        kind = _compression(path)
         # pyarrow's streams are io.RawIOBase in all but name.
         return cast(BinaryIO, path.open("rb") if kind is None else pa.CompressedInputStream(pa.OSFile(str(path)), kind))
     except OSError as exc:
         raise OutcomesError(f"{path}: cannot be read ({exc.strerror or exc}); expected a readable file") from exc
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a readable file is compressed as a whole."""
+    return _compression(path) is not None
+
+
+def _compression(path: Path) -> str | None:
+    with path.open("rb") as handle:
+        first = handle.read(4)
+    return next((name for magic, name in _COMPRESSED.items() if first.startswith(magic)), None)
 
 
 def first_bytes(path: Path, size: int) -> bytes:

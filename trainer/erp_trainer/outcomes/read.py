@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.files.arrow import read_table, table_of_records
-from erp_trainer.files.file_table import FileTable
+from erp_trainer.files.file_table import Asked, FileTable
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Coded, Lists, fail_where
 from erp_trainer.outcomes.formats.base import Format, Reading
@@ -71,7 +71,7 @@ def read_foreign(
 ) -> OutcomesTable:
     """Read the files of a foreign format; see `read_outcomes` for the options."""
     rows = enumerate(format_.read(paths, reading), start=1)
-    table = table_of_records(paths[0], rows, wanted=CONTRACT_COLUMNS.__contains__, text=TEXT_COLUMNS)
+    table = table_of_records(paths[0], rows, Asked(CONTRACT_COLUMNS.__contains__, TEXT_COLUMNS))
     return from_columns(table, models=models, reward_model=reward_model)
 
 

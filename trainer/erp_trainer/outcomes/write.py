@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from erp_trainer.files.arrow import as_json, check_suffix
+from erp_trainer.files.arrow import check_suffix
 from erp_trainer.files.atomic import atomic_file
+from erp_trainer.files.file_table import as_json
 from erp_trainer.outcomes.table import JUDGED_COLUMNS, OutcomesTable
 
 _ROWS_PER_GROUP = 1 << 17
