@@ -4,6 +4,7 @@
 
     ErpError
     ├── OutcomesError      (ValueError)    an outcomes table that cannot be used
+    │   └── BadRowsError                   some of its rows cannot be used; the others can
     ├── PromptError        (ValueError)    a prompt that cannot be read
     ├── PricesError        (ValueError)    a price file that cannot be used
     ├── SettingsError      (ValueError)    erp_settings that cannot be used
@@ -24,6 +25,8 @@
 A message says what was wrong, what was found, what was expected and what to do.
 """
 
+from typing import Any
+
 
 class ErpError(Exception):
     """Root of the tree; the command line turns it into one line and an exit code."""
@@ -33,6 +36,21 @@ class ErpError(Exception):
 
 class OutcomesError(ErpError, ValueError):
     """An outcomes table breaks contract 1; the message names the file and the row."""
+
+
+class BadRowsError(OutcomesError):
+    """Rows that cannot be used; the message is about the first of them.
+
+    Attributes
+    ----------
+    what : what is wrong with them, in a few words
+    bad_N : shape (N,), bool, of the table's rows
+    """
+
+    def __init__(self, message: str, *, what: str, bad_N: Any) -> None:
+        super().__init__(message)
+        self.what = what
+        self.bad_N = bad_N
 
 
 class PromptError(ErpError, ValueError):

@@ -201,7 +201,7 @@ def tables(draw: st.DrawFn) -> OutcomesTable:
         prompt_ids=tuple(ids),
         prompts=per_prompt(texts),
         models=tuple(models),
-        rewards_PM=np.where(missing, np.nan, cells(st.floats(-1e300, 1e300))),
+        rewards_PM=np.where(missing, np.nan, cells(st.floats(-1e15, 1e15))),
         n_samples_PM=n_samples.astype(np.int64),
         reward_std_PM=extra["std"],
         output_tokens_PM=extra["out"],

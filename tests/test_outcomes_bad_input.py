@@ -28,7 +28,6 @@ def file(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 LONG_CASES = {
-    "missing prompt_id": ("prompt,model,reward\none,a,1\n", ["'prompt_id' is missing", "prompt, model, reward"]),
     "missing prompt": ("prompt_id,model,reward\np1,a,1\n", ["'prompt' is missing"]),
     "missing model": ("prompt_id,prompt,reward\np1,one,1\n", ["'model' is missing", "--wide"]),
     "missing reward": ("prompt_id,prompt,model\np1,one,a\n", ["'reward' is missing", "--wide"]),
@@ -75,7 +74,7 @@ WIDE_CASES = {
     "inf": ("prompt_id,prompt,a\np,x,inf\n", ["row 1", "'p'", "'a'", "inf"]),
     "text column": ("prompt_id,prompt,metric,a\np,x,f1,1\n", ["'metric'", "row 1", "'f1'", "--models a,b"]),
     "no outcomes of a model": ("prompt_id,prompt,a,b\np,x,1,\n", ["no usable rows", "'b'"]),
-    "missing prompt_id": ("prompt,a\nx,1\n", ["'prompt_id' is missing"]),
+    "missing prompt": ("prompt_id,a\nx,1\n", ["'prompt' is missing"]),
     "a prompt twice": ("prompt_id,prompt,a\np,x,1\np,x,2\n", ["row 2", "'p'", "'a'", "row 1"]),
     "a long table": (f"{LONG}\n{GOOD}", ["'model'", "Leave out --wide"]),
     "a cost for all models": ("prompt_id,prompt,a,cost_usd\np,x,1,2\n", ["'cost_usd'", "one row per model"]),

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from erp_trainer.console import emit, json_option, listed, progress, warn
-from erp_trainer.outcomes.formats.base import HEAD_BYTES, Format
-from erp_trainer.outcomes.formats.registry import FORMATS, guessed
+from erp_trainer.outcomes.formats.registry import FORMATS
 
 if TYPE_CHECKING:
     from erp_trainer.outcomes.table import OutcomesTable
@@ -18,16 +17,24 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write or replace.")
 @click.option("--wide", is_flag=True, help="The file has one column per model; an empty cell is no outcome.")
 @click.option(
-    "--format", "format_name", type=click.Choice([f.name for f in FORMATS]), help="Of a foreign file; else guessed."
+    "--column", "column_roles", metavar="ROLE=NAME", multiple=True, help="What the file calls a column; repeatable."
+)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["table", *(f.name for f in FORMATS)]),
+    help="Of the files; guessed where it is not stated.",
 )
 @click.option("--metric", metavar="NAME", help="Which measure is the reward, where a foreign file holds several.")
 @click.option("--models", metavar="A,B", help="With --wide the model columns, else the models to keep.")
 @click.option("--prices", "price_file", type=click.Path(path_type=Path), help="YAML map of prices per model.")
 @click.option("--reward-model", metavar="NAME", help="Which one to read, where the file holds several.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and count them.")
+@click.option("--keep-first", is_flag=True, help="Of rows for the same prompt and model keep the first.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split, where the file has none."
 )
@@ -40,41 +47,50 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(
-    file: Path,
+    files: tuple[str, ...],
     out: Path,
     wide: bool,
+    column_roles: tuple[str, ...],
     format_name: str | None,
     metric: str | None,
     models: str | None,
     price_file: Path | None,
     reward_model: str | None,
+    skip_bad_rows: bool,
+    keep_first: bool,
     seed: int,
     expected_output_tokens: int,
     as_json: bool,
 ) -> None:
-    """Read the outcomes table FILE (.parquet, .csv or .jsonl) into a run folder.
+    """Read outcomes from FILEs, folders, globs or - (stdin) into a run folder.
 
-    Long form has one row per prompt and model, with columns prompt_id, prompt, model and reward. Prompts
-    without a split get a seeded half-and-half one. An existing run is replaced only if the import succeeds.
+    A table is Parquet, CSV (any delimiter) or JSON (lines or a list), also compressed. Long form has one row
+    per prompt and model, with columns prompt, model and reward, and mostly prompt_id; other names are said with
+    --column reward=score. Prompts without a split get a seeded half-and-half one. An existing run is replaced
+    only if the import succeeds.
     """
-    from erp_trainer.outcomes.formats.base import Reading
-    from erp_trainer.outcomes.read import read_foreign, read_outcomes
+    from erp_trainer.outcomes.importing import ImportOptions, found_files, import_outcomes
     from erp_trainer.outcomes.run import check_run_target, create_run
     from erp_trainer.outcomes.table import assign_split
     from erp_trainer.pool.prices import load_prices, resolve_prices
 
     warnings: list[str] = []
-    names = _names(models)
+    options = ImportOptions(
+        wide=wide,
+        models=_names(models),
+        reward_model=reward_model,
+        columns=_roles(column_roles),
+        format=format_name,
+        metric=metric,
+        skip_bad_rows=skip_bad_rows,
+        keep_first=keep_first,
+    )
     check_run_target(out)
-    with progress(4, "importing") as advance:
-        foreign = _format_of(file, format_name)
-        if foreign is None:
-            outcomes = read_outcomes(file, wide=wide, models=names, reward_model=reward_model)
-        else:
-            outcomes = read_foreign(foreign, [file], Reading(metric), models=names, reward_model=reward_model)
+    with found_files(files) as found, progress(4, "importing") as advance:
+        imported = import_outcomes(found, options)
         advance(1)
-        has_split = any(outcomes.splits)
-        outcomes = assign_split(outcomes, seed)
+        has_split = any(imported.outcomes.splits)
+        outcomes = assign_split(imported.outcomes, seed)
         advance(1)
         stated = load_prices(price_file) if price_file else {}
         prices = resolve_prices(outcomes.models, stated, warn=warnings.append)
@@ -83,31 +99,67 @@ def command(
             out,
             outcomes,
             prices,
-            source=file,
+            source=imported.files,
             options={
                 "wide": wide,
-                "models": names,
+                "models": options.models,
                 "reward_model": reward_model,
                 "prices": price_file.name if price_file else None,
+                "columns": dict(options.columns),
+                "format": imported.format,
+                "metric": metric,
+                "left_out": dict(imported.left_out),
             },
             split_seed=None if has_split else seed,
             expected_output_tokens=expected_output_tokens,
         )
         advance(1)
     payload = _summary(outcomes, prices, run.manifest) | {"run": str(out)}
+    payload |= {"format": imported.format, "left_out": dict(imported.left_out)}
+    payload["price_template"] = _template(out, payload["unknown_prices"], prices)
     payload["warnings"] = warnings + _warnings(payload)
     for message in payload["warnings"]:
         warn(message)
     emit(payload, as_json, _render)
 
 
-def _format_of(path: Path, name: str | None) -> Format | None:
-    """The foreign format asked for, or the one that the file is certainly of."""
-    from erp_trainer.files.opening import first_bytes
+def _template(out: Path, unknown: list[str], prices: Mapping[str, Price]) -> str | None:
+    """Where the file of missing prices is; None where none is missing, or a template has no use.
 
-    if name is not None:
-        return next(each for each in FORMATS if each.name == name)
-    return guessed(path, first_bytes(path, HEAD_BYTES)) if path.is_file() else None
+    It lies beside the run, because the run is replaced by the next import, and a file that is there is somebody's.
+    """
+    from erp_trainer.pool.prices import price_template
+
+    if not unknown or any(price.relative_cost is not None for price in prices.values()):
+        return None
+    target = out.with_name(f"{out.resolve().name}.prices.yaml")
+    if not target.exists():
+        target.write_text(price_template(unknown), encoding="utf-8")
+    return str(target)
+
+
+def _roles(stated: tuple[str, ...]) -> dict[str, str]:
+    from difflib import get_close_matches
+
+    from erp_trainer.outcomes.table import CONTRACT_COLUMNS
+
+    roles: dict[str, str] = {}
+    for each in stated:
+        role, equals, name = each.partition("=")
+        role = role.strip()
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{each!r}; expected ROLE=NAME, as in reward=score", param_hint="--column")
+        if role not in CONTRACT_COLUMNS:
+            near = get_close_matches(role, CONTRACT_COLUMNS, 1)
+            raise click.BadParameter(
+                f"{each!r}: {role!r} is no role; expected one of {', '.join(CONTRACT_COLUMNS)}"
+                + (f". Did you mean {near[0]}?" if near else ""),
+                param_hint="--column",
+            )
+        if role in roles or name.strip() in roles.values():
+            raise click.BadParameter(f"{each!r}; expected each role and each column once", param_hint="--column")
+        roles[role] = name.strip()
+    return roles
 
 
 def _names(models: str | None) -> list[str] | None:
@@ -163,7 +215,9 @@ def _duplicates(outcomes: OutcomesTable) -> dict[str, int]:
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
-    found = []
+    found = [f"{count:,} rows left out: {reason}" for reason, count in summary["left_out"].items()]
+    if template := summary["price_template"]:
+        found.append(f"fill in the missing prices in {template}, and import again with --prices {template}")
     if leaked := summary["duplicates"]["test_in_train"]:
         found.append(
             f"{leaked} of {summary['splits']['test']} test prompts also occur in train; they are kept, "

@@ -40,6 +40,10 @@ def command(pool: Path | None, out: Path | None, force: bool, as_json: bool, **o
     payload = _of_pool(pool, force) if pool is not None else _to_file(section, Path(str(out)), force)
     if leaking := payload["counts"].get("leaking"):
         warn(f"{leaking} test prompts resemble a train prompt; the source's own split was kept")
+    if cut := payload["counts"].get("cut_by_the_log"):
+        warn(
+            f"{cut} prompts were cut by the request log and left out; raise MAX_STRING_LENGTH_PROMPT_IN_DB in the proxy"
+        )
     emit(payload, as_json, _render)
 
 

@@ -172,7 +172,7 @@ def _read_parquet(path: Path, asked: Asked) -> FileTable:
         names[name]: _as_text(path, name, table[name]) if names[name] in asked.text else table[name]
         for name in table.column_names
     }
-    return FileTable(path, columns, tuple(schema.names), table.num_rows)
+    return FileTable(path, columns, tuple(schema.names), table.num_rows, nan_is_empty=True)
 
 
 def _is_text(type_: Any) -> bool:

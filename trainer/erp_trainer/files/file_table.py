@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from litellm_erp.errors import OutcomesError
 
@@ -84,6 +85,7 @@ class FileTable:
     n_rows : data rows
     row_N : shape (N,), int64, the number of each row in its file; None where they are 1, 2, …
     files : where there are several, each with its first row in this table; else empty
+    nan_is_empty : whether a NaN may be an empty cell, as pandas writes it to Parquet
     """
 
     path: Path
@@ -92,6 +94,7 @@ class FileTable:
     n_rows: int
     row_N: np.ndarray | None = None
     files: tuple[tuple[int, Path], ...] = ()
+    nan_is_empty: bool = False
 
     def number(self, row: int) -> int:
         """What a row of this table is called in its file."""
@@ -123,6 +126,8 @@ def joined(tables: Sequence[FileTable]) -> FileTable:
     """Tables one below the other; a column that one of them lacks has empty cells there."""
     if len(tables) == 1:
         return tables[0]
+    if not all(table.nan_is_empty for table in tables):
+        tables = [_with_nulls(table) if table.nan_is_empty else table for table in tables]
     sizes = [table.n_rows for table in tables]
     firsts = np.cumsum([0, *sizes[:-1]]).tolist()
     names = tuple(dict.fromkeys(name for table in tables for name in table.names))
@@ -134,7 +139,16 @@ def joined(tables: Sequence[FileTable]) -> FileTable:
         sum(sizes),
         np.concatenate([np.arange(1, t.n_rows + 1) if t.row_N is None else t.row_N for t in tables]),
         tuple((first, table.path) for first, table in zip(firsts, tables, strict=True)),
+        all(table.nan_is_empty for table in tables),
     )
+
+
+def _with_nulls(table: FileTable) -> FileTable:
+    columns = {
+        name: pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
+        for name, column in table.columns.items()
+    }
+    return replace(table, columns=columns, nan_is_empty=False)
 
 
 def _below(name: str, tables: Sequence[FileTable]) -> Any:

@@ -7,6 +7,7 @@ something is wrong, over nothing more than the offending row.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from erp_trainer.files.file_table import FileTable
-from litellm_erp.errors import OutcomesError
+from erp_trainer.files.file_table import FileTable, listed
+from erp_trainer.outcomes.names import suggested
+from litellm_erp.errors import BadRowsError, OutcomesError
 
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
@@ -96,7 +98,9 @@ def required_text(table: FileTable, name: str) -> Coded:
     require_columns(table, (name,))
     column = text(table, name)
     fail_where(
-        column.codes_N < 0, lambda row: f"{table.path}: row {row + 1}: {name} is empty; expected text in every row"
+        column.codes_N < 0,
+        lambda row: f"{table.at(row)}: {name} is empty; expected text in every row",
+        f"without {name}",
     )
     return column
 
@@ -105,16 +109,31 @@ def require_columns(table: FileTable, names: tuple[str, ...], hint: str = "") ->
     """Raise `OutcomesError` where the file lacks one of the columns."""
     missing = [name for name in names if name not in table.columns]
     if missing:
+        flags = suggested(missing, table.names)
+        near = f". Perhaps {flags}?" if flags else ". Name other columns with --column ROLE=NAME"
         raise OutcomesError(
-            f"{table.path}: column {missing[0]!r} is missing; found {', '.join(table.names)}; "
-            f"expected {', '.join(names)}{hint}"
+            f"{table.path}: column {missing[0]!r} is missing; found {listed(table.names)}; "
+            f"expected {listed(names)}{near}{hint}"
         )
 
 
-def fail_where(bad_N: np.ndarray, message: Callable[[int], str]) -> None:
-    """Raise `OutcomesError` with ``message(row)`` of the first bad row, if there is one."""
-    if bad_N.any():
-        raise OutcomesError(message(int(np.argmax(bad_N))))
+def fail_where(
+    bad_N: np.ndarray, message: Callable[[int], str], what: str, *, row_N: np.ndarray | None = None, rows: int = 0
+) -> None:
+    """Raise `BadRowsError` with ``message(index)`` of the first bad entry, if there is one.
+
+    Parameters
+    ----------
+    what : what is wrong, in a few words, by which rows that are left out are counted
+    row_N : the row of each entry, where entries are not rows; ``rows`` is then how many rows there are
+    """
+    if not bad_N.any():
+        return
+    bad_rows_N = bad_N
+    if row_N is not None:
+        bad_rows_N = np.zeros(rows, dtype=bool)
+        bad_rows_N[row_N[bad_N]] = True
+    raise BadRowsError(message(int(np.argmax(bad_N))), what=what, bad_N=bad_rows_N)
 
 
 def numbers(table: FileTable, name: str, hint: str = "") -> Numbers:
@@ -170,10 +189,13 @@ def _list_of_numbers(table: FileTable, name: str, cell: str | None, row: int) ->
     if cell is None or not cell.strip():
         return None
     try:
-        return [float(value) for value in json.loads(cell)]
-    except (ValueError, TypeError) as exc:
+        found = json.loads(cell)
+        if not isinstance(found, list):
+            raise TypeError(f"a JSON {type(found).__name__}")
+        return [float(value) for value in found]
+    except (ValueError, TypeError, OverflowError, RecursionError) as exc:
         raise OutcomesError(
-            f"{table.path}: row {row + 1}: column {name!r} holds {_short(cell)}; expected a JSON list of numbers"
+            f"{table.at(row)}: column {name!r} holds {_short(cell)}; expected a JSON list of numbers"
         ) from exc
 
 
@@ -200,11 +222,12 @@ def one_per_group(table: FileTable, name: str, column: Coded, groups: Coded) -> 
     fail_where(
         differs_N,
         lambda row: (
-            f"{table.path}: row {row + 1} (prompt_id {groups.values[groups.codes_N[row]]!r}): {name} "
+            f"{table.at(row)} (prompt_id {groups.values[groups.codes_N[row]]!r}): {name} "
             f"{_short(column.values[column.codes_N[row]])} differs from "
-            f"{_short(column.values[column.codes_N[source_N[row]]])} in row {source_N[row] + 1}; expected one {name} "
-            "per prompt_id. Give different prompts different ids"
+            f"{_short(column.values[column.codes_N[source_N[row]]])} in row {table.number(source_N[row])}; "
+            f"expected one {name} per prompt_id. Give different prompts different ids"
         ),
+        f"another {name} for the same prompt_id",
     )
     return rows_G
 
@@ -251,8 +274,10 @@ def _parse(table: FileTable, name: str, column: Any, hint: str) -> Numbers:
     fail_where(
         bad_K[codes_N],
         lambda row: (
-            f"{table.path}: row {row + 1}: column {name!r} holds {_short(cells[codes_N[row]])}; expected a number{hint}"
+            f"{table.at(row)}: column {name!r} holds {_short(cells[codes_N[row]])}; expected a number"
+            f"{_remedy(cells[codes_N[row]])}{hint}"
         ),
+        f"{name} is no number",
     )
     values_K = np.array([np.nan if value is None else value for value in parsed] + [np.nan])
     return Numbers(values_K[codes_N], codes_N < 0)
@@ -269,16 +294,29 @@ def _number(cell: str) -> float | None:
         return None
 
 
+_PERCENT = re.compile(r"\s*[-+]?[\d.,]+\s*%\s*")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*")
+
+
+def _remedy(cell: str) -> str:
+    """What to do about a number written in a way that could mean two things."""
+    if _PERCENT.fullmatch(cell):
+        return ". Write a percentage as a share: 87% is 0.87"
+    if _DECIMAL_COMMA.fullmatch(cell):
+        return ". Write a decimal point in place of the comma"
+    return ""
+
+
 def _tags(table: FileTable, cells: Coded, index: int) -> list[str]:
     cell = cells.values[index].strip()
     if not cell.startswith("["):
         return [tag.strip() for tag in cell.split(",") if tag.strip()]
     try:
         tags = json.loads(cell)
-    except json.JSONDecodeError as exc:
-        row = int(np.argmax(cells.codes_N == index)) + 1
+    except (ValueError, RecursionError) as exc:
+        row = int(np.argmax(cells.codes_N == index))
         raise OutcomesError(
-            f"{table.path}: row {row}: tags {_short(cell)} is no JSON list ({exc}); expected a list, or a,b,c"
+            f"{table.at(row)}: tags {_short(cell)} is no JSON list ({exc}); expected a list, or a,b,c"
         ) from exc
     return [str(tag) for tag in tags if tag is not None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.files.file_table import FileTable
+from erp_trainer.files.file_table import FileTable, listed
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Numbers
 from erp_trainer.outcomes.table import CONTRACT_COLUMNS, JUDGED_COLUMNS
@@ -17,8 +17,11 @@ from litellm_erp.errors import OutcomesError
 # One number per row cannot be told apart per model, and a wrong cost is worse than none.
 _LONG_ONLY = ("model", "reward", "reward_std", "sample_rewards", "output_tokens", "cost_usd", *JUDGED_COLUMNS)
 
-# What pandas calls an index that was written along; as a model it would win with row numbers for rewards.
-_NO_MODEL = re.compile(r"\s*|Unnamed: \d+|__index_level_\d+__")
+# What an index that was written along is called; as a model it would win with row numbers for rewards.
+_NO_MODEL = re.compile(
+    r"\s*|Unnamed: \d+|__index_level_\d+__|(id|index|idx|uid|uuid|((question|sample|query|doc|row)[_ ]?id))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def long_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
     missing = sorted(set(pool) - set(model.values))
     if missing:
         raise OutcomesError(
-            f"{table.path}: no usable rows for model {missing[0]!r}; found {', '.join(sorted(model.values))}"
+            f"{table.path}: no usable rows for model {missing[0]!r}; found {listed(sorted(model.values))}"
         )
     position = {name: index for index, name in enumerate(pool)}
     model_N = np.array([position.get(name, -1) for name in model.values], dtype=np.int64)[model.codes_N]
@@ -80,14 +83,15 @@ def wide_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
         )
     pool = tuple(sorted(models or (name for name in table.columns if name not in CONTRACT_COLUMNS)))
     columns.require_columns(table, pool)
-    nameless = [name for name in pool if _NO_MODEL.fullmatch(name)]
+    nameless = [name for name in pool if _NO_MODEL.fullmatch(name) and name not in (models or ())]
     if nameless:
         raise OutcomesError(
             f"{table.path}: column {nameless[0]!r} looks like a row index, not a model name; expected every column to "
-            "be named after its model. Write the table without its index, or name the models with --models a,b"
+            "be named after its model. Write the table without its index, name the models with --models a,b, or say "
+            f"that it is the id with --column prompt_id={nameless[0]!r}"
         )
     if not pool:
-        raise OutcomesError(f"{table.path}: no model columns; found only {', '.join(table.names)}. Leave out --wide")
+        raise OutcomesError(f"{table.path}: no model columns; found only {listed(table.names)}. Leave out --wide")
     hint = " in every model column. Name the model columns with --models a,b"
     row_parts, model_parts, reward_parts = [], [], []
     for index, name in enumerate(pool):
@@ -107,7 +111,7 @@ def wide_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
 
 
 def _missing(table: FileTable, cells: Numbers) -> np.ndarray:
-    return np.isnan(cells.values_N) if table.path.suffix.lower() == ".parquet" else cells.empty_N
+    return np.isnan(cells.values_N) if table.nan_is_empty else cells.empty_N
 
 
 def of_reward_model(table: FileTable, rows: LongRows, wanted: str | None) -> LongRows:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from erp_trainer.files.arrow import read_table, table_of_records
-from erp_trainer.files.file_table import Asked, FileTable
+from erp_trainer.files.arrow import read_table
+from erp_trainer.files.file_table import FileTable
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.columns import Coded, Lists, fail_where
-from erp_trainer.outcomes.formats.base import Format, Reading
 from erp_trainer.outcomes.long_form import LongRows, long_rows, of_reward_model, wide_rows
 from erp_trainer.outcomes.table import (
     CONTRACT_COLUMNS,
@@ -23,10 +23,14 @@ from erp_trainer.outcomes.table import (
     OutcomesTable,
     single_rewards,
 )
-from litellm_erp.errors import OutcomesError
+from erp_trainer.prompts.prompt_set import prompt_id_of
 
 # What messages call a row: its file, number, prompt and model.
 Place = Callable[[int], str]
+# Which entries are bad, what is said of the first, and in a few words of all.
+Fail = Callable[[np.ndarray, Place, str], None]
+# What `BadRowsError` says of rows whose key an earlier row has.
+REPEATED = "a second row for the same key"
 
 
 def read_outcomes(
@@ -61,20 +65,6 @@ def read_outcomes(
     return from_columns(table, wide=wide, models=models, reward_model=reward_model)
 
 
-def read_foreign(
-    format_: Format,
-    paths: Sequence[Path],
-    reading: Reading,
-    *,
-    models: Sequence[str] | None = None,
-    reward_model: str | None = None,
-) -> OutcomesTable:
-    """Read the files of a foreign format; see `read_outcomes` for the options."""
-    rows = enumerate(format_.read(paths, reading), start=1)
-    table = table_of_records(paths[0], rows, Asked(CONTRACT_COLUMNS.__contains__, TEXT_COLUMNS))
-    return from_columns(table, models=models, reward_model=reward_model)
-
-
 def from_columns(
     table: FileTable, *, wide: bool = False, models: Sequence[str] | None = None, reward_model: str | None = None
 ) -> OutcomesTable:
@@ -83,11 +73,19 @@ def from_columns(
     A foreign format becomes such columns, in long form, and is read by this from there on.
     """
     hint = "" if wide else ". Where each model has a column of its own, read with --wide"
-    required = ("prompt_id", "prompt") if wide else ("prompt_id", "prompt", "model", "reward")
+    required = ("prompt",) if wide else ("prompt", "model", "reward")
     columns.require_columns(table, required, hint)
-    prompt_ids = columns.required_text(table, "prompt_id")
+    prompt_ids = _prompt_ids(table)
     rows = wide_rows(table, models) if wide else long_rows(table, models)
     return _pivot(table, prompt_ids, of_reward_model(table, rows, reward_model))
+
+
+def _prompt_ids(table: FileTable) -> Coded:
+    """The prompts' ids; where a file has none, what the prompts' texts are hashed to."""
+    if "prompt_id" in table.columns:
+        return columns.required_text(table, "prompt_id")
+    prompts = columns.required_text(table, "prompt")
+    return Coded(prompts.codes_N, [prompt_id_of(text) for text in prompts.values])
 
 
 def _pivot(table: FileTable, prompt_ids: Coded, rows: LongRows) -> OutcomesTable:
@@ -96,25 +94,32 @@ def _pivot(table: FileTable, prompt_ids: Coded, rows: LongRows) -> OutcomesTable
     def at(index: int) -> str:
         row = rows.row_N[index]
         prompt_id = prompt_ids.values[prompt_ids.codes_N[row]]
-        return f"{table.path}: row {row + 1} (prompt_id {prompt_id!r}, model {rows.pool[rows.model_N[index]]!r})"
+        return f"{table.at(row)} (prompt_id {prompt_id!r}, model {rows.pool[rows.model_N[index]]!r})"
+
+    def number(index: int) -> str:
+        row = rows.row_N[index]
+        return f"row {table.number(row)}" if not table.files else table.at(row)
+
+    def fail(bad_N: np.ndarray, message: Place, what: str) -> None:
+        fail_where(bad_N, message, what, row_N=rows.row_N, rows=table.n_rows)
 
     of_prompts = _prompt_columns(table, prompt_ids)
     numbers = {"reward": rows.reward_N, **_numbers(table, rows.row_N)}
-    _check_numbers(numbers, at)
+    _check_numbers(numbers, at, fail)
     lists = columns.number_lists(table, "sample_rewards", rows.row_N)
     sample_N = columns.numbers(table, "sample").values_N[rows.row_N]
 
     shape = (len(prompt_ids.values), len(rows.pool))
     cell_N = prompt_ids.codes_N[rows.row_N] * shape[1] + rows.model_N
     if np.isnan(sample_N).all():
-        _check_unique(cell_N, rows.row_N, at)
-        _check_lists(lists, rows.reward_N, numbers["n_samples"], at)
+        _check_unique(cell_N, number, at, fail)
+        _check_lists(lists, rows.reward_N, numbers["n_samples"], at, fail)
         flat = _of_means(cell_N, numbers, lists, shape[0] * shape[1])
         samples_PMK = single_rewards(np.repeat(cell_N, lists.sizes_N), lists.values, shape)
     else:
-        _check_samples(sample_N, numbers, at)
+        _check_samples(sample_N, numbers, at, fail)
         samples, code_N = np.unique(sample_N, return_inverse=True)
-        _check_unique(cell_N * samples.size + code_N, rows.row_N, at)
+        _check_unique(cell_N * samples.size + code_N, number, at, fail)
         flat = _of_samples(cell_N, numbers, shape[0] * shape[1])
         order = np.argsort(code_N, kind="stable")
         samples_PMK = single_rewards(cell_N[order], rows.reward_N[order], shape)
@@ -179,17 +184,23 @@ def _mean_by_cell(cell_N: np.ndarray, values_N: np.ndarray, n_cells: int) -> np.
     return np.divide(total, number, out=np.full(n_cells, np.nan), where=number > 0)
 
 
+# Of a reward as of a bundle's numbers. Their squares must be finite, and what is larger is a sentinel or a mistake.
+LARGEST = 1e15
 # The least and the most a number may be, and how a message says so.
-_AT_LEAST_0 = (0.0, np.inf, "a finite number of at least 0")
+_AT_LEAST_0 = (0.0, LARGEST, f"a finite number of at least 0 and at most {LARGEST:g}")
 _RANGES = {
-    "reward": (-np.inf, np.inf, "a finite number. Leave the row out if there is no outcome"),
-    "n_samples": (1.0, np.inf, "a whole number of at least 1"),
-    "log_likelihood": (-np.inf, np.inf, "a finite number"),
+    "reward": (
+        -LARGEST,
+        LARGEST,
+        f"a finite number of at most {LARGEST:g} in size. Leave the row out if there is no outcome",
+    ),
+    "n_samples": (1.0, 1e9, "a whole number of at least 1, and at most 1e9"),
+    "log_likelihood": (-LARGEST, LARGEST, "a finite number"),
     "self_check": (0.0, 1.0, "a number from 0 to 1"),
 }
 
 
-def _check_numbers(numbers: Mapping[str, np.ndarray], at: Place) -> None:
+def _check_numbers(numbers: Mapping[str, np.ndarray], at: Place, fail: Fail) -> None:
     for name, values_N in numbers.items():
         low, high, expected = _RANGES.get(name, _AT_LEAST_0)
         bad_N = np.isinf(values_N) | (values_N < low) | (values_N > high)
@@ -199,59 +210,81 @@ def _check_numbers(numbers: Mapping[str, np.ndarray], at: Place) -> None:
             expected += ", or an empty cell where it was not recorded"
         if name == "n_samples":
             bad_N |= np.isfinite(values_N) & (np.floor(values_N) != values_N)
-        if bad_N.any():
-            row = int(np.argmax(bad_N))
-            found = "NaN or empty" if np.isnan(values_N[row]) else f"{values_N[row]:g}"
-            raise OutcomesError(f"{at(row)}: {name} is {found}; expected {expected}")
+        fail(bad_N, partial(_not_expected, at, name, values_N, expected), f"{name} out of range")
 
 
-def _check_samples(sample_N: np.ndarray, numbers: Mapping[str, np.ndarray], at: Place) -> None:
-    fail_where(np.isnan(sample_N), lambda i: f"{at(i)}: sample is empty; expected a number in every row of the file")
-    fail_where(
+def _not_expected(at: Place, name: str, values_N: np.ndarray, expected: str, index: int) -> str:
+    found = "NaN or empty" if np.isnan(values_N[index]) else f"{values_N[index]:g}"
+    return f"{at(index)}: {name} is {found}; expected {expected}"
+
+
+def _check_samples(sample_N: np.ndarray, numbers: Mapping[str, np.ndarray], at: Place, fail: Fail) -> None:
+    fail(
+        np.isnan(sample_N),
+        lambda i: f"{at(i)}: sample is empty; expected a number in every row of the file",
+        "without sample",
+    )
+    fail(
         (numbers["n_samples"] > 1) | ~np.isnan(numbers["reward_std"]),
         lambda i: (
             f"{at(i)}: n_samples or reward_std beside a sample number; expected one row per sample, or one row per "
             "mean. Drop the columns that do not apply"
         ),
+        "a mean beside a sample",
     )
 
 
-def _check_unique(key_N: np.ndarray, row_N: np.ndarray, at: Place) -> None:
+def _check_unique(key_N: np.ndarray, number: Place, at: Place, fail: Fail) -> None:
     order = np.argsort(key_N, kind="stable")
-    repeats = np.flatnonzero(np.diff(key_N[order]) == 0)
-    if repeats.size:
-        second = int(order[repeats + 1].min())
+    repeats_N = np.zeros(key_N.size, dtype=bool)
+    repeats_N[order[1:][np.diff(key_N[order]) == 0]] = True
+
+    def message(second: int) -> str:
         first = int(np.flatnonzero(key_N == key_N[second])[0])
-        raise OutcomesError(
-            f"{at(second)}: a second row for the key of row {row_N[first] + 1}; expected one row per (prompt_id, "
-            "model, reward_model, sample). Remove one, or number the samples in a `sample` column"
+        return (
+            f"{at(second)}: a second row for the key of {number(first)}; expected one row per (prompt_id, model, "
+            "reward_model, sample). Remove one (--keep-first keeps the first of each), or number the samples in a "
+            "`sample` column"
         )
 
+    fail(repeats_N, message, REPEATED)
 
-def _check_lists(lists: Lists, reward_N: np.ndarray, n_samples_N: np.ndarray, at: Place) -> None:
+
+def _check_lists(lists: Lists, reward_N: np.ndarray, n_samples_N: np.ndarray, at: Place, fail: Fail) -> None:
     """Where single rewards are listed, the row's reward must be their mean and its n_samples their number.
 
     A list of ``MAX_KEPT_SAMPLES`` may be the first of more.
     """
-    first_of_more_N = (lists.sizes_N == MAX_KEPT_SAMPLES) & (n_samples_N > MAX_KEPT_SAMPLES)
-    listed_N = (lists.sizes_N > 0) & ~first_of_more_N
     starts = np.cumsum(lists.sizes_N) - lists.sizes_N
     filled_N = lists.sizes_N > 0
     mean_N, spread_N = reward_N.copy(), np.abs(reward_N)
+    unusable_N = np.zeros(reward_N.size, dtype=bool)
     if lists.values.size:
-        mean_N[filled_N] = np.add.reduceat(lists.values, starts[filled_N]) / lists.sizes_N[filled_N]
-        spread_N[filled_N] = np.maximum.reduceat(np.abs(lists.values), starts[filled_N])
-    fail_where(
-        # Not "greater than", so that a NaN in a list fails too.
+        # Not "greater than", so that a NaN fails too.
+        bad_S = ~(np.abs(lists.values) <= LARGEST)
+        unusable_N[filled_N] = np.add.reduceat(bad_S.astype(np.int64), starts[filled_N]) > 0
+        finite_S = np.where(bad_S, 0.0, lists.values)
+        mean_N[filled_N] = np.add.reduceat(finite_S, starts[filled_N]) / lists.sizes_N[filled_N]
+        spread_N[filled_N] = np.maximum.reduceat(np.abs(finite_S), starts[filled_N])
+    fail(
+        unusable_N,
+        lambda i: f"{at(i)}: sample_rewards holds what is no finite number of at most {LARGEST:g}; expected rewards",
+        "sample_rewards out of range",
+    )
+    first_of_more_N = (lists.sizes_N == MAX_KEPT_SAMPLES) & (n_samples_N > MAX_KEPT_SAMPLES)
+    listed_N = filled_N & ~first_of_more_N
+    fail(
         listed_N & ~(np.abs(mean_N - reward_N) <= 1e-4 * (1.0 + spread_N)),
         lambda i: (
             f"{at(i)}: reward is {reward_N[i]:g}, the mean of its sample_rewards {mean_N[i]:g}; expected the same. "
             "Drop the column sample_rewards, or state the mean"
         ),
+        "reward is not the mean of sample_rewards",
     )
-    fail_where(
+    fail(
         listed_N & ~np.isnan(n_samples_N) & (n_samples_N != lists.sizes_N),
         lambda i: (
             f"{at(i)}: n_samples is {n_samples_N[i]:g}, and sample_rewards holds {lists.sizes_N[i]}; expected as many"
         ),
+        "n_samples is not the length of sample_rewards",
     )

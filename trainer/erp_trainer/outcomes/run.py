@@ -23,7 +23,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -126,7 +126,7 @@ def create_run(
     outcomes: OutcomesTable,
     prices: Mapping[str, Price],
     *,
-    source: str | Path,
+    source: str | Path | Sequence[Path],
     options: Mapping[str, Any] | None = None,
     split_seed: int | None = None,
     expected_output_tokens: int = DEFAULT_OUTPUT_TOKENS,
@@ -136,7 +136,7 @@ def create_run(
     Parameters
     ----------
     path : a new or empty folder, or an existing run. A run's cache is kept where its prompts are the same
-    source : the file the outcomes were read from; its name and sha256 go into the manifest
+    source : the file or files the outcomes were read from; names and sha256 go into the manifest
     options : how it was read, for the manifest; must be JSON
     split_seed : of `assign_split`; None where the file stated splits
     expected_output_tokens : stands in where output tokens were not recorded
@@ -152,7 +152,7 @@ def create_run(
     building = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     building.mkdir()
     try:
-        manifest = _manifest(outcomes, Path(source), options or {}, split_seed, expected_output_tokens)
+        manifest = _manifest(outcomes, _source(source), options or {}, split_seed, expected_output_tokens)
         _fill(building, outcomes, prices, manifest)
         _keep_cache(path, building, manifest["prompts_sha256"])
         _swap(building, path)
@@ -186,7 +186,7 @@ def complete_run(
     path = Path(path).resolve()
     if not path.is_dir():
         raise RunError(f"{path}: no such folder; sample into it first")
-    manifest = _manifest(outcomes, Path(source), options or {}, split_seed, expected_output_tokens)
+    manifest = _manifest(outcomes, _source(source), options or {}, split_seed, expected_output_tokens)
     if not _same_prompts(path, manifest["prompts_sha256"]):
         shutil.rmtree(path / _CACHE, ignore_errors=True)
     shutil.rmtree(path / _NEXT, ignore_errors=True)
@@ -241,7 +241,7 @@ def open_run(path: str | Path) -> Run:
 
 def _manifest(
     outcomes: OutcomesTable,
-    source: Path,
+    source: Mapping[str, Any],
     options: Mapping[str, Any],
     split_seed: int | None,
     expected_output_tokens: int,
@@ -253,7 +253,7 @@ def _manifest(
         "schema": SCHEMA_VERSION,
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "tool": {"name": "litellm-erp", "version": __version__},
-        "source": {"file": source.name, "sha256": _sha256(source)},
+        "source": dict(source),
         "options": dict(options),
         "counts": {
             "prompts": len(outcomes.prompt_ids),
@@ -266,6 +266,18 @@ def _manifest(
         "reward_model": outcomes.reward_model or None,
         "expected_output_tokens": expected_output_tokens,
         "prompts_sha256": hashlib.sha256(prompts.encode()).hexdigest(),
+    }
+
+
+def _source(source: str | Path | Sequence[Path]) -> dict[str, Any]:
+    files = [Path(source)] if isinstance(source, (str, Path)) else list(source)
+    hashes = [_sha256(file) for file in files]
+    if len(files) == 1:
+        return {"file": files[0].name, "sha256": hashes[0]}
+    return {
+        "file": f"{files[0].name} and {len(files) - 1:,} more",
+        "sha256": hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        "files": {str(file): digest for file, digest in zip(files, hashes, strict=True)},
     }
 
 

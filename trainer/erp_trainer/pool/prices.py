@@ -5,17 +5,20 @@ A price that is found nowhere stays unknown. It is never zero, because a free mo
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from erp_trainer.pool.litellm_map import offline_litellm, per_mtok
+from erp_trainer.pool.litellm_map import per_mtok, price_map
+from erp_trainer.pool.price_names import SELF_HOSTED, PriceIndex
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.errors import PricesError
 from litellm_erp.yaml_file import read_yaml
 
-# LiteLLM asks these providers' servers over the network, and what they serve has no list price anyway.
-_SELF_HOSTED = frozenset({"huggingface", "ollama", "ollama_chat", "lemonade"})
+# Looking for names like one takes time, and a list of a hundred is read by nobody.
+_MOST_SUGGESTED = 10
 
 
 def load_prices(path: str | Path) -> dict[str, Price]:
@@ -71,10 +74,14 @@ def resolve_prices(
         )
     if not relative:
         mine = {name: price if price.known else _completed(name, price) for name, price in mine.items()}
+    suggestions = 0
     for name, price in mine.items():
         if not price.known:
             where = "the price file" if relative else "the price file or LiteLLM's price map"
-            warn(f"no price for {name!r} in {where}; its cost is unknown. State it with --prices FILE")
+            near = [] if relative or suggestions == _MOST_SUGGESTED else _index().near(name)
+            suggestions += bool(near)
+            perhaps = f". The map has {' and '.join(near)}" if near else ""
+            warn(f"no price for {name!r} in {where}{perhaps}; its cost is unknown. State it with --prices FILE")
     return mine
 
 
@@ -106,17 +113,26 @@ def _completed(name: str, price: Price) -> Price:
     )
 
 
+@functools.cache
+def _index() -> PriceIndex:
+    return PriceIndex(price_map())
+
+
 def _listed_price(name: str) -> Price:
-    litellm = offline_litellm()
-    entry = litellm.model_cost.get(name)
-    if entry is None:
-        litellm.suppress_debug_info = True
-        try:
-            if litellm.get_llm_provider(name)[1] in _SELF_HOSTED:
-                return UNKNOWN_PRICE
-            entry = litellm.model_cost.get(litellm.get_model_info(name)["key"], {})
-        except Exception:  # LiteLLM raises bare Exception for a model it does not know
-            return UNKNOWN_PRICE
+    key = _index().key(name)
+    entry = {} if key is None else price_map()[key]
+    if entry.get("litellm_provider") in SELF_HOSTED:
+        return UNKNOWN_PRICE
     found = [entry.get(f"{side}_cost_per_token") for side in ("input", "output")]
     # The map's zero means that nobody entered a price.
     return Price(*(per_mtok(usd) if isinstance(usd, (int, float)) and usd > 0 else None for usd in found))
+
+
+def price_template(models: Sequence[str]) -> str:
+    """A price file, to be filled in, of models whose price is unknown."""
+    lines = ["# USD per million tokens; take out the models that you do not want to price.\n"]
+    for name in models:
+        near = _index().near(name)
+        hint = f"  # in LiteLLM's price map: {', '.join(near)}" if near else ""
+        lines.append(f"{json.dumps(name)}: {{input_usd_per_mtok: null, output_usd_per_mtok: null}}{hint}\n")
+    return "".join(lines)

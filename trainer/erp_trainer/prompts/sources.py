@@ -25,6 +25,7 @@ from erp_trainer.files.atomic import atomic_file
 from erp_trainer.prompts import hub_dataset, litellm_log, perfectblend, table_file
 from erp_trainer.prompts.conversation import decoded, first_user_turn
 from erp_trainer.prompts.duplicates import near_duplicate_groups, split_in_half
+from erp_trainer.prompts.placeholders import CUT, placeholder
 from erp_trainer.prompts.prompt_set import (
     PROMPTS,
     Prompt,
@@ -73,7 +74,8 @@ class Gathered:
 
     Attributes
     ----------
-    counts : rows read, without_text, repeated (the same prompt again), uncategorised, prompts, near_duplicates
+    counts : rows read, without_text, cut_by_the_log and placeholders (where there are such rows; see `placeholder`),
+        repeated (the same prompt again), uncategorised, prompts, near_duplicates
         (prompts that resemble an earlier one), leaking (test prompts that resemble a train prompt)
     """
 
@@ -142,6 +144,11 @@ def _distinct(rows: Iterable[Row], where: str, counts: dict[str, int]) -> Iterat
         prompt = _prompt_of(row.get("prompt"))
         if prompt is None:
             counts["without_text"] += 1
+            continue
+        reason = placeholder(prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False))
+        if reason is not None:
+            key = "cut_by_the_log" if reason == CUT else "placeholders"
+            counts[key] = counts.get(key, 0) + 1
             continue
         prompt_id = row.get("prompt_id") or prompt_id_of(prompt)
         reference = row.get("reference")
