@@ -215,7 +215,10 @@ def _duplicates(outcomes: OutcomesTable) -> dict[str, int]:
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
-    found = [f"{count:,} rows left out: {reason}" for reason, count in summary["left_out"].items()]
+    found = [
+        f"{count:,} {'row' if count == 1 else 'rows'} left out: {reason}"
+        for reason, count in summary["left_out"].items()
+    ]
     if template := summary["price_template"]:
         found.append(f"fill in the missing prices in {template}, and import again with --prices {template}")
     if leaked := summary["duplicates"]["test_in_train"]:

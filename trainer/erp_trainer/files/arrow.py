@@ -13,6 +13,7 @@ A file that cannot be read is one `OutcomesError` that names the file and, where
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def read(path: Path, asked: Asked) -> FileTable:
         if kind == "parquet":
             table = _read_parquet(path, asked)
         elif kind == "json":
-            table = table_of_records(path, json_records(path, on_bad=asked.on_bad), asked)
+            table = table_of_records(path, json_records(path, on_bad=asked.on_bad, unwrap=True), asked)
         else:
             table = read_delimited(path, asked)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
@@ -274,6 +275,9 @@ def _cells(
         name = names[key] if key in names else asked.name(key)
         if key not in names and len(names) < MAX_COLUMNS:
             names[key] = name
+            if isinstance(value, Mapping):
+                # For messages, which suggest them.
+                names.update(dict.fromkeys(f"{key}.{inner}" for inner in itertools.islice(value, 20)))
         if name is None:
             continue
         if name in cells:

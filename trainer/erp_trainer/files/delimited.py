@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,20 +52,22 @@ def read_delimited(path: Path, asked: Asked) -> FileTable:
         return _spaced(path, dialect, header, names, asked)
     bad: list[int] = []
     try:
-        table = _by_arrow(path, dialect, names, asked, bad)
+        table = _by_arrow(path, dialect, header, names, asked, bad)
     except pa.ArrowInvalid as exc:
         _explain(path, dialect, len(header))
         raise OutcomesError(f"{path}: not a readable table of delimited text: {exc}") from exc
     if _odd_quotes(path):
         _explain(path, dialect, len(header))
-    columns = {names[name]: column for name, column in zip(names, table.columns, strict=True)}
+    columns = {here: table[name] for name, here in names.items()}
     numbers = None
     if bad:
         numbers = np.setdiff1d(np.arange(1, table.num_rows + len(bad) + 1), np.array(bad))
     return FileTable(path, columns, tuple(header), table.num_rows, numbers)
 
 
-def _by_arrow(path: Path, dialect: Dialect, names: dict[str, str], asked: Asked, bad: list[int]) -> Any:
+def _by_arrow(
+    path: Path, dialect: Dialect, header: list[str], names: dict[str, str], asked: Asked, bad: list[int]
+) -> Any:
     on_bad = asked.on_bad
 
     def skip(row: Any) -> str:
@@ -91,7 +94,8 @@ def _by_arrow(path: Path, dialect: Dialect, names: dict[str, str], asked: Asked,
                     name: pa.dictionary(pa.int32(), pa.string()) if names[name] in asked.text else pa.string()
                     for name in names
                 },
-                include_columns=list(names),
+                # None at all would be every column.
+                include_columns=list(names) or header[:1],
                 null_values=[""],
                 strings_can_be_null=True,
             ),
@@ -189,6 +193,7 @@ def _rows(path: Path, dialect: Dialect, errors: str = "strict") -> Iterator[tupl
                     yield row, cells
                     row += 1
     except UnicodeDecodeError as exc:
+        row = _undecodable_row(path, dialect, row)
         raise OutcomesError(
             f"{path}: not UTF-8 near row {row}: {exc.reason} (byte 0x{exc.object[exc.start]:02x}). {_SAVE}"
         ) from exc
@@ -201,6 +206,16 @@ def _rows(path: Path, dialect: Dialect, errors: str = "strict") -> Iterator[tupl
         raise OutcomesError(
             f"{path}: row {row} is malformed CSV ({exc}); expected every quoted cell to end with a quote"
         ) from exc
+
+
+def _undecodable_row(path: Path, dialect: Dialect, at_least: int) -> int:
+    """The row itself; decoding runs ahead of it by a block."""
+    escaped = re.compile("[\ud800-\udfff]")
+    with contextlib.suppress(OutcomesError):
+        for row, cells in _rows(path, dialect, errors="surrogateescape"):
+            if any(map(escaped.search, cells)):
+                return row
+    return at_least
 
 
 def _bounded(path: Path, lines: io.TextIOWrapper) -> Iterator[str]:
@@ -216,7 +231,7 @@ def _bounded(path: Path, lines: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-@contextmanager
+@contextlib.contextmanager
 def _large_cells() -> Iterator[None]:
     # The limit is the process's own; others may have set theirs.
     before = csv.field_size_limit(MAX_CELL)

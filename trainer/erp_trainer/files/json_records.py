@@ -22,13 +22,14 @@ Record = dict[str, Any]
 OnBad = Callable[[str], None]
 
 
-def json_records(path: Path, *, on_bad: OnBad | None = None) -> Iterator[tuple[int, Record]]:
+def json_records(path: Path, *, on_bad: OnBad | None = None, unwrap: bool = False) -> Iterator[tuple[int, Record]]:
     """Number (of the line, or in the list, from 1) and object of each record, in bounded memory.
 
     Parameters
     ----------
-    path : may be compressed
+    path : may be compressed. A file that is one object, on one line or many, is one record
     on_bad : called with the message of a line that is no JSON object, which is then left out; None raises it
+    unwrap : of a file that is one object around a list of objects, such as ``{"data": [...]}``, yield that list's
 
     Raises
     ------
@@ -39,12 +40,45 @@ def json_records(path: Path, *, on_bad: OnBad | None = None) -> Iterator[tuple[i
             start = handle.read(4096).lstrip(b"\xef\xbb\xbf").lstrip()
         if start.startswith(b"["):
             yield from _items(path)
-        else:
-            yield from _lines(path, on_bad)
+            return
+        records = _one_object(path) if start.startswith(b"{") and _is_spread(path) else _lines(path, on_bad)
+        first, second = next(records, None), next(records, None)
+        if unwrap and first is not None and second is None and (inner := _list_inside(first[1])) is not None:
+            yield from enumerate(inner, start=1)
+            return
+        yield from (each for each in (first, second) if each is not None)
+        yield from records
     except (OSError, pa.ArrowException) as exc:
         raise OutcomesError(
             f"{path}: cannot be read to its end ({_first_line(exc)}); the file may be truncated. Write it again"
         ) from exc
+
+
+def _is_spread(path: Path) -> bool:
+    """Whether the first line is the beginning of an object and not the whole of one."""
+    with open_bytes(path) as handle:
+        first = next((line for line in _bounded_lines(path, handle) if line.strip(b"\xef\xbb\xbf \t\r\n")), b"")
+    return first.strip(b"\xef\xbb\xbf \t\r\n") == b"{"
+
+
+def _one_object(path: Path) -> Iterator[tuple[int, Record]]:
+    with open_bytes(path) as handle:
+        content = handle.read(MAX_RECORD + 1)
+    if len(content) > MAX_RECORD:
+        raise OutcomesError(
+            f"{path}: one JSON object of more than {MAX_RECORD >> 20} MiB; expected a list, or one object per line"
+        )
+    yield 1, _object(f"{path}: the object", content, "utf-8-sig", "one JSON object")
+
+
+def _list_inside(record: Record) -> list[Record] | None:
+    """The one list of objects in an object; None where there is none or several."""
+    lists = [
+        value
+        for value in record.values()
+        if isinstance(value, list) and value and all(isinstance(each, dict) and "role" not in each for each in value)
+    ]
+    return lists[0] if len(lists) == 1 else None
 
 
 def _lines(path: Path, on_bad: OnBad | None) -> Iterator[tuple[int, Record]]:
@@ -76,15 +110,15 @@ def _bounded_lines(path: Path, handle: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-def _object(where: str, line: bytes, encoding: str) -> Record:
+def _object(where: str, line: bytes, encoding: str, expected: str = "one JSON object per line") -> Record:
     try:
         record = json.loads(line.decode(encoding))
     except UnicodeDecodeError as exc:
         raise OutcomesError(f"{where} is not UTF-8: {exc.reason}. Save the file as UTF-8") from exc
     except (ValueError, RecursionError) as exc:
-        raise OutcomesError(f"{where} is not JSON: {_first_line(exc)}. Expected one JSON object per line") from exc
+        raise OutcomesError(f"{where} is not JSON: {_first_line(exc)}. Expected {expected}") from exc
     if not isinstance(record, dict):
-        raise OutcomesError(f"{where} is a JSON {type(record).__name__}; expected one JSON object per line")
+        raise OutcomesError(f"{where} is a JSON {type(record).__name__}; expected {expected}")
     return record
 
 

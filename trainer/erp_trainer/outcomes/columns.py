@@ -20,6 +20,8 @@ from erp_trainer.files.file_table import FileTable, listed
 from erp_trainer.outcomes.names import suggested
 from litellm_erp.errors import BadRowsError, OutcomesError
 
+# Characters; what is longer is no prompt, and no model could read it.
+MAX_CELL = 16 << 20
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -83,6 +85,14 @@ def text(table: FileTable, name: str) -> Coded:
         raise OutcomesError(f"{table.path}: column {name!r} is not UTF-8: {exc.reason}. Write it again") from exc
     if codes_N.max(initial=-1) >= len(values):
         raise OutcomesError(f"{table.path}: column {name!r} is damaged: it refers to texts the file does not hold")
+    lengths_K = np.array([0 if value is None else len(value) for value in values] + [0])
+    fail_where(
+        lengths_K[codes_N] > MAX_CELL,
+        lambda row: (
+            f"{table.at(row)}: {name} has {lengths_K[codes_N[row]]:,} characters; expected at most {MAX_CELL:,}"
+        ),
+        f"{name} too long",
+    )
     blank_K = np.array([value is None or not value.strip() for value in values] + [True])
     codes_N[blank_K[codes_N]] = -1
     return _first_seen(codes_N, values)
@@ -110,7 +120,7 @@ def require_columns(table: FileTable, names: tuple[str, ...], hint: str = "") ->
     missing = [name for name in names if name not in table.columns]
     if missing:
         flags = suggested(missing, table.names)
-        near = f". Perhaps {flags}?" if flags else ". Name other columns with --column ROLE=NAME"
+        near = f". Try {flags}" if flags else ". Name other columns with --column ROLE=NAME"
         raise OutcomesError(
             f"{table.path}: column {missing[0]!r} is missing; found {listed(table.names)}; "
             f"expected {listed(names)}{near}{hint}"

@@ -198,7 +198,7 @@ def _check_roles(table: FileTable, options: ImportOptions) -> None:
             near = suggested([role], table.names)
             raise OutcomesError(
                 f"{table.path}: no column {source!r} (for {role}); found {listed(table.names)}"
-                + (f". Perhaps {near}?" if near else "")
+                + (f". Try {near}" if near else "")
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 # Suggested where a column is missing, the likeliest first; never taken unasked, because a wrong reward is no error.
@@ -50,7 +51,8 @@ def renaming(roles: Mapping[str, str], known: Collection[str]) -> Callable[[str]
 
 def suggested(missing: Iterable[str], found: Collection[str]) -> str:
     """What to try where columns are missing, as flags; "" where nothing resembles them."""
-    plain = {canonical(name): name for name in found}
+    # What is inside a record goes by its last key too.
+    plain = {canonical(name.rpartition(".")[2]): name for name in found} | {canonical(name): name for name in found}
     flags = []
     for name in missing:
         also = [each for each in _ALSO_CALLED.get(name, "").split() if each in plain]
@@ -62,4 +64,4 @@ def suggested(missing: Iterable[str], found: Collection[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    return name if name.isidentifier() else f"'{name}'"
+    return name if re.fullmatch(r"[\w.]+", name) else f"'{name}'"
