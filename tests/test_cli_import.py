@@ -66,6 +66,17 @@ def test_an_unknown_price_is_told_and_not_zero(table):
     assert "warning: no price for 'a'" in result.stderr
 
 
+def test_missing_prices_are_written_as_a_template_that_is_never_overwritten(table):
+    out, template = table.parent / "run", table.parent / "run.prices.yaml"
+    result = run("import", table, "--out", out, "--wide", "--json")
+    assert json.loads(result.stdout)["price_template"] == str(template)
+    assert f"--prices {template}" in result.stderr
+    template.write_text(template.read_text().replace("null", "0.5"))
+    assert json.loads(run("import", table, "--out", out, "--wide", "--json").stdout)["unknown_prices"] == ["a", "b"]
+    priced = json.loads(run("import", table, "--out", out, "--wide", "--json", "--prices", template).stdout)
+    assert (priced["unknown_prices"], priced["price_template"]) == ([], None)
+
+
 def test_test_prompts_that_occur_in_train_are_counted_and_kept(tmp_path):
     out = tmp_path / "run"
     options = ("--wide", "--prices", EXAMPLE / "prices.yaml", "--out", out, "--json")

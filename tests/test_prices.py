@@ -1,8 +1,13 @@
 """Prices: stated ones are checked, missing ones are looked up, unknown ones are never zero."""
 
+import subprocess
+import sys
+
 import pytest
 
-from erp_trainer.pool.prices import load_prices, resolve_prices
+from erp_trainer.pool.litellm_map import price_map
+from erp_trainer.pool.price_names import PriceIndex
+from erp_trainer.pool.prices import load_prices, price_template, resolve_prices
 from litellm_erp.choice.cost import Price
 from litellm_erp.errors import PricesError
 
@@ -61,6 +66,69 @@ def test_what_the_file_lacks_comes_from_the_price_map_of_litellm():
     prices, warnings = resolve(["gpt-4o-mini", "openai/gpt-4o-mini"], {})
     assert prices == dict.fromkeys(("gpt-4o-mini", "openai/gpt-4o-mini"), Price(0.15, 0.6))
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "google/gemini-2.5-pro",
+        "gemini-2.5-pro",
+        "Gemini 2.5 Pro",
+        "vertex_ai/gemini-2.5-pro",
+        "openrouter/google/gemini-2.5-pro",
+    ],
+)
+def test_a_model_goes_by_many_names_at_one_price(name):
+    prices, warnings = resolve([name], {})
+    assert (prices[name], warnings) == (Price(1.25, 10.0), [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "hosted_vllm/gpt-4o",
+        "ollama/gpt-4o",
+        "gpt-4o-mimi",
+        "",
+        "/",
+        "a/",
+        "x" * 9999,
+    ],
+)
+def test_a_host_s_price_and_a_similar_name_s_are_never_guessed(name):
+    prices, warnings = resolve([name], {})
+    assert not prices[name].known
+    assert len(warnings) == 1
+
+
+def test_a_price_that_is_not_found_suggests_what_is_like_it():
+    _, warnings = resolve(["gpt-4o-mimi"], {})
+    assert "gpt-4o-mini" in warnings[0]
+
+
+def test_the_entries_of_the_map_are_found_by_their_own_names():
+    listed = {name: e for name, e in price_map().items() if (e.get("input_cost_per_token") or 0) > 0}
+    assert len(listed) > 1000
+    assert all(PriceIndex(price_map()).key(name) == name for name in listed)
+
+
+def test_prices_are_looked_up_without_importing_litellm():
+    code = (
+        "import sys; from erp_trainer.pool.prices import resolve_prices; "
+        "prices = resolve_prices(['gpt-4o', *map(str, range(50))], {}, warn=str); "
+        "sys.exit('litellm' in sys.modules or not prices['gpt-4o'].known)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_template_of_missing_prices_is_a_price_file_once_it_is_filled_in(tmp_path):
+    path = tmp_path / "prices.yaml"
+    path.write_text(price_template(["a: b", 'q"uote', "gpt-4o-mimi", "模型"]))
+    with pytest.raises(PricesError, match="no price is stated"):
+        load_prices(path)
+    path.write_text(path.read_text().replace("null", "2"))
+    assert load_prices(path) == dict.fromkeys(["a: b", 'q"uote', "gpt-4o-mimi", "模型"], Price(2.0, 2.0))
 
 
 def test_a_stated_price_wins_over_the_price_map():

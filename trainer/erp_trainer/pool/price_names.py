@@ -69,17 +69,24 @@ class PriceIndex:
             return name
         if (whole := self._whole.get(_plain(name))) is not None:
             return whole
+        front, _, rest = name.strip().partition("/")
+        if front.casefold() in SELF_HOSTED:
+            return None
+        if rest in self._entries and self._is_by(rest, _OWN.get(front.casefold(), (front.casefold(),))):
+            return rest
         vendor, _, tail = name.strip().rpartition("/")
         vendor = vendor.rpartition("/")[2].casefold()
-        if vendor in SELF_HOSTED:
-            return None
         providers = _OWN.get(vendor, (vendor,)) if vendor else _FIRST_PARTY
         same = self._by_plain.get(_plain(tail), [])
         for provider in providers:
-            found = [key for key in same if str(self._entries[key].get("litellm_provider", "")).startswith(provider)]
+            found = [key for key in same if self._is_by(key, (provider,))]
             if len({_price_of(self._entries[key]) for key in found}) == 1:
                 return min(found, key=len)
         return None
+
+    def _is_by(self, key: str, providers: tuple[str, ...]) -> bool:
+        # Google's are vertex_ai-language-models and the like.
+        return str(self._entries[key].get("litellm_provider", "")).startswith(providers)
 
     def near(self, name: str) -> list[str]:
         """Entries with names like this one, for a message; at most two."""
