@@ -1,5 +1,6 @@
 """Every source gives clean, split prompts, and what it leaves out is counted."""
 
+import gzip
 import json
 from collections import Counter
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from litellm.proxy.spend_tracking.spend_tracking_utils import _sanitize_request_body_for_spend_logs_payload
 
 from erp_trainer.cli import cli
 from erp_trainer.prompts.duplicates import near_duplicate_groups, split_in_half
@@ -142,6 +144,34 @@ LOG = [
     {"messages": [], "proxy_server_request": {"body": {"input": "to responses"}}},
     {"messages": [{"role": "assistant", "content": "an answer"}]},
 ]  # fmt: skip
+
+
+def test_what_litellm_cut_or_hid_is_no_prompt_and_is_counted(tmp_path):
+    asked = {"messages": [{"role": "user", "content": "long " * 1000}]}
+    cut = _sanitize_request_body_for_spend_logs_payload(asked)
+    assert "long" in cut["messages"][0]["content"]
+    hidden = {"messages": [{"role": role, "content": "redacted-by-litellm"} for role in ("system", "user", "user")]}
+    kept = {"proxy_server_request": json.dumps({"messages": [{"role": "user", "content": "a question"}]})}
+    log = [cut, {"proxy_server_request": json.dumps(cut)}, {"messages": json.dumps(hidden["messages"])}, hidden, kept]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    found = from_section(tmp_path, source="litellm-log", path="log.jsonl")
+    assert [prompt.cell for prompt in found.prompts] == ["a question"]
+    assert (found.counts["cut_by_the_log"], found.counts["placeholders"]) == (2, 2)
+
+
+def test_a_compressed_log_and_one_record_alone_are_read(tmp_path):
+    record = {"messages": [{"role": "user", "content": "q"}], "tools": [{"type": "function"}]}
+    (tmp_path / "log.json.gz").write_bytes(gzip.compress(json.dumps(record, indent=1).encode()))
+    assert [p.cell for p in from_section(tmp_path, source="litellm-log", path="log.json.gz").prompts] == ["q"]
+
+
+@pytest.mark.parametrize(
+    "content", ["[", '{"a":', "7", "[7]", "[" * 100_000, b"\xff\xfe", b"\x1f\x8b\x00", '{"a": 1}\n{']
+)
+def test_a_broken_log_is_one_clear_error(tmp_path, content):
+    (tmp_path / "log.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(PromptError, match=r"log\.json"):
+        from_section(tmp_path, source="litellm-log", path="log.json")
 
 
 @pytest.mark.parametrize("form", ["lines", "list", "page"])

@@ -133,8 +133,12 @@ def _template(out: Path, unknown: list[str], prices: Mapping[str, Price]) -> str
     if not unknown or any(price.relative_cost is not None for price in prices.values()):
         return None
     target = out.with_name(f"{out.resolve().name}.prices.yaml")
-    if not target.exists():
-        target.write_text(price_template(unknown), encoding="utf-8")
+    try:
+        if not target.exists():
+            target.write_text(price_template(unknown), encoding="utf-8")
+    except OSError:
+        # The run is there; a convenience is no reason to fail.
+        return None
     return str(target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -50,6 +51,9 @@ def read_delimited(path: Path, asked: Asked) -> FileTable:
     names = asked.names(path, header)
     if dialect.spaced:
         return _spaced(path, dialect, header, names, asked)
+    if asked.on_bad is not None and not _is_utf8(path):
+        # Arrow hands bad rows over as text, and prints a traceback where they are none.
+        _explain(path, dialect, None)
     bad: list[int] = []
     try:
         table = _by_arrow(path, dialect, header, names, asked, bad)
@@ -87,7 +91,7 @@ def _by_arrow(
             parse_options=pa_csv.ParseOptions(
                 delimiter=dialect.delimiter,
                 newlines_in_values=True,
-                invalid_row_handler=skip,
+                invalid_row_handler=None if on_bad is None else skip,
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={
@@ -247,10 +251,27 @@ def _odd_quotes(path: Path) -> bool:
         return sum(block.count(b'"') for block in iter(lambda: handle.read(1 << 20), b"")) % 2 == 1
 
 
-def _explain(path: Path, dialect: Dialect, width: int) -> None:
-    """Raise the error that names the row; Arrow names it only sometimes."""
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_bytes(path) as handle:
+        try:
+            for block in iter(lambda: handle.read(1 << 20), b""):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _explain(path: Path, dialect: Dialect, width: int | None) -> None:
+    """Raise the error that names the row; Arrow names it only sometimes.
+
+    Parameters
+    ----------
+    width : of the header; None where rows of other widths are no error
+    """
     for row, cells in _rows(path, dialect):
-        if len(cells) != width:
+        if width is not None and len(cells) != width:
             raise _ragged(path, row, len(cells), width, dialect)
 
 

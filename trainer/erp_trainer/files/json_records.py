@@ -71,14 +71,33 @@ def _one_object(path: Path) -> Iterator[tuple[int, Record]]:
     yield 1, _object(f"{path}: the object", content, "utf-8-sig", "one JSON object")
 
 
+_WRAPPED = (
+    "data",
+    "results",
+    "rows",
+    "records",
+    "items",
+    "examples",
+    "outcomes",
+    "logs",
+    "samples",
+    "requests",
+    "traces",
+)
+
+
 def _list_inside(record: Record) -> list[Record] | None:
-    """The one list of objects in an object; None where there is none or several."""
-    lists = [
-        value
-        for value in record.values()
+    """The one list of objects in an object that is nothing but its frame; None where there is no such list."""
+    lists = {
+        name: value
+        for name, value in record.items()
         if isinstance(value, list) and value and all(isinstance(each, dict) and "role" not in each for each in value)
-    ]
-    return lists[0] if len(lists) == 1 else None
+    }
+    if len(lists) != 1:
+        return None
+    [(name, found)] = lists.items()
+    plain = all(not isinstance(value, list) for key, value in record.items() if key != name)
+    return found if plain or name.casefold() in _WRAPPED else None
 
 
 def _lines(path: Path, on_bad: OnBad | None) -> Iterator[tuple[int, Record]]:

@@ -1,15 +1,15 @@
-"""A request log of LiteLLM: an export of its spend logs, as JSON or JSONL."""
+"""A request log of LiteLLM: an export of its spend logs, as JSON or JSONL, also compressed."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from erp_trainer.files.json_records import json_records
 from erp_trainer.prompts.conversation import decoded, texts
 from erp_trainer.prompts.source import Row, SourceSpec
-from litellm_erp.errors import PromptError
+from litellm_erp.errors import OutcomesError, PromptError
 
 
 def rows(spec: SourceSpec) -> Iterator[Row]:
@@ -23,32 +23,10 @@ def rows(spec: SourceSpec) -> Iterator[Row]:
 
 def _records(path: Path) -> Iterator[Row]:
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        raise PromptError(f"{path}: cannot be read ({e}); expected a JSON or JSONL export of spend logs") from e
-    try:
-        loaded: Any = json.loads(content)
-    except ValueError:
-        # Not splitlines(): text inside JSON may hold U+2028.
-        loaded = [_line(path, n, line) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
-    if isinstance(loaded, Mapping):
-        loaded = next((value for value in loaded.values() if _are_requests(value)), [loaded])
-    for number, record in enumerate(loaded, start=1):
-        if not isinstance(record, Mapping):
-            raise PromptError(f"{path}: record {number} is a {type(record).__name__}; expected a JSON object")
-        yield record
-
-
-def _are_requests(value: Any) -> bool:
-    """Whether ``value`` is the list of requests inside an export such as ``{"data": [...], "total": 3}``."""
-    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) and "role" not in v for v in value)
-
-
-def _line(path: Path, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as e:
-        raise PromptError(f"{path}: line {number} is not JSON ({e}); expected one request a line") from e
+        yield from (record for _, record in json_records(path, unwrap=True))
+    except OutcomesError as e:
+        what = str(e).removeprefix(f"{path}: ")
+        raise PromptError(f"{path}: cannot be read ({what}); expected a JSON or JSONL export of spend logs") from e
 
 
 def _user_texts(record: Mapping[str, Any]) -> list[str]:

@@ -60,7 +60,9 @@ def placeholder(prompt: str) -> str | None:
     if isinstance(conversation, list):
         asked = [t for turn in conversation if isinstance(turn, dict) and turn.get("role") == "user" for t in _of(turn)]
         return HIDDEN if asked and all(map(_stands_for_nothing, asked)) else None
-    return HIDDEN if _stands_for_nothing(prompt) else None
+    # Turns of a conversation that a log reader put together are apart by an empty line.
+    turns = [turn for turn in prompt.split("\n\n") if turn.strip()]
+    return HIDDEN if turns and all(map(_stands_for_nothing, turns)) else None
 
 
 def _of(turn: dict[str, object]) -> list[str]:
