@@ -228,6 +228,14 @@ def test_a_bad_row_of_delimited_text_is_left_out_and_the_others_keep_their_numbe
     assert "row 6 (prompt_id 'p1', model 'a'): a second row" in refused(tmp_path, path, "--skip-bad-rows")
 
 
+def test_a_bad_item_of_a_list_is_left_out_and_counted(tmp_path):
+    path = put(tmp_path, "o.json", json.dumps([7, *RECORDS, [1]]))
+    assert "record 1 is a JSON int" in refused(tmp_path, path)
+    outcomes, counted = imported(tmp_path, path, "--skip-bad-rows")
+    as_expected(outcomes)
+    assert counted["left_out"] == {"malformed rows": 2}
+
+
 def test_of_repeated_rows_the_first_is_kept_where_that_is_asked(tmp_path):
     path = put(tmp_path, "o.csv", delimited(rows=[*ROWS, ("p1", "one, two", "a", "0"), ("p1", "one, two", "a", "0.5")]))
     assert "--keep-first" in refused(tmp_path, path)
@@ -291,6 +299,7 @@ REFUSED = {
     "deep.jsonl": ('{"a":' * 100_000, "line 1 is not JSON"),
     "none.json": ("[]", "no rows"),
     "several.json": (json.dumps({"a": RECORDS, "b": RECORDS}), "'prompt' is missing"),
+    "excel-line.csv": ("sep=;\n" + delimited(";"), "Delete that line"),
     "both.csv": ("prompt,Prompt,model,reward\nx,y,a,1\n", "'prompt' and 'Prompt' would both be 'prompt'"),
     "cell.csv": (T + 'p3,"' + "x" * (17 << 20) + '",a,1\n', "row 5: prompt has 17,825,792 characters"),
     "quote.csv": (T + 'p3,"' + "x\n" * (9 << 20), "row 5 has a cell of more than 16 Mi characters"),

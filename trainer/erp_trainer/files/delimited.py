@@ -48,6 +48,8 @@ def read_delimited(path: Path, asked: Asked) -> FileTable:
     """
     dialect = _dialect(path)
     header = _header(path, dialect)
+    if header and header[0].casefold().startswith("sep="):
+        raise OutcomesError(f"{path}: the first line is Excel's `sep=`; expected the header. Delete that line")
     names = asked.names(path, header)
     if dialect.spaced:
         return _spaced(path, dialect, header, names, asked)

@@ -28,7 +28,7 @@ def json_records(path: Path, *, on_bad: OnBad | None = None, unwrap: bool = Fals
     Parameters
     ----------
     path : may be compressed. A file that is one object, on one line or many, is one record
-    on_bad : called with the message of a line that is no JSON object, which is then left out; None raises it
+    on_bad : called with the message of a line or item that is no JSON object, which is then left out; None raises it
     unwrap : of a file that is one object around a list of objects, such as ``{"data": [...]}``, yield that list's
 
     Raises
@@ -39,7 +39,7 @@ def json_records(path: Path, *, on_bad: OnBad | None = None, unwrap: bool = Fals
         with open_bytes(path) as handle:
             start = handle.read(4096).lstrip(b"\xef\xbb\xbf").lstrip()
         if start.startswith(b"["):
-            yield from _items(path)
+            yield from _items(path, on_bad)
             return
         records = _one_object(path) if start.startswith(b"{") and _is_spread(path) else _lines(path, on_bad)
         first, second = next(records, None), next(records, None)
@@ -141,7 +141,7 @@ def _object(where: str, line: bytes, encoding: str, expected: str = "one JSON ob
     return record
 
 
-def _items(path: Path) -> Iterator[tuple[int, Record]]:
+def _items(path: Path, on_bad: OnBad | None) -> Iterator[tuple[int, Record]]:
     """Objects of a file that is one JSON list, decoded one by one as they arrive."""
     decoder = json.JSONDecoder()
     with open_bytes(path) as handle:
@@ -150,11 +150,13 @@ def _items(path: Path) -> Iterator[tuple[int, Record]]:
         number = 1
         while text.peek(number) != "]":
             record = text.value(decoder, number)
-            if not isinstance(record, dict):
-                raise OutcomesError(
-                    f"{path}: record {number} is a JSON {type(record).__name__}; expected a list of JSON objects"
-                )
-            yield number, record
+            if isinstance(record, dict):
+                yield number, record
+            else:
+                message = f"{path}: record {number} is a JSON {type(record).__name__}; expected a list of JSON objects"
+                if on_bad is None:
+                    raise OutcomesError(message)
+                on_bad(message)
             number += 1
             if text.peek(number) != "]":
                 text.expect(",", number)
