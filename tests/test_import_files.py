@@ -299,6 +299,8 @@ REFUSED = {
     "deep.jsonl": ('{"a":' * 100_000, "line 1 is not JSON"),
     "none.json": ("[]", "no rows"),
     "several.json": (json.dumps({"a": RECORDS, "b": RECORDS}), "'prompt' is missing"),
+    "name.csv": (T + 'p3,x,"b\nc",1\n', "row 5: model is 'b\\nc'"),
+    "long-name.csv": (T + f"p3,x,{'m' * 600},1\n", "row 5: model is 'mmm"),
     "excel-line.csv": ("sep=;\n" + delimited(";"), "Delete that line"),
     "both.csv": ("prompt,Prompt,model,reward\nx,y,a,1\n", "'prompt' and 'Prompt' would both be 'prompt'"),
     "cell.csv": (T + 'p3,"' + "x" * (17 << 20) + '",a,1\n', "row 5: prompt has 17,825,792 characters"),
@@ -326,6 +328,7 @@ def test_a_wide_file_of_thousands_of_columns_is_read_or_refused(tmp_path):
 
     assert len(imported(tmp_path, put(tmp_path, "o.csv", wide(3000)), "--wide")[0].models) == 3000
     (tmp_path / "run").rename(tmp_path / "old")
+    assert "5,000 models; expected at most 4,096" in refused(tmp_path, put(tmp_path, "o.csv", wide(5000)), "--wide")
     assert "more than 10,000 columns" in refused(tmp_path, put(tmp_path, "o.csv", wide(10_001)), "--wide")
 
 

@@ -10,6 +10,7 @@ import glob
 import shutil
 import sys
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from erp_trainer.outcomes.names import renaming, suggested
 from erp_trainer.outcomes.read import REPEATED, from_columns
 from erp_trainer.outcomes.table import CONTRACT_COLUMNS, TEXT_COLUMNS, OutcomesTable
 from erp_trainer.prompts.placeholders import placeholder
+from litellm_erp.bundle.manifest import MAX_MODELS, MAX_NAME
 from litellm_erp.errors import BadRowsError, OutcomesError
 
 MALFORMED = "malformed rows"
@@ -150,7 +152,9 @@ def import_outcomes(files: Sequence[Path], options: ImportOptions) -> Imported:
     table = _without_placeholders(table, left_out)
     while True:
         try:
+            _check_models(table)
             outcomes = from_columns(table, wide=options.wide, models=options.models, reward_model=options.reward_model)
+            _check_pool(table, outcomes.models)
         except BadRowsError as exc:
             if not (options.keep_first if exc.what == REPEATED else options.skip_bad_rows):
                 raise _with_way_out(exc, options) from exc
@@ -214,6 +218,34 @@ def _foreign(format_: Format, files: Sequence[Path], options: ImportOptions, lef
             f"{format_.about}. Name another --format"
         )
     return table
+
+
+def _check_models(table: FileTable) -> None:
+    """Refuse here the names that no bundle may hold, and not after everything was fitted."""
+    models = columns.text(table, "model")
+    bad_K = np.array([not _is_name(name) for name in models.values] + [False])
+    columns.fail_where(
+        bad_K[models.codes_N],
+        lambda row: f"{table.at(row)}: model is {models.values[models.codes_N[row]][:60]!r}; expected {_NAME}",
+        "a model name that cannot be one",
+    )
+
+
+def _check_pool(table: FileTable, models: Sequence[str]) -> None:
+    bad = [name for name in models if not _is_name(name)]
+    if bad:
+        raise OutcomesError(f"{table.path}: a model is called {bad[0][:60]!r}; expected {_NAME}. Rename its column")
+    if len(models) > MAX_MODELS:
+        raise OutcomesError(
+            f"{table.path}: {len(models):,} models; expected at most {MAX_MODELS:,}. Name those to keep with --models"
+        )
+
+
+_NAME = f"a name of at most {MAX_NAME} characters, without control characters and line breaks"
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= MAX_NAME and not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
 def _without_placeholders(table: FileTable, left_out: Counter[str]) -> FileTable:
