@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -143,23 +143,69 @@ def _object(where: str, line: bytes, encoding: str, expected: str = "one JSON ob
 
 def _items(path: Path, on_bad: OnBad | None) -> Iterator[tuple[int, Record]]:
     """Objects of a file that is one JSON list, decoded one by one as they arrive."""
-    decoder = json.JSONDecoder()
     with open_bytes(path) as handle:
-        text = _Text(path, handle)
-        text.expect("[", 1)
-        number = 1
-        while text.peek(number) != "]":
-            record = text.value(decoder, number)
-            if isinstance(record, dict):
-                yield number, record
-            else:
-                message = f"{path}: record {number} is a JSON {type(record).__name__}; expected a list of JSON objects"
-                if on_bad is None:
-                    raise OutcomesError(message)
-                on_bad(message)
-            number += 1
-            if text.peek(number) != "]":
-                text.expect(",", number)
+        yield from _listed(path, _Text(path, handle), json.JSONDecoder(), on_bad)
+
+
+def _listed(
+    path: Path, text: _Text, decoder: json.JSONDecoder, on_bad: OnBad | None = None
+) -> Iterator[tuple[int, Record]]:
+    text.expect("[", 1)
+    number = 1
+    while text.peek(number) != "]":
+        record = text.value(decoder, number)
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            message = f"{path}: record {number} is a JSON {type(record).__name__}; expected a list of JSON objects"
+            if on_bad is None:
+                raise OutcomesError(message)
+            on_bad(message)
+        number += 1
+        if text.peek(number) != "]":
+            text.expect(",", number)
+    text.expect("]", number)
+
+
+def items_inside(path: Path, keys: Sequence[str], around: Record) -> Iterator[tuple[int, Record]]:
+    """Number and object of each item of the list that stands under ``keys`` in a file that is one JSON object.
+
+    Parameters
+    ----------
+    keys : from the outermost inwards, such as ``("results", "results")``
+    around : filled with the rest of the object; what stands before the list is there before its first item
+
+    Raises
+    ------
+    OutcomesError : as for `json_records`
+    """
+    try:
+        with open_bytes(path) as handle:
+            yield from _inside(path, _Text(path, handle), json.JSONDecoder(), keys, around)
+    except (OSError, pa.ArrowException) as exc:
+        raise OutcomesError(
+            f"{path}: cannot be read to its end ({_first_line(exc)}); the file may be truncated. Write it again"
+        ) from exc
+
+
+def _inside(
+    path: Path, text: _Text, decoder: json.JSONDecoder, keys: Sequence[str], around: Record
+) -> Iterator[tuple[int, Record]]:
+    text.expect("{", 1)
+    while text.peek(1) != "}":
+        key = text.value(decoder, 1)
+        text.expect(":", 1)
+        if key == keys[0] and text.peek(1) == ("[" if len(keys) == 1 else "{"):
+            inner: Record = {}
+            around[key] = inner if len(keys) > 1 else []
+            yield from (
+                _listed(path, text, decoder) if len(keys) == 1 else _inside(path, text, decoder, keys[1:], inner)
+            )
+        else:
+            around[key] = text.value(decoder, 1)
+        if text.peek(1) != "}":
+            text.expect(",", 1)
+    text.expect("}", 1)
 
 
 class _Text:
