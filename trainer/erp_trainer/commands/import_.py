@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     help="Of the files; guessed where it is not stated.",
 )
 @click.option("--metric", metavar="NAME", help="Which measure is the reward, where a foreign file holds several.")
+@click.option("--model", metavar="NAME", help="Which model answered, where a foreign file does not say.")
 @click.option("--models", metavar="A,B", help="With --wide the model columns, else the models to keep.")
 @click.option("--prices", "price_file", type=click.Path(path_type=Path), help="YAML map of prices per model.")
 @click.option("--reward-model", metavar="NAME", help="Which one to read, where the file holds several.")
@@ -53,6 +54,7 @@ def command(
     column_roles: tuple[str, ...],
     format_name: str | None,
     metric: str | None,
+    model: str | None,
     models: str | None,
     price_file: Path | None,
     reward_model: str | None,
@@ -82,6 +84,7 @@ def command(
         columns=_roles(column_roles),
         format=format_name,
         metric=metric,
+        model=model,
         skip_bad_rows=skip_bad_rows,
         keep_first=keep_first,
     )
@@ -108,6 +111,7 @@ def command(
                 "columns": dict(options.columns),
                 "format": imported.format,
                 "metric": metric,
+                "model": model,
                 "left_out": dict(imported.left_out),
             },
             split_seed=None if has_split else seed,

@@ -46,6 +46,7 @@ class ImportOptions:
     columns : name of the contract to the files' own name for it; inside a JSON record with dots, ``scores.accuracy``
     format : name of a foreign format, "table" for none; None guesses
     metric : which measure is the reward, where a foreign file holds several
+    model : which model answered, where a foreign file does not say
     skip_bad_rows : leave out rows that cannot be used, and count them
     keep_first : of rows with the same key keep the first, and count the others
     """
@@ -56,6 +57,7 @@ class ImportOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     format: str | None = None
     metric: str | None = None
+    model: str | None = None
     skip_bad_rows: bool = False
     keep_first: bool = False
 
@@ -207,8 +209,8 @@ def _check_roles(table: FileTable, options: ImportOptions) -> None:
 
 
 def _foreign(format_: Format, files: Sequence[Path], options: ImportOptions, left_out: Counter[str]) -> FileTable:
-    reading = Reading(options.metric, left_out)
     asked = _asked(options, left_out)
+    reading = Reading(options.metric, left_out, options.model, asked.on_bad)
     rows: Iterator[tuple[int, Mapping[str, Any]]] = enumerate(format_.read(files, reading), start=1)
     table = table_of_records(files[0], rows, asked)
     if table.n_rows == 0:

@@ -1,7 +1,7 @@
 """What a foreign format is: a guess from a file's name and first bytes, and a reader that yields rows of the contract.
 
-A row is a map with the columns of `erp_trainer.outcomes.table.CONTRACT_COLUMNS`; what a row lacks or has as None is an
-empty cell. ``prompt_id`` may be left out: it is then a hash of the prompt. Everything else (empty prompts,
+A row is a map with the columns of `erp_trainer.outcomes.table.CONTRACT_COLUMNS`; what a row lacks or has as None is
+an empty cell. ``prompt_id`` may be left out: it is then a hash of the prompt. Everything else (empty prompts,
 placeholders, rewards that are no numbers, repeated rows) is checked after reading, in one place, for every format.
 """
 
@@ -26,10 +26,14 @@ class Reading:
     ----------
     metric : the measure to take as the reward, where a file holds several; None takes the format's own choice
     skipped : what a reader leaves out, by reason in a few words ("answers without a score"); shown to the user
+    model : the model that answered, where a foreign file does not say; None takes what the file or its folder says
+    on_bad : called with the message of a malformed record, which is then left out; None raises it
     """
 
     metric: str | None = None
     skipped: Counter[str] = field(default_factory=Counter)
+    model: str | None = None
+    on_bad: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from erp_trainer.outcomes.formats.base import Format
+from erp_trainer.outcomes.formats.inspect_log import INSPECT
+from erp_trainer.outcomes.formats.langfuse import LANGFUSE
+from erp_trainer.outcomes.formats.litellm_log import LITELLM
+from erp_trainer.outcomes.formats.lm_eval import LM_EVAL
+from erp_trainer.outcomes.formats.openai_evals import OPENAI_EVALS
+from erp_trainer.outcomes.formats.pairwise import ALPACA_EVAL, BATTLES
+from erp_trainer.outcomes.formats.promptfoo import PROMPTFOO
+from erp_trainer.outcomes.formats.routing_benchmarks import EMBEDLLM, ROUTERBENCH
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (
+    LM_EVAL,
+    INSPECT,
+    PROMPTFOO,
+    OPENAI_EVALS,
+    ROUTERBENCH,
+    EMBEDLLM,
+    ALPACA_EVAL,
+    BATTLES,
+    LITELLM,
+    LANGFUSE,
+)
 
 
 def guessed(path: Path, head: bytes) -> Format | None:
