@@ -16,8 +16,14 @@ STATUS_MODES = {
 }
 # What an upstream may say it has used instead of what it has.
 ODD_USAGE: Json = {"negative": -1000, "huge": 10**400, "nan": math.nan, "text": "many", "missing": None}
-_PLAIN_MODES = ("ok", *STATUS_MODES, "hang", "close", "refuse_n", "one_choice", "empty", "wrong_shape", "nan")
-_NUMBER_MODES = ("slow", "context", "fail", "drip")
+# What a model does not take, and what its chat completions look like: see `demo.stub.odd`.
+_REFUSING_MODES = ("one_of_two", "no_sampling", "reasoning")
+_ODD_MODES = ("parts", "null", "refusal", "tools", "thought", "cut", "twice", "fewer")
+_PLAIN_MODES = (
+    "ok", *STATUS_MODES, "hang", "close", "refuse_n", "one_choice", "empty", "wrong_shape", "nan", *_REFUSING_MODES,
+    *_ODD_MODES,
+)  # fmt: skip
+_NUMBER_MODES = ("slow", "context", "fail", "drip", "nulls")
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,12 @@ class Mode:
         ``slow:S``: answers after S seconds; ``drip:S``: streams one word a token, one every S seconds, and is charged
         for those alone that it sent; ``usage:KIND``: says it has used what no answer can: ``negative``,
         ``huge``, ``nan``, ``text``, ``missing``; ``context:N``: OpenAI's context_length_exceeded above N prompt
-        tokens; ``fail:N``: the next N requests get a 500; and for embeddings ``wrong_shape`` (one
+        tokens; ``fail:N``: the next N requests get a 500; ``one_of_two``: refuses temperature together with top_p, as
+        Claude 4.5 does, ``no_sampling``: either, as later ones do, ``reasoning``: max_tokens, top_p and a temperature
+        other than 1, as OpenAI's do; ``parts``, ``null``, ``refusal``, ``tools``, ``thought``, ``cut``, ``twice``,
+        ``fewer``: the content in parts, or null, alone or with a refusal or a tool call, or because all tokens went
+        into thinking, the text cut, every choice twice, one choice too few; ``nulls:N``: the next N contents are null;
+        and for embeddings ``wrong_shape`` (one
         dimension missing) and ``nan``.
 
         Raises
@@ -50,7 +61,8 @@ class Mode:
         if (kind in _PLAIN_MODES and not amount) or (kind in _NUMBER_MODES and amount):
             return cls(kind, float(amount or 0))
         raise ValueError(
-            f"unknown mode {text!r}: one of {', '.join(_PLAIN_MODES)}, or slow:S, drip:S, usage:KIND, context:N, fail:N"
+            f"unknown mode {text!r}: one of {', '.join(_PLAIN_MODES)}, or slow:S, drip:S, usage:KIND, context:N, "
+            "fail:N, nulls:N"
         )
 
 

@@ -3,23 +3,19 @@
 import json
 
 from demo.stub.call import Call, Json
+from demo.stub.odd import choices
 
 
 def chat(call: Call) -> Json:
     """The body of a chat completion."""
-    choice = {"message": {"role": "assistant", "content": call.text}, "finish_reason": "stop"}
-    return _whole(call, "chat.completion", choice, call.n, charged=call.n)
+    return call.answer("chat.completion", "chatcmpl", choices=choices(call), usage=call.usage(call.n))
 
 
 def completion(call: Call) -> Json:
     """The body of a text completion: every prompt's choices."""
     choice = {"text": call.text, "logprobs": None, "finish_reason": "stop"}
-    return _whole(call, "text_completion", choice, call.n * call.prompts, charged=call.answers)
-
-
-def _whole(call: Call, kind: str, choice: Json, count: int, charged: int) -> Json:
-    choices = [{"index": index} | choice for index in range(count)]
-    return call.answer(kind, "chatcmpl", choices=choices, usage=call.usage(charged))
+    made = [{"index": index} | choice for index in range(call.n * call.prompts)]
+    return call.answer("text_completion", "chatcmpl", choices=made, usage=call.usage(call.answers))
 
 
 def chat_events(call: Call) -> list[str]:
@@ -34,9 +30,9 @@ def completion_events(call: Call) -> list[str]:
 
 
 def _events(call: Call, kind: str, parts: list[Json], last: Json) -> list[str]:
-    choices: list[Json] = [{"index": 0, "finish_reason": None} | part for part in parts]
-    choices.append({"index": 0, "finish_reason": "stop"} | last)
-    chunks = [call.answer(kind, "chatcmpl", choices=[choice]) for choice in choices]
+    made: list[Json] = [{"index": 0, "finish_reason": None} | part for part in parts]
+    made.append({"index": 0, "finish_reason": "stop"} | last)
+    chunks = [call.answer(kind, "chatcmpl", choices=[choice]) for choice in made]
     if (call.body.get("stream_options") or {}).get("include_usage"):
         chunks.append(call.answer(kind, "chatcmpl", choices=[], usage=call.usage(call.answers)))
     return [*(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), "data: [DONE]\n\n"]

@@ -26,9 +26,9 @@ class StubAnswer:
     record: Json = field(default_factory=dict)
 
 
-def refusal(status: int, message: str, code: str) -> StubAnswer:
+def refusal(status: int, message: str, code: str, param: str | None = None) -> StubAnswer:
     """An error as OpenAI words it."""
-    return StubAnswer(status, {"error": {"message": message, "type": code, "param": None, "code": code}})
+    return StubAnswer(status, {"error": {"message": message, "type": code, "param": param, "code": code}})
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, Json]:

@@ -13,6 +13,7 @@ from demo.stub.call import STATUS_MODES, Call, Json, Mode
 from demo.stub.chat import chat, chat_events, completion, completion_events
 from demo.stub.embeddings import embeddings
 from demo.stub.http import StubAnswer, read_request, refusal, send
+from demo.stub.odd import refused
 from demo.stub.responses import compacted, response, response_events
 
 
@@ -162,6 +163,9 @@ class Stub:
             await asyncio.Event().wait()
         if failure is not None:
             return failure
+        if call.mode.kind == "nulls":
+            left = call.mode.amount - 1
+            self.modes[call.model] = Mode("nulls", left) if left >= 1 else Mode()
         whole, events = _ROUTES[call.route]
         if not call.streams or events is None:
             return StubAnswer(200, whole(call))
@@ -182,6 +186,9 @@ class Stub:
             return refusal(400, f"n must be at most {counting.MOST_CHOICES}", "invalid_request_error")
         if mode.kind == "refuse_n" and call.n > 1:
             return refusal(400, "n must be 1 for this model", "invalid_request_error")
+        if found := refused(call):
+            param, said, code = found
+            return refusal(400, said, code, param)
         if mode.kind in ("hang", "close"):
             return StubAnswer(0)
         if mode.kind == "context" and call.prompt_tokens > mode.amount:

@@ -104,6 +104,8 @@ def sample_models(
             errors.append(e)
             continue
         failed[model.name] = summary.failed
+        for remark in summary.remarks():
+            warn(remark)
         if summary.failed:
             warn(f"{model.name}: {summary.failed} prompts failed and are left out; {summary.failures[0]}. Run it again")
     if errors:

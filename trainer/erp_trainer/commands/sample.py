@@ -53,6 +53,8 @@ def command(
                 payload["errors"][model.name] = str(e)
             else:
                 payload["models"][model.name] = summary.to_json()
+                for remark in summary.remarks():
+                    warn(remark)
     emit(payload, as_json, _render)
     if payload["errors"] or any(summary["failed"] for summary in payload["models"].values()):
         ctx.exit(1)

@@ -14,6 +14,8 @@ from litellm_erp.errors import PricesError, SettingsError
 from litellm_erp.yaml_file import read_yaml
 
 ENGINES = ("server", "litellm", "vllm", "transformers", "ray")
+# Tokens; the engines that are given it cut it to the model's context.
+_AS_FAR_AS_THERE_IS_ROOM = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +24,36 @@ class Sampling:
 
     Attributes
     ----------
+    temperature, top_p, max_tokens, seed : None does not send it: the model's server decides
     seed : of the run; the seed of sample s of a prompt is derived from it, the prompt's id and s
     """
 
     k: int = 32
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int = 512
-    seed: int = 0
+    temperature: float | None = 1.0
+    top_p: float | None = 1.0
+    max_tokens: int | None = 512
+    seed: int | None = 0
 
     def to_json(self) -> dict[str, Any]:
         """The exact parameters, for content keys and records."""
         return asdict(self)
+
+    def stated(self) -> StatedSampling:
+        """For an engine that needs every parameter; in place of None what changes nothing."""
+        return StatedSampling(
+            1.0 if self.temperature is None else self.temperature,
+            1.0 if self.top_p is None else self.top_p,
+            _AS_FAR_AS_THERE_IS_ROOM if self.max_tokens is None else self.max_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StatedSampling:
+    """The parameters of one draw, none of them open."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,14 +254,15 @@ def _ray(section: Section) -> RaySettings:
 
 
 def _sampling(section: Section, base: Sampling) -> Sampling:
-    return replace(
-        base,
-        k=section.integer("k", base.k, low=1),
-        temperature=section.number("temperature", base.temperature, low=0.0),
-        top_p=section.number("top_p", base.top_p, low=0.0, high=1.0),
-        max_tokens=section.integer("max_tokens", base.max_tokens, low=1),
-        seed=section.integer("seed", base.seed, low=0),
-    )
+    # A number where the file states one, None where it says null, and the base's where it says nothing.
+    found: dict[str, Any] = {
+        "temperature": lambda: section.number("temperature", low=0.0),
+        "top_p": lambda: section.number("top_p", low=0.0, high=1.0),
+        "max_tokens": lambda: section.integer("max_tokens", low=1),
+        "seed": lambda: section.integer("seed", low=0),
+    }
+    stated = {name: None if section.value[name] is None else read() for name, read in found.items() if name in section}
+    return replace(base, k=section.integer("k", base.k, low=1), **stated)
 
 
 def _rewards(top: Section, base: Path) -> tuple[RewardSpec, ...]:

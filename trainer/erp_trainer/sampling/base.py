@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from erp_trainer.pool.pool import Sampling
@@ -35,7 +35,7 @@ class SampleRequest:
 
     def seed_of(self, sample: int) -> int:
         """What is sent where sample number ``sample`` is asked for on its own."""
-        return derive_seed(self.sampling.seed, self.prompt_id, sample)
+        return derive_seed(self.sampling.seed or 0, self.prompt_id, sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Response:
     input_tokens, output_tokens : None where the engine does not say
     seed : of the request that it came in, None where the engine takes none; samples that share one differ in their
         place in the record
+    adjusted : parameters that were not sent as configured, because the provider refuses them: the name that each was
+        sent under, None where it was left out
     """
 
     text: str
@@ -56,6 +58,7 @@ class Response:
     input_tokens: int | None
     output_tokens: int | None
     seed: int | None
+    adjusted: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class Engine(ABC):
     @abstractmethod
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         """Every request with what came of it, in the order in which they are finished; closing it stops the work.
+
+        A list of fewer responses than were asked for lacks those that could not be used.
 
         Raises
         ------

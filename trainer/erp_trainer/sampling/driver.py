@@ -10,8 +10,9 @@ import asyncio
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
@@ -19,11 +20,14 @@ from tenacity import AsyncRetrying, RetryError
 
 from erp_trainer.sampling.base import Failure, Response, Result, Results, SampleRequest, Skip
 from erp_trainer.sampling.pacing import Busy, Concurrency, RequestPace, Unreachable
+from erp_trainer.sampling.wire.answer import FINAL, Completion
 from litellm_erp.errors import SamplingError
 from litellm_erp.shown import one_line
 
 # With nothing answered yet, so many refused prompts in a row are the request's fault, not the prompts'.
 _REFUSED_FROM_THE_START = 20
+# How often one sample is drawn whose answer cannot be used; each draw is paid for.
+_DRAWS = 3
 
 _T = TypeVar("_T")
 
@@ -44,30 +48,15 @@ class Unanswerable(Exception):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of the responses in an answer; ``output_tokens`` is None where the server does not count them apart."""
-
-    text: str
-    finish_reason: str
-    output_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a request brought; ``output_tokens`` are those of all choices together."""
-
-    choices: list[Choice]
-    input_tokens: int | None
-    output_tokens: int | None
-    seed: int | None
+class NothingUsable(Exception):
+    """The answers came, and none of them holds a response."""
 
 
 class Client(Protocol):
     """One connection to one model; made and used inside the event loop."""
 
     async def ask(self, request: SampleRequest, n: int, seed: int) -> Completion:
-        """Send one request.
+        """Send one request; the answer has a choice at least.
 
         Raises
         ------
@@ -199,7 +188,9 @@ class _Conversation:
         except Unanswerable as e:
             result = Skip(f"{e.kind}: {one_line(e)}")
         except PromptRefused as e:
-            result = self._refusal(e)
+            result = self._refusal("refused", "the server refuses every prompt", e)
+        except NothingUsable as e:
+            result = self._refusal("unusable", "no prompt gets an answer that can be used", e)
         except _GaveUp as e:
             result = self._failure(e)
         else:
@@ -208,11 +199,11 @@ class _Conversation:
             self._failed_in_a_row = 0
         self._emit((request, result))
 
-    def _refusal(self, error: PromptRefused) -> Failure:
+    def _refusal(self, kind: str, of_every_prompt: str, error: Exception) -> Failure:
         self._refused += 1
         if not self._answered and self._refused >= _REFUSED_FROM_THE_START:
-            raise SamplingError(f"{self._name}: the server refuses every prompt: {one_line(error)}") from error
-        return Failure(f"refused: {one_line(error)}")
+            raise SamplingError(f"{self._name}: {of_every_prompt}: {one_line(error)}") from error
+        return Failure(f"{kind}: {one_line(error)}")
 
     def _failure(self, error: _GaveUp) -> Failure:
         self._failed_in_a_row += 1
@@ -221,25 +212,43 @@ class _Conversation:
         return Failure(one_line(error))
 
     async def _responses(self, request: SampleRequest) -> list[Response]:
+        found = await self._drawn(request)
+        if len(found) < request.sampling.k and "temperature" in found[0].adjusted and request.sampling.temperature == 0:
+            # The provider takes no temperature, so answers differ after all and one cannot stand for all K.
+            found = await self._drawn(replace(request, n=request.sampling.k))
+        return found
+
+    async def _drawn(self, request: SampleRequest) -> list[Response]:
+        """All usable responses; at least one."""
+        drawn = _Drawn()
         if request.n > 1 and not self._one_by_one:
             try:
                 answer = await self._call(request, request.n, request.seed)
             except RefusesN:
                 self._one_by_one = True
             else:
-                if len(answer.choices) >= request.n:
-                    return _read(answer)[: request.n]
-                self._one_by_one = True
-        # The first alone: what it fails of, the others would fail of too.
-        first = await self._call(request, 1, request.seed_of(0))
-        calls = (self._call(request, 1, request.seed_of(sample)) for sample in range(1, request.n))
-        others = await asyncio.gather(*calls, return_exceptions=True)
-        responses = []
-        for answer_or_error in (first, *others):
-            if isinstance(answer_or_error, BaseException):
-                raise answer_or_error
-            responses += _read(answer_or_error)[:1]
-        return responses
+                if len(answer.choices) < request.n:
+                    self._one_by_one = True
+                drawn.take(answer, request.n)
+        missing = range(drawn.settled, request.n)
+        if missing and not drawn.settled:
+            # The first alone: what it fails of, the others would fail of too.
+            drawn.take(await self._single(request, 0), 1)
+            missing = missing[1:]
+        singles = (self._single(request, sample) for sample in missing)
+        for found in await asyncio.gather(*singles, return_exceptions=True):
+            if isinstance(found, BaseException):
+                raise found
+            drawn.take(found, 1)
+        return drawn.responses()
+
+    async def _single(self, request: SampleRequest, sample: int) -> Completion:
+        """One sample; drawn again, with other seeds, while its answer cannot be used."""
+        for draw in range(_DRAWS):
+            answer = await self._call(request, 1, request.seed_of(sample + draw * request.n))
+            if answer.choices[0].problem in ("", *FINAL):
+                break
+        return answer
 
     async def _call(self, request: SampleRequest, n: int, seed: int) -> Completion:
         try:
@@ -286,14 +295,48 @@ async def _first(pending: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
     return others
 
 
-def _read(answer: Completion) -> list[Response]:
-    tokens = [choice.output_tokens for choice in answer.choices]
-    if None in tokens and answer.output_tokens is not None:
-        tokens = list(apportion(answer.output_tokens, [len(choice.text) for choice in answer.choices]))
-    return [
-        Response(choice.text, choice.finish_reason, answer.input_tokens, count, answer.seed)
-        for choice, count in zip(answer.choices, tokens, strict=True)
-    ]
+class _Drawn:
+    """The responses to one prompt as they come, and why others are none."""
+
+    def __init__(self) -> None:
+        self._usable: list[Response] = []
+        self._problems: Counter[str] = Counter()
+        self._seen = ""
+
+    @property
+    def settled(self) -> int:
+        """Samples that need no further draw: responses, and decisions that no draw would change."""
+        return len(self._usable) + sum(self._problems[problem] for problem in FINAL)
+
+    def take(self, answer: Completion, most: int) -> None:
+        """The first choices of an answer."""
+        tokens = [choice.output_tokens for choice in answer.choices]
+        if None in tokens and answer.output_tokens is not None:
+            tokens = list(apportion(answer.output_tokens, [len(choice.text) for choice in answer.choices]))
+        for choice, count in list(zip(answer.choices, tokens, strict=True))[:most]:
+            if choice.problem:
+                self._problems[choice.problem] += 1
+                self._seen = f"{choice.problem} (finish_reason {choice.finish_reason})"
+            else:
+                self._usable.append(
+                    Response(
+                        choice.text, choice.finish_reason, answer.input_tokens, count, answer.seed, answer.adjusted
+                    )
+                )
+
+    def responses(self) -> list[Response]:
+        """Those that can be used.
+
+        Raises
+        ------
+        Unanswerable : the model, or its provider, declines the prompt
+        NothingUsable : no answer holds text
+        """
+        if self._usable:
+            return self._usable
+        if declined := next((problem for problem in FINAL if self._problems[problem]), None):
+            raise Unanswerable(declined, f"the model declines to answer: {self._seen}")
+        raise NothingUsable(f"the answers hold no text: {self._seen}")
 
 
 def apportion(total: int, weights: list[int]) -> list[int]:

@@ -1,7 +1,7 @@
 """Any model that LiteLLM can call, so that API models can join a pool.
 
 ``n`` and ``seed`` are sent to providers that take them; from the others responses come one by one, with ``seed: null``
-on record.
+on record. What LiteLLM or the provider refuses by name is left out, as everywhere (`wire.parameters`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ from typing import Any
 from erp_trainer.pool.litellm_map import offline_litellm
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Engine, Results, SampleRequest
-from erp_trainer.sampling.driver import Choice, Completion, PromptRefused, RefusesN, Unanswerable, drive
+from erp_trainer.sampling.driver import PromptRefused, RefusesN, Unanswerable, drive
 from erp_trainer.sampling.pacing import Broken, Busy, RequestPace
 from erp_trainer.sampling.server import mentions_n, wrong_key
+from erp_trainer.sampling.wire.answer import Completion, NotAnAnswer, read_completion
+from erp_trainer.sampling.wire.parameters import Parameters
 from litellm_erp.errors import SamplingError
+
+# LiteLLM's providers that are servers of one's own: what they are not told is what the model's files say.
+_FILLS_IN = frozenset(
+    {"hosted_vllm", "vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "xinference", "docker_model_runner"}
+)
+_UNREADABLE = "Invalid response object"
 
 
 class LiteLLMEngine(Engine):
@@ -58,10 +66,11 @@ class LiteLLMEngine(Engine):
             ) from e
         supported = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or []
         self._takes_n, self._takes_seed = "n" in supported, "seed" in supported
+        self._parameters = Parameters(states_all=provider in _FILLS_IN)
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         return drive(
-            lambda: _LiteLLMClient(self._model, self._options, self._takes_n, self._takes_seed),
+            lambda: _LiteLLMClient(self._model, self._options, self._parameters, self._takes_n, self._takes_seed),
             requests,
             name=f"{self._model.name}: {self._model.model}",
             timeout_s=self._model.timeout_s,
@@ -70,35 +79,40 @@ class LiteLLMEngine(Engine):
 
 
 class _LiteLLMClient:
-    def __init__(self, model: PoolModel, options: dict[str, Any], takes_n: bool, takes_seed: bool) -> None:
+    def __init__(
+        self, model: PoolModel, options: dict[str, Any], parameters: Parameters, takes_n: bool, takes_seed: bool
+    ) -> None:
         self._litellm = offline_litellm()
         self._model = model
         self._options = options
+        self._parameters = parameters
         self._takes_n = takes_n
         self._takes_seed = takes_seed
 
     async def ask(self, request: SampleRequest, n: int, seed: int) -> Completion:
         if n > 1 and not self._takes_n:
             raise RefusesN(f"{self._model.model} takes no n")
-        sampling = request.sampling
-        options = self._options | {
-            "messages": request.messages,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-        }
-        if n > 1:
-            options["n"] = n
-        if self._takes_seed:
-            options["seed"] = seed
-        try:
-            answer = await self._litellm.acompletion(**options)
-        except Exception as e:  # providers raise what they like; LiteLLM's own tree is told apart below
-            raise self._error(e, n) from e
-        return _answer(answer, seed if self._takes_seed else None)
+        wanted = seed if self._takes_seed and request.sampling.seed is not None else None
+        options = self._options | {"messages": request.messages} | ({"n": n} if n > 1 else {})
+        while True:  # every turn sends less than the one before
+            sent, adjusted = self._parameters.sent(request.sampling, wanted), dict(self._parameters.adjusted)
+            try:
+                answer = await self._litellm.acompletion(**options, **sent)
+                return read_completion(answer.model_dump(warnings=False), sent.get("seed"), adjusted)
+            except NotAnAnswer as e:
+                raise Broken(str(e)) from e
+            except Exception as e:  # providers raise what they like; LiteLLM's own tree is told apart below
+                if not (self._is_refusal(e) and self._parameters.learn(sent, str(e))):
+                    raise self._error(e, n) from e
 
     async def aclose(self) -> None:
         await self._litellm.close_litellm_async_clients()
+
+    def _is_refusal(self, error: Exception) -> bool:
+        kinds = self._litellm.exceptions
+        return isinstance(error, (kinds.BadRequestError, kinds.UnprocessableEntityError)) and not isinstance(
+            error, (kinds.ContextWindowExceededError, kinds.ContentPolicyViolationError)
+        )
 
     def _error(self, error: Exception, n: int) -> Exception:
         kinds = self._litellm.exceptions
@@ -116,19 +130,12 @@ class _LiteLLMClient:
             return TimeoutError(str(error))
         if isinstance(error, (kinds.RateLimitError, kinds.ServiceUnavailableError)):
             return Busy(str(error))
-        if isinstance(error, kinds.BadRequestError):  # unsupported parameters, too
+        if self._is_refusal(error):
             return RefusesN(str(error)) if n > 1 and mentions_n(str(error)) else PromptRefused(str(error))
+        if _UNREADABLE in str(error):
+            # Content in parts, of a provider that LiteLLM does not expect it from; the next answer would be no other.
+            return PromptRefused(
+                f"LiteLLM cannot read what {self._model.model} answers. Where the API is OpenAI's protocol, take "
+                "engine: server with its api_base"
+            )
         return Broken(f"{type(error).__name__}: {error}")
-
-
-def _answer(answer: Any, seed: int | None) -> Completion:
-    usage = getattr(answer, "usage", None)
-    choices = [
-        Choice(choice.message.content or "", str(choice.finish_reason or "unknown"))
-        for choice in sorted(answer.choices, key=lambda choice: choice.index)
-    ]
-    if not choices:
-        raise Broken("the answer has no choices")
-    return Completion(
-        choices, getattr(usage, "prompt_tokens", None) or None, getattr(usage, "completion_tokens", None), seed
-    )

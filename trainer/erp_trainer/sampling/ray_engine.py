@@ -133,14 +133,15 @@ def _context(model: PoolModel) -> int:
 
 
 def _item(number: int, request: SampleRequest) -> dict[str, Any]:
+    sampling = request.sampling.stated()
     return {
         "number": number,
         # As text: Arrow would make one type of all messages.
         "messages": json.dumps(plain_messages(request.messages)),
         "seeds": [request.seed_of(sample) for sample in range(request.n)],
-        "temperature": request.sampling.temperature,
-        "top_p": request.sampling.top_p,
-        "max_tokens": request.sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
     }
 
 

@@ -6,14 +6,15 @@ Invariants
 * All K responses are asked for in one request, so that a prompt is prefilled once; a server that has only one choice
   to give is asked K times.
 * What a vLLM server would add from the model's own ``generation_config.json`` (top_k, repetition penalty, …) is
-  switched off: a record's sampling parameters are all there is, and the same in every engine.
+  switched off: a record's sampling parameters are all there is, and the same in every engine. Other servers that fill
+  in defaults of the model are told every parameter; an API is not told what is its default anyway.
 * Neither the key nor the URL's user, password and query are in any message.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,13 +22,18 @@ import httpx
 
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.sampling.base import Engine, Results, SampleRequest
-from erp_trainer.sampling.driver import Choice, Completion, PromptRefused, RefusesN, Unanswerable, drive
+from erp_trainer.sampling.driver import PromptRefused, RefusesN, Unanswerable, drive
 from erp_trainer.sampling.pacing import Broken, RequestPace, Unreachable, failure_that_passes
+from erp_trainer.sampling.wire.answer import Completion, NotAnAnswer, read_completion
+from erp_trainer.sampling.wire.parameters import Parameters
 from litellm_erp.errors import SamplingError, SettingsError
 
 _PROBE_TIMEOUT_S = 20.0
 _CONNECT_TIMEOUT_S = 20.0
 _LONGEST_LIST = 10
+# As servers of one's own name their owner: vLLM, SGLang, llama.cpp, Ollama, LM Studio. What they are not told is what
+# the model's files say, not what APIs take as neutral.
+_FILLS_IN = frozenset({"vllm", "sglang", "llamacpp", "library", "organization_owner"})
 _VLLM_ONLY = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|window|size)|maximum (model|input|sequence) length|max_model_len|prompt is too long"
@@ -63,7 +69,9 @@ class ServerEngine(Engine):
         self._base = model.api_base.rstrip("/")
         self._where = f"{model.name}: {public_url(self._base)}"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._is_vllm, self.version = self._probe()
+        owner, self.version = self._probe()
+        extras = _VLLM_ONLY if owner == "vllm" else {}
+        self._parameters = Parameters(states_all=owner in _FILLS_IN, extras=extras)
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         return drive(self._client, requests, name=self._where, timeout_s=self._model.timeout_s, pace=self._pace)
@@ -72,9 +80,10 @@ class ServerEngine(Engine):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._pace.ceiling)
         timeout = httpx.Timeout(self._model.timeout_s, connect=_CONNECT_TIMEOUT_S)
         http = httpx.AsyncClient(base_url=self._base, headers=self._headers, limits=limits, timeout=timeout)
-        return _ServerClient(http, self._model, self._where, _VLLM_ONLY if self._is_vllm else {})
+        return _ServerClient(http, self._model, self._where, self._parameters)
 
-    def _probe(self) -> tuple[bool, str]:
+    def _probe(self) -> tuple[str, str]:
+        """Whose server it is, and its version."""
         name = self._model.name
         try:
             with httpx.Client(base_url=self._base, headers=self._headers, timeout=_PROBE_TIMEOUT_S) as http:
@@ -99,9 +108,8 @@ class ServerEngine(Engine):
                 f"{self._where} does not serve {self._model.model!r}, it serves {listed}. Correct models.{name}.model, "
                 "or start the server with --served-model-name"
             )
-        if is_vllm:
-            return True, f"vllm {version}"
-        return False, str(served[0].get("owned_by") or "unknown") if served else "unknown"
+        owner = str(served[0].get("owned_by") or "unknown") if served else "unknown"
+        return ("vllm", f"vllm {version}") if is_vllm else (owner, owner)
 
 
 def wrong_key(where: str, model: PoolModel, status: int) -> SamplingError:
@@ -126,27 +134,38 @@ def public_url(url: str) -> str:
 
 
 class _ServerClient:
-    def __init__(self, http: httpx.AsyncClient, model: PoolModel, where: str, extras: dict[str, Any]) -> None:
+    def __init__(self, http: httpx.AsyncClient, model: PoolModel, where: str, parameters: Parameters) -> None:
         self._http = http
         self._model = model
         self._where = where
-        self._extras = extras
+        self._parameters = parameters
 
     async def ask(self, request: SampleRequest, n: int, seed: int) -> Completion:
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "model": self._model.model,
-            "messages": request.messages,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "seed": seed,
-        }
-        body |= self._extras
+        wanted = None if request.sampling.seed is None else seed
+        while True:  # every turn sends less than the one before
+            sent, adjusted = self._parameters.sent(request.sampling, wanted), dict(self._parameters.adjusted)
+            response = await self._post(request, n, sent)
+            if response.status_code == 200:
+                break
+            message, param = _message(response)
+            if response.status_code not in (400, 422) or not self._parameters.learn(sent, message, param):
+                raise self._error(response, n)
+        try:
+            return read_completion(response.json(), sent.get("seed"), adjusted)
+        except NotAnAnswer as e:
+            raise Broken(str(e)) from e
+        except ValueError as e:
+            raise Broken(f"the answer is not a chat completion: {response.text[:200]!r}") from e
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _post(self, request: SampleRequest, n: int, sent: Mapping[str, Any]) -> httpx.Response:
+        body = {"model": self._model.model, "messages": request.messages, **sent}
         if n > 1:
             body["n"] = n
         try:
-            response = await self._http.post("/chat/completions", json=body)
+            return await self._http.post("/chat/completions", json=body)
         except UnicodeEncodeError as e:
             raise Unanswerable("text", f"the prompt cannot be encoded as UTF-8 ({e.reason})") from e
         except httpx.TimeoutException as e:
@@ -155,15 +174,6 @@ class _ServerClient:
             raise Unreachable(f"the server cannot be reached any more ({e})") from e
         except httpx.HTTPError as e:
             raise Broken(f"the connection broke ({e or type(e).__name__})") from e
-        if response.status_code != 200:
-            raise self._error(response, n)
-        try:
-            return _answer(response.json(), seed)
-        except (ValueError, LookupError, TypeError, AttributeError) as e:
-            raise Broken(f"the answer is not a chat completion: {response.text[:200]!r}") from e
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
 
     def _error(self, response: httpx.Response, n: int) -> Exception:
         status, (message, param) = response.status_code, _message(response)
@@ -199,26 +209,6 @@ def _vllm_version(http: httpx.Client) -> str:
         return "unknown"
 
 
-def _answer(body: dict[str, Any], seed: int) -> Completion:
-    usage = body.get("usage") or {}
-    choices = sorted(body["choices"], key=lambda choice: choice.get("index", 0))
-    if not choices:
-        raise ValueError("no choices")
-    return Completion(
-        [
-            Choice(
-                text=choice["message"].get("content") or "",
-                finish_reason=str(choice.get("finish_reason") or "unknown"),
-                output_tokens=None if choice.get("token_ids") is None else len(choice["token_ids"]),
-            )
-            for choice in choices
-        ],
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-        seed=seed,
-    )
-
-
 def _message(response: httpx.Response) -> tuple[str, str | None]:
     """What an error says, and which parameter it is about; OpenAI nests it, older vLLM and others do not."""
     try:
@@ -228,4 +218,5 @@ def _message(response: httpx.Response) -> tuple[str, str | None]:
     error = body.get("error", body) if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return str(error), None
-    return str(error.get("message") or error.get("detail") or error), error.get("param")
+    param = error.get("param")
+    return str(error.get("message") or error.get("detail") or error), param if isinstance(param, str) else None

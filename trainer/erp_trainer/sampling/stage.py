@@ -7,6 +7,8 @@ A record is one line, appended when all K responses of a prompt are there::
      "sampling": {…}}
     {"prompt_id": "gsm-18", "prompt": "03ab…", "model": "small", "skipped": "context: …"}
 
+A sample has ``adjusted`` where the provider refused parameters: ``{"top_p": null, "max_tokens":
+"max_completion_tokens"}``. A record has ``missing`` where answers could not be used, and as many samples fewer.
 ``prompt`` is a hash of what was asked: a record counts only while its prompt's text is the same.
 Invariants: a recorded prompt is never asked again; a prompt that failed is not recorded, so it is.
 """
@@ -26,9 +28,12 @@ from erp_trainer.files.records import Parts
 from erp_trainer.pool.pool import PoolModel
 from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.sampling.base import Engine, Failure, Response, SampleRequest, Skip
+from erp_trainer.sampling.wire.answer import counted_tokens, text_of
+from erp_trainer.sampling.wire.parameters import said
 from litellm_erp.errors import RunError, SamplingError
 
 _KEPT_FAILURES = 5
+_UNUSABLE = "unusable"
 # By the names of `pool.ENGINES`; an engine is imported when a pool model names it.
 _ENGINES = {
     "server": "erp_trainer.sampling.server:ServerEngine",
@@ -50,6 +55,8 @@ class SampleSummary:
     sampled, skipped, empty : of these prompts, everything on record: with K responses; by kind of reason; and how many
         of the responses have no text
     resumed : prompts that were on record before
+    missing : answers that could not be used (refusals, tool calls, no text), of prompts with other responses
+    adjusted : parameters that the provider refuses, and the name that each is sent under; None where it is left out
     failed : prompts that are not on record; a further run asks them again
     failures : what the first few failed of
     input_tokens, output_tokens, seconds : of this call alone; a prompt's tokens count once, not K times
@@ -60,6 +67,8 @@ class SampleSummary:
     sampled: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     empty: int = 0
+    missing: int = 0
+    adjusted: dict[str, str | None] = field(default_factory=dict)
     resumed: int = 0
     failed: int = 0
     failures: tuple[str, ...] = ()
@@ -78,6 +87,16 @@ class SampleSummary:
         else:
             self.sampled += 1
             self.empty += sum(not sample["text"].strip() for sample in record["samples"])
+            self.missing += record.get("missing", 0)
+            for sample in record["samples"]:
+                self.adjusted |= sample.get("adjusted", {})
+
+    def remarks(self) -> list[str]:
+        """What is worth a line on a terminal."""
+        found = [f"{self.model}: the provider refuses parameters: {said(self.adjusted)}"] if self.adjusted else []
+        if self.missing:
+            found.append(f"{self.model}: {self.missing} answers could not be used and count as missing")
+        return found
 
     def count_failure(self, request: SampleRequest, failure: Failure) -> None:
         """Count a prompt that is not on record."""
@@ -86,14 +105,31 @@ class SampleSummary:
             self.failures += (f"{request.prompt_id}: {failure.reason}",)
 
 
-def sample_parts(run_dir: Path, model: PoolModel) -> Parts:
+class SampleParts(Parts):
+    """Records of samples, read with suspicion: earlier versions recorded answers as they came.
+
+    Content in parts becomes its text; a record with a sample that holds no text counts as ``unusable``, a reason to
+    skip it like any other, and is asked again.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for record in super().__iter__():
+            if not isinstance(record.get("prompt_id"), str):
+                raise RunError(
+                    f"{self.folder}: a record without 'prompt_id'; the samples were changed by something else. Move "
+                    "the folder away and sample again"
+                )
+            yield record if "skipped" in record else _checked(record)
+
+
+def sample_parts(run_dir: Path, model: PoolModel) -> SampleParts:
     """Where a pool model's samples are.
 
     The key is the model's identity and its sampling parameters. Where it is served and by which engine are not part of
     it: they do not change what is drawn from, a run may move from one to another half way, and every record names its
     own.
     """
-    return Parts(run_dir / "samples", model.name, {**model.identity(), "sampling": model.sampling.to_json()})
+    return SampleParts(run_dir / "samples", model.name, {**model.identity(), "sampling": model.sampling.to_json()})
 
 
 def sample_pool_model(
@@ -122,7 +158,7 @@ def sample_pool_model(
     recorded = set()
     for record in parts:
         prompt = wanted.get(record["prompt_id"])
-        if prompt is not None and prompt.is_asked_in(record):
+        if prompt is not None and prompt.is_asked_in(record) and not _is_unusable(record):
             recorded.add(prompt.prompt_id)
             summary.count(record)
     summary.resumed = len(recorded)
@@ -201,7 +237,7 @@ def _sample(
 
 def _requests(prompts: Sequence[Prompt], model: PoolModel) -> Iterator[SampleRequest]:
     # At temperature 0 all K would be the same response; it is asked for once, and vLLM refuses anything else.
-    n = model.sampling.k if model.sampling.temperature > 0 else 1
+    n = 1 if model.sampling.temperature == 0 else model.sampling.k
     for prompt in prompts:
         yield SampleRequest(prompt.prompt_id, messages_for(prompt, model), n, model.sampling, prompt.digest)
 
@@ -210,11 +246,47 @@ def _record(request: SampleRequest, result: list[Response] | Skip, model: PoolMo
     key = {"prompt_id": request.prompt_id, "prompt": request.digest, "model": model.name}
     if isinstance(result, Skip):
         return {**key, "skipped": result.reason}
-    samples = [asdict(response) for response in result]
+    samples = [_sample_of(response) for response in result]
+    if request.n == 1 and len(samples) == 1:
+        samples *= request.sampling.k
+    missing = request.n - len(samples)
     return {
         **key,
-        "samples": samples * (request.sampling.k // len(samples)),
+        "samples": samples,
+        **({"missing": missing} if missing > 0 else {}),
         "engine": engine.name,
         "engine_version": engine.version,
         "sampling": request.sampling.to_json(),
     }
+
+
+def _sample_of(response: Response) -> dict[str, Any]:
+    found = asdict(response)
+    if not response.adjusted:
+        del found["adjusted"]
+    return found
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose samples are all text; else one that is skipped as unusable."""
+    samples = record.get("samples")
+    if not isinstance(samples, list) or not samples or not all(isinstance(sample, dict) for sample in samples):
+        return _unusable(record, "no samples")
+    cleaned = [_cleaned(sample) for sample in samples]
+    if any(sample["text"] is None for sample in cleaned):
+        return _unusable(record, "a sample without text")
+    return record | {"samples": cleaned}
+
+
+def _cleaned(sample: dict[str, Any]) -> dict[str, Any]:
+    counts = {name: counted_tokens(sample.get(name)) for name in ("input_tokens", "output_tokens")}
+    return sample | {"text": text_of(sample.get("text"))} | counts
+
+
+def _unusable(record: Mapping[str, Any], why: str) -> dict[str, Any]:
+    key = {name: record[name] for name in ("prompt_id", "prompt", "model") if name in record}
+    return {**key, "skipped": f"{_UNUSABLE}: {why}"}
+
+
+def _is_unusable(record: Mapping[str, Any]) -> bool:
+    return str(record.get("skipped", "")).startswith(_UNUSABLE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from erp_trainer.pool.pool import PoolModel, Sampling
+from erp_trainer.pool.pool import PoolModel, StatedSampling
 from erp_trainer.prompts.conversation import plain_messages
 from erp_trainer.sampling.base import Engine, Response, Results, SampleRequest, too_long
 from erp_trainer.sampling.memory import is_out_of_memory
@@ -98,7 +98,7 @@ class TransformersEngine(Engine):
         while done < len(encoded):
             first = encoded[done]
             rows = self._batch_tokens // (len(first.tokens) + self._room(first))
-            fits = self._room(first) == first.request.sampling.max_tokens
+            fits = self._room(first) == first.request.sampling.stated().max_tokens
             batch = encoded[done : done + (max(1, rows // first.request.n) if fits else 1)]
             a_prompt = first.request.n * (len(first.tokens) + self._room(first))
             retry = partial(self._out_of_memory, tokens_of_a_prompt=a_prompt)
@@ -107,7 +107,7 @@ class TransformersEngine(Engine):
             done += len(batch)
 
     def _room(self, item: _Encoded) -> int:
-        return min(item.request.sampling.max_tokens, self._context - len(item.tokens))
+        return min(item.request.sampling.stated().max_tokens, self._context - len(item.tokens))
 
     def _out_of_memory(self, error: Exception, prompts: int, *, tokens_of_a_prompt: int) -> bool:
         """Whether fewer prompts at once may help; from now on batches are half of what did not fit."""
@@ -124,7 +124,7 @@ class TransformersEngine(Engine):
         return True
 
     def _generate(self, batch: Sequence[_Encoded]) -> list[tuple[SampleRequest, list[Response]]]:
-        torch, sampling, n = self._torch, batch[0].request.sampling, batch[0].request.n
+        torch, sampling, n = self._torch, batch[0].request.sampling.stated(), batch[0].request.n
         width = max(len(item.tokens) for item in batch)
         pad = self._eos[0] if self._eos else 0
         ids = torch.full((len(batch), width), pad, dtype=torch.long)
@@ -166,7 +166,7 @@ class _Draw:
     Rows of one prompt share a generator; rows are in prompt order, ``n`` to a prompt.
     """
 
-    def __init__(self, torch: Any, generators: Sequence[Any], n: int, sampling: Sampling) -> None:
+    def __init__(self, torch: Any, generators: Sequence[Any], n: int, sampling: StatedSampling) -> None:
         self._torch = torch
         self._generators = generators
         self._n = n

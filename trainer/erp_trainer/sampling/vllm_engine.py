@@ -115,7 +115,7 @@ class VLLMEngine(Engine):
 
     def _ask(self, number: int, request: SampleRequest) -> None:
         self._under_way[number] = request
-        sampling = request.sampling
+        sampling = request.sampling.stated()
         message = {
             "id": number,
             "messages": plain_messages(request.messages),
