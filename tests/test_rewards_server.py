@@ -33,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.path == "/version":
+            self.answer({"version": self.server.version})
+            return
         self.answer({"object": "list", "data": [{"id": "rm", "object": "model", "max_model_len": CONTEXT}]})
 
     def do_POST(self) -> None:
@@ -76,8 +79,9 @@ class Handler(BaseHTTPRequestHandler):
     def reward(self, text: str, body: Json) -> float:
         if len(text) > CONTEXT:
             raise OverflowError
-        logit = text.count("!")
-        return float(logit) if body.get("use_activation") is False else 1 / (1 + math.exp(-logit))
+        logit = text.count("!") + self.server.offset
+        raw = self.server.identity or body.get(self.server.field) is False
+        return float(logit) if raw else 1 / (1 + math.exp(-logit))
 
     def answer(self, body: Json, status: int = 200) -> None:
         data = json.dumps(body).encode()
@@ -104,6 +108,9 @@ class VLLM(ThreadingHTTPServer):
         self.requests: list[tuple[str, Json]] = []
         self.failures: list[int] = []
         self.labels = 1
+        self.version = "0.32.0"
+        self.field = "use_activation"
+        self.identity, self.offset = False, 0.0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that stop in the middle are part of what is tested."""
@@ -172,7 +179,7 @@ def test_a_system_prompt_goes_before_the_first_question_where_the_template_refus
 def test_a_server_that_is_busy_is_asked_again(vllm: VLLM, status: int) -> None:
     vllm.failures = [status, status]
     assert rewards(served(vllm), PAIRS[:1]) == [1.0]
-    assert len(vllm.requests) == 3
+    assert len(vllm.requests) == 2 + 2 + 1, "refused, a known pair with activation and without, the pair itself"
 
 
 def test_a_refusal_is_said_in_the_servers_words_at_once(vllm: VLLM) -> None:
@@ -203,3 +210,38 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are(vllm: VLLM) -> 
 def test_where_it_is_served_is_not_part_of_its_identity(vllm: VLLM) -> None:
     assert served(vllm).identity() == served(vllm, api_base="http://elsewhere:1").identity()
     assert served(vllm).identity() != served(vllm, form="pair").identity()
+
+
+@pytest.mark.parametrize("kind", ["pooling-server", "internlm"])
+@pytest.mark.parametrize("field", ["activation", "softmax", "nothing of the kind"])
+def test_a_server_that_ignores_use_activation_is_refused_before_anything_is_scored(
+    vllm: VLLM, kind: str, field: str
+) -> None:
+    vllm.field, vllm.version = field, "0.10.2"
+    with pytest.raises(RewardError, match=r"vLLM 0\.10\.2\) ignores use_activation.*Update vLLM") as refused:
+        rewards(served(vllm, kind), PAIRS)
+    assert "0.5, " in str(refused.value)
+    scoring = [body for path, body in vllm.requests if path in ("/classify", "/pooling")]
+    assert len(scoring) == 6, "three known pairs, with it and without"
+
+
+def test_a_classifier_without_activation_is_raw_and_one_within_0_and_1_says_so(vllm: VLLM) -> None:
+    vllm.identity = True
+    assert rewards(served(vllm), PAIRS[:3]) == [1.0, 2.0, 3.0]
+    vllm.identity, vllm.field = False, "activation"
+    assert 0.73 < rewards(served(vllm, bounded=True), PAIRS[:1])[0] < 0.74
+    assert served(vllm).identity() == served(vllm, bounded=True).identity()
+
+
+def test_it_is_found_out_once(vllm: VLLM) -> None:
+    model = served(vllm)
+    model.check()
+    asked = len(vllm.requests)
+    rewards(model, PAIRS)
+    assert len(vllm.requests) == asked + len(PAIRS)
+
+
+@pytest.mark.parametrize("base", ["not a url", "http://[::1", "ftp://127.0.0.1"])
+def test_an_address_that_is_none_is_one_error_at_once(vllm: VLLM, base: str) -> None:
+    with pytest.raises(RewardError, match="is no URL"):
+        served(vllm, api_base=base).check()

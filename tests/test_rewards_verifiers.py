@@ -1,10 +1,12 @@
 """Rewards without a model: verifiers, and the user's own function."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
-from erp_trainer.rewards.base import Pair
+from erp_trainer.pool.pool import RewardSpec
+from erp_trainer.rewards.base import Pair, RewardModel
 from erp_trainer.rewards.registry import KINDS, load_reward_model
 from litellm_erp.errors import RewardError, SettingsError
 from tests.reward_models import spec
@@ -110,3 +112,44 @@ def test_every_kind_of_the_registry_can_be_imported() -> None:
     for place in KINDS.values():
         module, _, name = place.partition(":")
         assert callable(getattr(import_module(module), name))
+
+
+def beside(folder: Path, **options: object) -> RewardModel:
+    return load_reward_model(RewardSpec("callable", "own", 1.0, options, folder))
+
+
+def test_a_function_is_found_beside_the_pool_file_and_so_is_what_it_imports(tmp_path: Path) -> None:
+    for name, worth in (("first", 1), ("second", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"worth_of_{name}.py").write_text(f"WORTH = {worth}")
+        (tmp_path / name / "own_judge.py").write_text(
+            f"def score(pairs):\n    import worth_of_{name}\n    return [worth_of_{name}.WORTH for _ in pairs]\n"
+        )
+    found = [
+        beside(tmp_path / name, callable="own_judge:score").score([Pair("q", "a")], lambda n: None)[0].reward
+        for name in ("first", "second")
+    ]
+    assert found == [1.0, 2.0], "each pool file has its own"
+
+
+def test_a_package_beside_the_pool_file_is_found_too(tmp_path: Path) -> None:
+    (tmp_path / "own_judges").mkdir()
+    (tmp_path / "own_judges" / "__init__.py").touch()
+    (tmp_path / "own_judges" / "length.py").write_text(
+        "def score(pairs):\n    return [len(p.response) for p in pairs]\n"
+    )
+    model = beside(tmp_path, callable="own_judges.length:score")
+    assert model.score([Pair("q", "abc")], lambda n: None)[0].reward == 3.0
+
+
+@pytest.mark.parametrize("text", ["def score(", "1 / 0", "raise SystemExit(3)", "import no_such_thing"])
+def test_a_file_that_cannot_be_imported_is_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken_judge.py").write_text(text)
+    with pytest.raises(SettingsError, match="broken_judge:score cannot be imported"):
+        beside(tmp_path, callable="broken_judge:score")
+
+
+def test_a_file_named_as_a_module_of_python_does_not_take_its_place(tmp_path: Path) -> None:
+    (tmp_path / "textwrap.py").write_text("def dedent(pairs):\n    raise ValueError\n")
+    beside(tmp_path, callable="textwrap:dedent")
+    assert importlib.import_module("textwrap").dedent("  a") == "a"

@@ -27,6 +27,7 @@ from erp_trainer.outcomes.run import Run, complete_run, open_run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.pool.pool import Pool, PoolModel
 from erp_trainer.pool.prices import resolve_prices
+from erp_trainer.preflight import check_ahead, identities_of
 from erp_trainer.prompts.prompt_set import PROMPTS, Prompt, fingerprint, messages_of, read_prompt_set
 from erp_trainer.prompts.sources import prepare
 from erp_trainer.rewards.combining import Normalisation, combine, weighted
@@ -60,7 +61,8 @@ def run_pool(pool: Pool, progress: Progress, warn: Warn) -> dict[str, Any]:
     with only_process(pool.run):
         gathered = prepare(pool.run, pool.prompts, pool.source.parent)
         models = list(pool.models.values())
-        failed = sample_models(pool.run, gathered.prompts, models, progress, warn)
+        worth_asking = check_ahead(pool, gathered.prompts, models, warn)
+        failed = sample_models(pool.run, worth_asking, models, progress, warn)
         parts = {model.name: sample_parts(pool.run, model) for model in models}
         scored = score_run(pool.run, gathered.prompts, parts, pool.rewards, progress)
         run, counts = assemble(pool, gathered.prompts, scored, warn)
@@ -170,7 +172,9 @@ def add_sampled_model(
     try:
         with only_process(pool.run):
             run = open_run(pool.run)
+            _check_same_rewards(run, pool, identities_of(pool))
             asked, audit = _asked(run, loaded, embedder, n_prompts, seed, progress)
+            check_ahead(pool, asked, [model], warn)
             sample_models(pool.run, asked, [model], progress, warn)
             parts = {name: sample_parts(pool.run, model)}
             scored = score_run(pool.run, asked, parts, pool.rewards, progress)
@@ -226,21 +230,26 @@ def _recorded_prompts(run: Run, outcomes: OutcomesTable) -> list[Prompt]:
 
 def _combined_as_before(run: Run, pool: Pool, scored: ScoreSummary) -> dict[tuple[str, str], np.ndarray]:
     """A newcomer's rewards on the scale of the run's: normalised by what the run recorded, not by its own."""
+    _check_same_rewards(run, pool, scored.identities)
     recorded = run.manifest["options"].get("reward")
     if recorded is None:
-        if len(pool.rewards) > 1:
-            raise SettingsError(
-                f"{pool.source}: rewards: {run.path} was imported and does not say how several reward models were "
-                "combined; state the one that its rewards are from"
-            )
         return dict(next(iter(scored.scores.values())))
-    if recorded["identities"] != scored.identities:
+    scales = {name: Normalisation(**found) for name, found in recorded["normalisation"].items()}
+    return weighted(scored.scores, scales)
+
+
+def _check_same_rewards(run: Run, pool: Pool, identities: Mapping[str, Mapping[str, Any]]) -> None:
+    recorded = run.manifest["options"].get("reward")
+    if recorded is None and len(pool.rewards) > 1:
+        raise SettingsError(
+            f"{pool.source}: rewards: {run.path} was imported and does not say how several reward models were "
+            "combined; state the one that its rewards are from"
+        )
+    if recorded is not None and recorded["identities"] != identities:
         raise RunError(
             f"{pool.source}: rewards: not those that {run.path} was scored with "
             f"({', '.join(recorded['normalisation'])}); one model's rewards would not compare with the others'"
         )
-    scales = {name: Normalisation(**found) for name, found in recorded["normalisation"].items()}
-    return weighted(scored.scores, scales)
 
 
 def _prices(pool: Pool, names: Sequence[str], warn: Warn) -> dict[str, Price]:

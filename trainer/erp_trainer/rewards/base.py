@@ -108,6 +108,14 @@ class RewardModel(ABC):
         RewardError : no rewards for these pairs
         """
 
+    def check(self) -> None:  # noqa: B027  most can do nothing but score
+        """Find out, before responses are paid for, whether it will score: its weights load, its server answers.
+
+        Raises
+        ------
+        SettingsError, RewardError : it will not
+        """
+
     def close(self) -> None:  # noqa: B027  most have nothing to free
         """Free memory and connections."""
 

@@ -129,6 +129,13 @@ class LocalModel(RewardModel):
             ) from e
         return [Scored(reward, cut) for reward, cut in zip(rewards, truncated, strict=True)]
 
+    def check(self) -> None:
+        """Load the weights, and free them again: sampling may need the memory."""
+        try:
+            _ = self.model
+        finally:
+            self.close()
+
     def close(self) -> None:
         self.__dict__.pop("model", None)
         self._free_memory()
@@ -172,7 +179,7 @@ class LocalModel(RewardModel):
                 self.source, dtype=getattr(torch, self.dtype), output_loading_info=True, **self._pinned()
             )
             model = model.to(self.device).eval()
-        except (OSError, ValueError, RuntimeError) as e:
+        except Exception as e:  # a file that is cut, and whatever code of a repository raises
             raise RewardError(f"{self.where}: {self.model_id} cannot be loaded ({one_line(e)})") from e
         if missing := sorted(info["missing_keys"]):
             raise SettingsError(
@@ -238,7 +245,7 @@ class LocalModel(RewardModel):
         try:
             config = AutoConfig.from_pretrained(self.source, **self._pinned())
             tokenizer = AutoTokenizer.from_pretrained(self.source, **self._pinned())
-        except (OSError, ValueError, KeyError, ImportError) as e:
+        except Exception as e:  # of whatever kind a damaged file makes the libraries raise
             raise SettingsError(
                 f"{self.where}: {self.model_id} cannot be read ({one_line(e)}); expected a hub id or a "
                 "folder with config.json and a tokenizer"

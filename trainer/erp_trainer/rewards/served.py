@@ -1,4 +1,8 @@
-"""Reward models behind a vLLM server: what ``pooling-server`` and ``internlm`` share."""
+"""Reward models behind a vLLM server: what ``pooling-server`` and ``internlm`` share.
+
+Invariant: rewards are raw. A server that does not know ``use_activation`` ignores it, and answers a sigmoid's; that is
+found out with known pairs before anything is scored.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,27 @@ from erp_trainer.rewards.server import Server, ServerTokens, surely_fits, token_
 from erp_trainer.rewards.truncation import RULE, fit
 from litellm_erp.errors import RewardError
 
+# Scored raw and activated: were they the same, within 0 and 1, nobody could tell which they are.
+_KNOWN_PAIRS = (
+    Pair("What is 2 + 2?", "2 + 2 is 4."),
+    Pair("Name a colour!", "asdf qwer asdf qwer"),
+    Pair("Why is the sky blue?", "Because the air scatters short waves of light more than long ones!!"),
+)
+# A difference beyond what the batch that a pair falls into can make; a sigmoid moves one of three further.
+_SAME = 0.02
+
 
 class ServedModel(RewardModel):
-    """Options of `Server`, and ``revision``, which tells two versions under one name apart, and ``max_tokens``."""
+    """Options of `Server`, and ``revision``, which tells two versions under one name apart, ``max_tokens``, and
+
+    ``bounded``: its raw rewards do lie within 0 and 1, so that they are not taken for a sigmoid's.
+    """
 
     def read(self, options: RewardOptions) -> None:
         self.server = Server(options)
         self._revision = options.optional_text("revision")
         self._max_tokens = options.optional_integer("max_tokens", low=2)
+        self._bounded = options.boolean("bounded", False)
 
     @abstractmethod
     def form(self) -> dict[str, Any]:
@@ -48,8 +65,8 @@ class ServedModel(RewardModel):
         """Tokens of the whole input, or an upper bound."""
 
     @abstractmethod
-    def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
-        """Raw reward; NaN where the server has none."""
+    def reward(self, pair: Pair, texts: Sequence[str], response: str, *, activated: bool = False) -> float:
+        """Raw reward, or what the model's activation makes of it; NaN where the server has none."""
 
     def identity(self) -> dict[str, Any]:
         """What is served, not where."""
@@ -63,11 +80,34 @@ class ServedModel(RewardModel):
         }
 
     def score(self, pairs: Sequence[Pair], advance: Advance) -> list[Scored]:
-        _ = self.context  # asked once, before threads do
+        self.check()  # asked once, before threads do
         return self.server.each(pairs, self._score_one, lambda pair: advance(1))
+
+    def check(self) -> None:
+        """Ask for the context, and whether rewards are raw."""
+        _ = self.context
+        _ = self._is_raw
 
     def close(self) -> None:
         self.server.close()
+
+    @cached_property
+    def _is_raw(self) -> bool:
+        if self._bounded:
+            return True
+        found = []
+        for pair in _KNOWN_PAIRS:
+            raw, activated = (self.reward(pair, self.texts(pair), pair.response, activated=a) for a in (False, True))
+            if not -_SAME <= raw <= 1 + _SAME or abs(raw - activated) > _SAME:
+                return True
+            found.append(f"{raw:.4g}")
+        version = self.server.version()
+        raise RewardError(
+            f"{self.where}: {self.server.base} (vLLM {version}) ignores use_activation: known pairs get "
+            f"{', '.join(found)} with it and without, which are a sigmoid's or softmax's and no raw rewards. Update "
+            "vLLM, whose older releases called the field softmax or activation, or serve with --override-pooler-config "
+            """'{"activation": false, "softmax": false}'; where raw rewards do lie within 0 and 1, say bounded: true"""
+        )
 
     @cached_property
     def context(self) -> int | None:

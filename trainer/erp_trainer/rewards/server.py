@@ -63,6 +63,13 @@ class Server:
         names = ", ".join(str(entry.get("id")) for entry in served) or "nothing"
         raise RewardError(f"{self.where}: {self.base} does not serve {self.model!r}; it serves {names}")
 
+    def version(self) -> str:
+        """Of vLLM, for messages."""
+        try:
+            return str(self._answer("GET", "/version", None).get("version") or "of unknown version")
+        except RewardError:
+            return "of unknown version"
+
     def each(
         self, items: Sequence[_Item], call: Callable[[_Item], _Result], advance: Callable[[_Item], object]
     ) -> list[_Result]:
@@ -106,6 +113,8 @@ class Server:
             raise RewardError(f"{self.where}: stopped")
         try:
             response = self._http().request(method, self.base + path, json=body)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as e:
+            raise RewardError(f"{self.where}: api_base: {self.base} is no URL ({e}); expected http://host:port") from e
         except (httpx.HTTPError, RuntimeError) as e:  # RuntimeError: closed by another thread
             raise Broken(f"{type(e).__name__}: {e}") from e
         if response.status_code == 200:

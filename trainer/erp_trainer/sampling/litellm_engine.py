@@ -78,6 +78,12 @@ class LiteLLMEngine(Engine):
         )
 
 
+def missing_keys(model: PoolModel) -> list[str]:
+    """API keys that LiteLLM looks for in the environment and does not find; those that there are other ways for not."""
+    missing = offline_litellm().validate_environment(model=model.model).get("missing_keys") or []
+    return missing if all(str(name).endswith("_API_KEY") for name in missing) else []
+
+
 class _LiteLLMClient:
     def __init__(
         self, model: PoolModel, options: dict[str, Any], parameters: Parameters, takes_n: bool, takes_seed: bool

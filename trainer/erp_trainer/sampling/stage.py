@@ -181,6 +181,16 @@ def sample_pool_model(
     return summary
 
 
+def is_sampled(run_dir: Path, prompts: Sequence[Prompt], model: PoolModel) -> bool:
+    """Whether every prompt is on record."""
+    missing = {prompt.prompt_id: prompt for prompt in prompts}
+    for record in sample_parts(run_dir, model):
+        prompt = missing.get(record["prompt_id"])
+        if prompt is not None and prompt.is_asked_in(record) and not _is_unusable(record):
+            del missing[prompt.prompt_id]
+    return not missing
+
+
 def open_engine(model: PoolModel) -> Engine:
     """The engine that a pool model names, ready to sample.
 

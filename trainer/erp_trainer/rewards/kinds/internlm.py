@@ -49,9 +49,9 @@ class InternLMServer(ServedModel):
     def length(self, pair: Pair, texts: Sequence[str], response: str) -> int:
         return len(self._ids(pair, texts, response))
 
-    def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
+    def reward(self, pair: Pair, texts: Sequence[str], response: str, *, activated: bool = False) -> float:
         ids = self._ids(pair, texts, response)
-        answer = self.server.post("/pooling", input=[ids], use_activation=False, encoding_format="float")
+        answer = self.server.post("/pooling", input=[ids], use_activation=activated, encoding_format="float")
         rewards = self.one_row(answer, "data")
         rows = rewards if isinstance(rewards, list) else []
         if len(rows) != len(ids) or not all(isinstance(row, list) and row for row in rows):

@@ -4,7 +4,8 @@
 
 gets pairs with ``prompt``, ``response`` and, with ``needs_reference: true``, ``reference``; it returns one raw reward
 each, NaN where it has none. Responses to a prompt that are the same text come once.
-The module is imported by its name, from what is installed or on PYTHONPATH; nothing is added to the path.
+The module is a file or package beside the pool file, as a script finds what lies beside it; else what is installed or
+on PYTHONPATH. A folder that a module was found in stays on the path, last, for what the module imports later.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from erp_trainer.rewards.base import Advance, Pair, RewardModel, RewardOptions, Scored
 from litellm_erp.errors import RewardError, SettingsError
+from litellm_erp.shown import one_line
 
 
 class OwnCallable(RewardModel):
@@ -52,16 +56,38 @@ def _imported(named: str, options: RewardOptions) -> Callable[[list[Pair]], Sequ
     if not (module and colon and name):
         raise options.wrong("callable", named, "package.module:function")
     try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as e:
+        function = getattr(_module(module, options.base.resolve()), name)
+    except (Exception, SystemExit) as e:  # whatever a user's file raises
         raise SettingsError(
-            f"{options.at('callable')}: {named} cannot be imported ({e}); install its package, or put its folder in "
-            "PYTHONPATH"
+            f"{options.at('callable')}: {named} cannot be imported ({type(e).__name__}: {one_line(e)}); put its file "
+            "beside the pool file, install its package, or put its folder in PYTHONPATH"
         ) from e
     if not callable(function):
         raise SettingsError(f"{options.at('callable')}: {named} is {type(function).__name__}; expected a function")
     made: Callable[[list[Pair]], Sequence[float]] = function
     return made
+
+
+def _module(name: str, beside: Path) -> ModuleType:
+    path = beside.joinpath(*name.split("."))
+    found = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    top = name.partition(".")[0]
+    if found is None or top in sys.stdlib_module_names:
+        return importlib.import_module(name)
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded is None or Path(loaded).resolve() != found:
+        # Another pool file's module of the same name, or an installed one.
+        for other in [other for other in sys.modules if other == top or other.startswith(f"{top}.")]:
+            del sys.modules[other]
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(beside))
+    try:
+        module = importlib.import_module(name)
+    finally:
+        sys.path.remove(str(beside))
+    if str(beside) not in sys.path:
+        sys.path.append(str(beside))
+    return module
 
 
 def _source(function: object) -> str | None:

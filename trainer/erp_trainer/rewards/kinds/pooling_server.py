@@ -38,12 +38,12 @@ class PoolingServer(ServedModel):
             return tokens.count(texts[0]) + tokens.count(response) + _PAIR_SPECIAL_TOKENS
         return len(chat_ids(self.server, self.conversation(pair, texts, response), add_special_tokens=self._again))
 
-    def reward(self, pair: Pair, texts: Sequence[str], response: str) -> float:
+    def reward(self, pair: Pair, texts: Sequence[str], response: str, *, activated: bool = False) -> float:
         if self._pair:
-            answer = self.server.post("/score", text_1=texts[0], text_2=response, use_activation=False)
+            answer = self.server.post("/score", text_1=texts[0], text_2=response, use_activation=activated)
             return reward_or_nan(self.one_row(answer, "score"))
         chat = self.conversation(pair, texts, response)
-        answer = self.server.post("/classify", messages=chat, add_special_tokens=self._again, use_activation=False)
+        answer = self.server.post("/classify", messages=chat, add_special_tokens=self._again, use_activation=activated)
         logits = self.one_row(answer, "probs")
         if not isinstance(logits, list) or len(logits) != 1:
             raise SettingsError(
