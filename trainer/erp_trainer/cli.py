@@ -5,15 +5,19 @@ Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.
 
 from __future__ import annotations
 
-import errno
-import importlib
-import re
+from erp_trainer import interrupts
 
-import click
+with interrupts.one_line():  # the first tenth of a second is these imports
+    import errno
+    import importlib
+    import re
+    from typing import Any
 
-from erp_trainer.console import emit, printable
-from litellm_erp import __version__
-from litellm_erp.errors import ErpError
+    import click
+
+    from erp_trainer.console import emit, printable
+    from litellm_erp import __version__
+    from litellm_erp.errors import ErpError
 
 # Name to short help, in the order of the work. Modules are imported when their command runs, so `--help` stays fast.
 COMMANDS: dict[str, str] = {
@@ -74,36 +78,45 @@ class LazyGroup(click.Group):
         ctx.meta[_AS_JSON] = "--json" in args
         return super().parse_args(ctx, args)
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the command line; an interrupt here would be click's "Aborted!" and exit code 1."""
+        with interrupts.one_line():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; errors that are the user's to fix end here."""
-        as_json: bool = ctx.meta[_AS_JSON]
         try:
-            return super().invoke(ctx)
-        except ErpError as exc:
-            _report(type(exc).__name__, str(exc), as_json)
-            ctx.exit(exc.exit_code)
-        except ModuleNotFoundError as exc:
-            extra = _EXTRAS.get((exc.name or "").partition(".")[0])
-            if extra is None:
+            try:
+                return super().invoke(ctx)
+            except click.exceptions.Exit:
                 raise
-            _report(
-                "MissingExtra",
-                f'{exc.name} is not installed; this command needs it. Run: pip install "litellm-erp[{extra}]"',
-                as_json,
-            )
-            ctx.exit(2)
-        except click.ClickException as exc:
-            if as_json and isinstance(exc, click.UsageError):
-                _print_json("UsageError", exc.format_message())
-            raise
-        except Exception as exc:
-            if not _is_full_disk(exc):
+            except Exception as exc:
+                if interrupts.seen():
+                    raise KeyboardInterrupt from exc
+                _explain(exc, ctx)
                 raise
-            _report("RunError", _full_disk(exc), as_json)
-            ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("interrupted; finished work is kept, run the same command again to continue", err=True)
-            ctx.exit(130)
+            interrupts.leave_at_once()
+            click.echo(interrupts.LINE, err=True)
+            ctx.exit(interrupts.EXIT_CODE)
+
+
+def _explain(exc: Exception, ctx: click.Context) -> None:
+    """End with a message where it is the user's to fix; return where it is not."""
+    as_json: bool = ctx.meta[_AS_JSON]
+    if isinstance(exc, ErpError):
+        _report(type(exc).__name__, str(exc), as_json)
+        ctx.exit(exc.exit_code)
+    if isinstance(exc, ModuleNotFoundError) and (extra := _EXTRAS.get((exc.name or "").partition(".")[0])):
+        message = f'{exc.name} is not installed; this command needs it. Run: pip install "litellm-erp[{extra}]"'
+        _report("MissingExtra", message, as_json)
+        ctx.exit(2)
+    if isinstance(exc, click.ClickException):
+        if as_json and isinstance(exc, click.UsageError):
+            _print_json("UsageError", exc.format_message())
+    elif _is_full_disk(exc):
+        _report("RunError", _full_disk(exc), as_json)
+        ctx.exit(2)
 
 
 def _is_full_disk(exc: Exception) -> bool:
@@ -136,4 +149,11 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the ``erp-train`` script."""
-    cli(prog_name="erp-train")
+    interrupts.note()
+    try:
+        cli(prog_name="erp-train")
+    except SystemExit as end:
+        interrupts.leave_at_once()
+        if interrupts.seen():
+            interrupts.end(end.code)
+        raise
