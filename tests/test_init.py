@@ -94,3 +94,31 @@ def test_a_config_without_models_is_one_clear_error(tmp_path, config, arguments,
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "pool.yaml").exists()
+
+
+def test_the_draft_runs_offline_and_marks_the_two_lines_that_need_a_hub(tmp_path, stub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    priced = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
+    models = [
+        {"model_name": name, "litellm_params": {"model": f"openai/{name}", "api_base": stub.api_base(name)} | priced}
+        for name in ("small", "big")
+    ]
+    assert init(tmp_path, {"model_list": models}).exit_code == 0
+    text = (tmp_path / "pool.yaml").read_text()
+    assert text.count("# HUB: ") == 2
+    assert all(f"#   {line}" in text for line in ("prompts: {source: open-perfectblend", "- {kind: text-pair"))
+    # So that the stub's answers have a number to compare.
+    (tmp_path / "pool.yaml").write_text(text.replace("k: 32", "k: 1").replace('"(-?[0-9]+)"', '"(big|[0-9]+)"'))
+    rows = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(json.dumps(row | ({"reference": "big"} if i % 2 else {})) + "\n" for i, row in enumerate(rows))
+    )
+    result = CliRunner().invoke(cli, ["run", str(tmp_path / "pool.yaml")])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_prompt_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text("mine")
+    result = init(tmp_path, CONFIG)
+    assert json.loads(result.stdout)["made_prompts"] is False
+    assert (tmp_path / "prompts.jsonl").read_text() == "mine"

@@ -10,7 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from erp_trainer.cli import cli
-from erp_trainer.console import progress
+from erp_trainer.console import columns, progress
 from erp_trainer.files.records import Parts
 from erp_trainer.pool.pool import RewardSpec, load
 from erp_trainer.prompts.prompt_set import Prompt, write_prompt_set
@@ -194,6 +194,23 @@ def test_the_command_scores_what_is_sampled_with_several_reward_models(pool: Pat
     assert payload["combined"]["normalisation"]["length"] == {
         "mean": pytest.approx(8 / 3), "std": pytest.approx(2.0548, abs=1e-4), "weight": 0.75
     }  # fmt: skip
+
+
+def test_reward_models_stand_side_by_side_in_one_table_whatever_they_are_called(pool: Path) -> None:
+    pool.write_text(pool.read_text().replace("name: right", f"name: {'r' * 300}").replace(" b:", f" {'模' * 100}:"))
+    loaded = load(pool)
+    for name, model in loaded.models.items():
+        with sample_parts(loaded.run, model).writer() as writer:
+            for prompt in PROMPTS:
+                writer.append({"prompt_id": prompt.prompt_id, "model": name, "samples": [{"text": "no 42"}]})
+    result = CliRunner().invoke(cli, ["score", str(pool)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("mean reward"))
+    head, *rows = lines[at : at + 3]
+    assert len({columns(line) for line in (head, *rows)}) == 1, "one table"
+    assert columns(head) <= 80
+    assert [row.split()[-2:] for row in rows] == [["5.0000", "1.0000"]] * 2
 
 
 def test_the_command_says_that_nothing_is_sampled(pool: Path) -> None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from erp_trainer.console import emit, json_option, progress, ray_options
+from erp_trainer.console import columns, emit, json_option, padded, progress, ray_options
 
 if TYPE_CHECKING:
     from erp_trainer.pool.pool import RewardSpec
     from erp_trainer.prompts.prompt_set import Prompt
     from erp_trainer.rewards.base import RewardModel
     from erp_trainer.rewards.stage import RewardSummary, ScoreSummary
+
+_WIDEST = 32
 
 
 @click.command("score")
@@ -106,7 +108,7 @@ def _render(payload: Mapping[str, Any]) -> str:
             f"  truncated {counts['truncated']:,}, empty {counts['empty']:,}",
         ]
         lines += [f"  skipped, {reason}: {count:,}" for reason, count in counts["skipped"].items()]
-        lines += [f"  {model:<24} mean reward {mean:>9.4f}" for model, mean in counts["models"].items()]
+    lines += ["", *_means_table(payload["reward_models"]), ""]
     combined = payload["combined"]
     if "error" in combined:
         lines.append(click.style(f"not combined: {combined['error']}", fg="red"))
@@ -117,3 +119,33 @@ def _render(payload: Mapping[str, Any]) -> str:
             for name, n in combined["normalisation"].items()
         ]
     return "\n".join(lines)
+
+
+def _means_table(reward_models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Mean reward of every pool model by every reward model, side by side; their scales differ."""
+    short = {name: _clipped(name, _WIDEST) for name in reward_models}
+    widths = {name: max(10, columns(shown)) for name, shown in short.items()}
+    lines = [padded("mean reward", _WIDEST) + "".join("  " + _aligned(short[name], widths[name]) for name in short)]
+    for model in dict.fromkeys(model for counts in reward_models.values() for model in counts["models"]):
+        means = {name: counts["models"].get(model) for name, counts in reward_models.items()}
+        cells = (_aligned("-" if mean is None else f"{mean:.4f}", widths[name]) for name, mean in means.items())
+        lines.append(padded(_clipped(model, _WIDEST), _WIDEST) + "".join(f"  {cell}" for cell in cells))
+    return lines
+
+
+def _aligned(text: str, width: int) -> str:
+    """Text moved to the right of a width in terminal columns."""
+    return " " * max(0, width - columns(text)) + text
+
+
+def _clipped(text: str, width: int) -> str:
+    """Text of at most a width in terminal columns; what is left out is its middle, since names differ at both ends."""
+    if columns(text) <= width:
+        return text
+    half = (width - 1) // 2
+    head, tail = text[:half], text[-half:]
+    while columns(head) > half:
+        head = head[:-1]
+    while columns(tail) > half:
+        tail = tail[1:]
+    return f"{head}…{tail}"

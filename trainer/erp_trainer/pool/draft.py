@@ -6,6 +6,7 @@ reference to a variable of its own takes its place.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -62,12 +63,23 @@ class Draft:
     left_out: Mapping[str, str]
 
 
-def draft(config: Path, group: str | None = None) -> Draft:
+def example_prompts() -> str:
+    """JSON lines: questions whose answers are numbers, from easy to hard, so that a draft runs before it is edited."""
+    rows = []
+    for i in range(1, 61):
+        low, high = 7 * i + 3, 13 * i + 8
+        rows.append({"prompt": f"What is {low} plus {high}?", "category": "sums", "reference": str(low + high)})
+        rows.append({"prompt": f"What is {low} times {i}?", "category": "products", "reference": str(low * i)})
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def draft(config: Path, group: str | None = None, prompts: str = "prompts.jsonl") -> Draft:
     """Write the text of a pool file from a LiteLLM config.
 
     Parameters
     ----------
     group : keep to the members of this routing group
+    prompts : name of the prompt file beside the pool file
 
     Raises
     ------
@@ -89,7 +101,7 @@ def draft(config: Path, group: str | None = None) -> Draft:
     if not by_name:
         raise SettingsError(f"{config}: model_list has no chat model to sample; expected at least one deployment")
     models = [_drafted(name, entries) for name, entries in by_name.items()]
-    return Draft(_text(config, models, left_out), tuple(by_name), left_out)
+    return Draft(_text(config, models, left_out, prompts), tuple(by_name), left_out)
 
 
 def _members(proxy: ProxyConfig, group: str, config: Path) -> set[str]:
@@ -180,10 +192,13 @@ _POOL_FILE = """\
 run: ./run                      # prompts, samples and scores; a run that stops is continued from here
 bundle: ./bundle                # what erp_settings of the proxy config names
 
-# 1,000 prompts each of chat, instruction following, math and code. Your own traffic is better:
+# Everything here works offline but the two lines marked HUB, which download from the Hugging Face hub.
+# The file beside this one holds example questions with answers: put your own there. Your traffic is better:
 #   prompts: {{source: litellm-log, path: spend_logs.jsonl, limit: 2000}}
 #   prompts: {{source: questions.csv, column: question, reference_column: answer}}
-prompts: {{source: open-perfectblend, per_category: 1000, seed: 0}}
+# HUB: 1,000 prompts each of chat, instruction following, math and code:
+#   prompts: {{source: open-perfectblend, per_category: 1000, seed: 0}}
+prompts: {{source: {prompts}}}
 
 # K responses per prompt and model. Cost is prompts × models × K × max_tokens: try limit and k: 4 first.
 sampling: {{{sampling}}}
@@ -191,21 +206,23 @@ sampling: {{{sampling}}}
 models:
 {models}
 
-# What a response is worth. Several are combined by weight. Where prompts have references:
-#   - {{kind: exact-match}}
+# What a response is worth: here 1 where its last number is the prompt's reference. Several are combined by weight.
+# HUB: a reward model, for prompts without references:
+#   - {{kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}}
 rewards:
-  - {{kind: text-pair, model: OpenAssistant/reward-model-deberta-v3-large-v2, weight: 1.0}}
+  - {{kind: exact-match, extract: "(-?[0-9]+)", weight: 1.0}}
 
 embedder: static                # or a sentence-transformers id, or the URL of an embedding server
 fit: {{preset: best}}             # paper: β = 1, one cost per model, no safety
 """
 
 
-def _text(config: Path, models: list[Drafted], left_out: Mapping[str, str]) -> str:
+def _text(config: Path, models: list[Drafted], left_out: Mapping[str, str], prompts: str) -> str:
     lines = [line for model in models for line in _model_lines(model)]
     lines += [f"  # left out: {name} ({reason})" for name, reason in left_out.items()]
     sampling = ", ".join(f"{key}: {value}" for key, value in Sampling().to_json().items())
-    return _POOL_FILE.format(config=config.name, sampling=sampling, models="\n".join(lines))
+    shown = {"config": config.name, "prompts": _scalar(prompts), "sampling": sampling}
+    return _POOL_FILE.format(models="\n".join(lines), **shown)
 
 
 def _model_lines(model: Drafted) -> list[str]:
