@@ -1,4 +1,4 @@
-"""PURE. What a remote model is sent beside its messages, less what it has refused by name.
+"""What a remote model is sent beside its messages, less what it has refused by name.
 
 Providers differ: some refuse temperature together with top_p, some any temperature, some want max_completion_tokens.
 Neutral values are therefore left out where they are the default, and a parameter that is refused by name is left out,
