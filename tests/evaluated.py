@@ -35,7 +35,9 @@ def curve(points: list[tuple[float, float]], *, key: str = "x", kind: Any = "bun
     by_lambda = len(points) > 1
     contender = Contender(key, key, kind, by_lambda, lambda table, lambda_: PolicyOutcome(lambda_, *(np.zeros(1),) * 3))
     lambdas: tuple[float | None, ...] = tuple(float(i) for i in range(len(points))) if by_lambda else (None,)
-    return Curve(contender, lambdas, sure(reward), sure(cost), sure(-reward), sure(reward), np.eye(len(points)), 1)
+    return Curve(
+        contender, lambdas, sure(reward), sure(cost), *(sure(-reward),) * 2, sure(reward), np.eye(len(points)), 1
+    )
 
 
 def sure(values: Any) -> Estimates:

@@ -56,6 +56,16 @@ def test_the_cost_of_a_reward_is_where_it_is_first_reached() -> None:
     assert np.isnan(line.cost_of(np.full(3, 0.95))).all()
 
 
+def test_a_budget_need_not_be_spent_where_a_dearer_point_earns_less() -> None:
+    line = Line.of(curve([(1.0, 0.2), (2.0, 0.8), (3.0, 0.5), (4.0, 0.7)]), CHEAP)
+    assert line.reward_at(np.array([1.5, 3.0, 9.0])) == pytest.approx([0.5, 0.8, 0.8])
+    rising = Line.of(curve([(1.0, 0.2), (2.0, 0.8)]), CHEAP)
+    assert line.area(1.0, 5.0) == pytest.approx(rising.area(1.0, 5.0))
+    # At the best single model's cost of 5 the policy is taken from its best point, not from its dearest.
+    found = compare(curve([(5.0, 0.5), (2.0, 0.9), (1.0, 0.2)]), market(), 0.0)["against"]["best_single"]
+    assert found["gained_at_equal_cost"]["mean"] == pytest.approx(0.9 - 0.8)
+
+
 def test_savings_and_gains_against_the_best_single_model() -> None:
     found = compare(curve([(6.0, 0.9), (2.0, 0.8), (1.0, 0.2)]), market(), 0.0)["against"]["best_single"]
     assert found["saved_at_equal_reward"]["mean"] == pytest.approx(1 - 2 / 5)

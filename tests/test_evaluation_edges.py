@@ -1,6 +1,7 @@
 """An evaluation of outcomes at the edges: figures that are known, or None, and never a warning."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
-from erp_trainer.console import plain
+from erp_trainer.console import columns, plain
 from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
@@ -41,10 +42,13 @@ def measured(run: Run, bundle: Path, **options: Any) -> dict[str, Any]:
     loaded = load_bundle(bundle)
     embedder = bundle_embedder(loaded)
     try:
-        payload = payload_of(evaluation_of(run, loaded, embedder, EvaluationOptions(rivals=False, **options)))
+        options = {"rivals": False} | options
+        payload = payload_of(evaluation_of(run, loaded, embedder, EvaluationOptions(**options)))
     finally:
         embedder.close()
-    assert max(map(len, report_text(payload).splitlines())) <= WIDTH, report_text(payload)
+    for width in (80, WIDTH):
+        printed = report_text(payload, width)
+        assert max(map(columns, printed.splitlines())) <= width, printed
     found: dict[str, Any] = json.loads(json.dumps(plain(payload), allow_nan=False))
     return found
 
@@ -137,8 +141,12 @@ def test_a_model_without_test_outcomes_is_named_and_left_out(tmp_path: Path, pla
 
 def test_one_model_has_nothing_to_route(tmp_path: Path, planted_bundle: Path) -> None:
     payload = measured(
-        edge(tmp_path, lambda row: None if row["model"] != "big" and row["split"] == "test" else row), planted_bundle
+        edge(tmp_path, lambda row: None if row["model"] != "big" and row["split"] == "test" else row),
+        planted_bundle,
+        rivals=True,
     )
+    assert not any(curve["kind"] == "rival" for curve in payload["curves"].values())
+    assert set(payload["missing_rivals"].values()) == {"one pool model with test outcomes leaves nothing to choose"}
     assert payload["verdict"]["gain"] == {"mean": 0, "low": 0, "high": 0}
     assert payload["pairs"]["rows"] == []
     assert payload["curves"]["erp"]["area"] is None
@@ -161,7 +169,13 @@ def test_without_categories_there_are_no_tasks(tmp_path: Path, planted_bundle: P
 def test_several_samples_give_a_ceiling_a_fair_oracle_and_the_bound(tmp_path: Path, planted_bundle: Path) -> None:
     payload = measured(edge(tmp_path, lambda row: row, samples=8), planted_bundle)
     assert payload["oracle"]["kind"] == "split-sample"
-    assert payload["oracle"]["reward"]["mean"] <= payload["oracle"]["ex_post_reward"] + 1e-6
+    low, high = payload["oracle"]["bracket"]
+    assert low <= payload["oracle"]["reward"]["mean"] <= payload["oracle"]["ex_post_reward"] + 1e-6 <= high + 1e-6
+    for row in payload["policies"].values():
+        assert row["regret"] >= 0
+        assert row["regret_ci"][0] >= 0
+        assert 0 <= row["regret_bracket"][0] <= row["regret_bracket"][1]
+        assert row["reward"] <= high or row["sees_truth"]
     assert 0.9 < payload["models"]["small"]["ceiling"] < 1
     assert payload["proposition"]["overall"]["held"] > 0.9
     assert payload["counts"]["single_rewards"]
@@ -196,3 +210,38 @@ def test_what_is_measured_is_what_serving_chooses(planted_bundle: Path) -> None:
     for lambda_, safety in ((0.0, True), (0.5, True), (0.5, False), (100.0, True)):
         served = rank_pool(bundle, found.served.predictions, lambda_, safety=safety).order[:, 0]
         assert found.choice(lambda_, safety=safety).tolist() == served.tolist()
+
+
+def test_rewards_of_any_size_are_shown_with_their_digits_and_nought_without_a_sign(
+    tmp_path: Path, planted_bundle: Path
+) -> None:
+    payload = measured(edge(tmp_path, with_reward(lambda row: 1e-7 * row["reward"]), samples=2), planted_bundle)
+    printed = report_text(payload)
+    assert re.search(r"^erp +\d\.\de−08 ", printed, re.MULTILINE), printed
+    assert not re.search(r"[+−]0(\.0*)?(?![.\d])", printed), printed
+    assert re.search(r"\+\d\.\d+e−08", printed)
+    equal = measured(edge(tmp_path / "equal", with_reward(lambda row: 0.1)), planted_bundle)
+    assert not re.search(r"[+−]0(\.0*)?(?![.\d])|\b0% (less|more|cheaper)", report_text(equal))
+    assert "e−" not in report_text(equal)
+
+
+def renamed(payload: Any, names: dict[str, str]) -> Any:
+    """A payload in which models and categories are called otherwise, keys and sentences included."""
+    text = json.dumps(payload, ensure_ascii=False)
+    for name, other in names.items():
+        text = re.sub(rf"(?<![\w-]){name}(?![\w-])", other, text)
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("width", [80, 110])
+@pytest.mark.parametrize("letter", ["x", "模"], ids=["latin", "wide"])
+def test_long_names_break_no_table_and_stay_apart(
+    tmp_path: Path, planted_bundle: Path, width: int, letter: str
+) -> None:
+    payload = measured(edge(tmp_path, lambda row: row, samples=2), planted_bundle)
+    long = {name: f"org/{letter * 150}{name}{letter * 150}" for name in ("small", "mid", "big", "code", "poetry")}
+    printed = report_text(renamed(payload, long), width)
+    assert max(map(columns, printed.splitlines())) <= width, printed
+    heads = printed.splitlines().index("Always one model:")
+    singles = [line.split(" ")[0] + line[1:40] for line in printed.splitlines()[heads + 1 : heads + 4]]
+    assert len(set(singles)) == 3

@@ -223,7 +223,15 @@ def test_names_lose_their_middle_and_stay_apart():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.61234, "0.612"), (-0.0001, "0.000"), (123.456, "123.5"), (-2.5, f"{words.MINUS}2.500"), (None, words.NOTHING)],
+    [
+        (0.61234, "0.612"),
+        (-0.00012, f"{words.MINUS}0.00012"),
+        (1.2e-7, "1.2e−07"),
+        (0.0, "0.000"),
+        (123.456, "123.5"),
+        (-2.5, f"{words.MINUS}2.500"),
+        (None, words.NOTHING),
+    ],
 )
 def test_numbers_are_written_for_people(value, text):
     assert words.number(value) == text
@@ -232,7 +240,7 @@ def test_numbers_are_written_for_people(value, text):
 def test_a_difference_has_its_sign_and_nought_has_none():
     assert words.signed(0.0123) == "+0.012"
     assert words.signed(-0.0123) == f"{words.MINUS}0.012"
-    assert words.signed(0.00001) == "0.000"
+    assert words.signed(0.00001) == "+1.0e−05"
 
 
 @pytest.mark.parametrize(
@@ -240,3 +248,12 @@ def test_a_difference_has_its_sign_and_nought_has_none():
 )
 def test_money_keeps_three_digits(value, text):
     assert words.significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0%"), (1.0, "100%"), (0.42, "42%"), (0.003, "0.3%"), (0.9996, "99.96%"), (2e-6, "under 0.01%"),
+     (1 - 1e-9, "over 99.99%"), (-0.004, f"{words.MINUS}0.4%"), (None, words.NOTHING)],
+)  # fmt: skip
+def test_a_share_that_is_neither_none_nor_all_is_not_written_so(share, text):
+    assert words.percent(share) == text

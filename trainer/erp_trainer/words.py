@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from erp_trainer.console import columns
 
 MINUS = "−"
 NOTHING = "–"
+# Decimals of a percentage, at most, where fewer would make it 0% or 100%.
+_MOST_DECIMALS = 2
+# A name longer than this is cut in its middle wherever people read it.
+LONGEST_NAME = 48
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A reward or another figure near 1 with so many decimals; large ones lose decimals."""
+    """A reward or another figure near 1 with so many decimals; large ones lose some, small ones keep two digits."""
     if value is None or not math.isfinite(value):
         return NOTHING
+    if 0 < abs(value) < 10.0 ** (1 - digits):
+        return significant(value, 2, sign=sign)
     decimals = max(0, digits - int(math.log10(max(abs(value), 1.0))))
     return _written(round(value, decimals), f",.{decimals}f", sign=sign)
 
@@ -33,8 +43,21 @@ def significant(value: float, digits: int = 3, *, sign: bool = False) -> str:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share."""
-    return NOTHING if value is None else f"{_written(round(100 * value, digits), f'.{digits}f')}%"
+    """A share. What is not quite none or all of it is not written as if it were."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if abs(value) in (0.0, 1.0) or abs(value) > 1:
+        return f"{_written(round(100 * value, digits), f'.{digits}f')}%"
+    sizes = {digits: round(100 * abs(value), digits) for digits in range(digits, max(digits, _MOST_DECIMALS) + 1)}
+    fit = next((digits for digits, size in sizes.items() if 0 < size < 100), None)
+    if fit is not None:
+        return f"{_written(math.copysign(sizes[fit], value), f'.{fit}f')}%"
+    edge = 10.0**-_MOST_DECIMALS
+    return (
+        f"under {MINUS if value < 0 else ''}{edge:.{_MOST_DECIMALS}f}%"
+        if abs(value) < 0.5
+        else (f"over {MINUS if value < 0 else ''}{100 - edge:.{_MOST_DECIMALS}f}%")
+    )
 
 
 def points(value: float, digits: int = 1) -> str:
@@ -71,20 +94,51 @@ def mostly(share: Mapping[str, float], names: Mapping[str, str], most: int = 2) 
 
 
 def shortened(names: Sequence[str], most: int = 22) -> dict[str, str]:
-    """Names that fit beside a chart, each still its own: long ones lose their middle."""
+    """Names of at most so many characters, each still its own: long ones lose their middle."""
     found: dict[str, str] = {}
-    for name in names:
+    taken: set[str] = set()
+    for name in dict.fromkeys(names):
         last = name.rsplit("/", 1)[-1]
-        plain = last.removesuffix("-instruct").removesuffix("-it") if len(last) > most else last
-        candidates = (_without_middle(plain, most), plain, last, name)
-        found[name] = next((text for text in candidates if text not in found.values()), name)
+        plain = last.removesuffix("-instruct").removesuffix("-it") if columns(last) > most else last
+        candidates = (_without_middle(text, most) for text in (plain, last, name))
+        found[name] = next((text for text in candidates if text not in taken), None) or _numbered(plain, most, taken)
+        taken.add(found[name])
     return found
+
+
+def _numbered(name: str, most: int, taken: set[str]) -> str:
+    """A name told from those that it would be cut to by a number."""
+    marks = (f" ({number})" for number in count(2))
+    return next(text for mark in marks if (text := _without_middle(name, most - len(mark)) + mark) not in taken)
+
+
+def with_short_names(figures: Any, names: Iterable[str], most: int = LONGEST_NAME) -> Any:
+    """Figures as they are, but that names longer than ``most`` are cut wherever they occur, keys included."""
+    names = list(names)
+    short = {name: cut for name, cut in shortened(names, most).items() if columns(name) > most}
+    if not short:
+        return figures
+    longest_first = sorted(short, key=lambda name: -len(name))
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, str):
+            for name in longest_first:
+                value = value.replace(name, short[name]) if len(value) >= len(name) else value
+            return value
+        if isinstance(value, Mapping):
+            return {cut(key): cut(entry) for key, entry in value.items()}
+        return [cut(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+    return cut(figures)
 
 
 def _without_middle(name: str, most: int) -> str:
     """A name cut between its words where that fits, else anywhere."""
-    if len(name) <= most:
+    if columns(name) <= most:
         return name
+    if columns(name) > len(name):
+        # Wide characters take two columns.
+        most = most // 2
     words = name.split("-")
     sizes = [(left, right) for left in range(1, len(words)) for right in range(1, len(words) - left)]
     # Both ends say something, the front rather more.

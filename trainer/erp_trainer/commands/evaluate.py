@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import click
 from erp_trainer.commands.measuring import measuring_options
 from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, progress
+
+# Narrower than this no table can be read.
+_NARROWEST = 72
 
 
 @click.command("evaluate")
@@ -25,6 +30,10 @@ def command(run: Path, bundle: Path, as_json: bool, **options: Any) -> None:
     """
     from erp_trainer.evaluation.measure import measured
     from erp_trainer.evaluation.payload import payload_of
-    from erp_trainer.report.text import report_text
+    from erp_trainer.report.text import WIDTH, report_text
 
-    emit(payload_of(measured(run, bundle, progress, **options)), as_json, report_text)
+    def render(payload: Mapping[str, Any]) -> str:
+        # A pipe has no width of its own.
+        return report_text(payload, min(WIDTH, max(_NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)))
+
+    emit(payload_of(measured(run, bundle, progress, **options)), as_json, render)

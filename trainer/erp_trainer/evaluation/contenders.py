@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,8 +63,12 @@ def rivals_of(name: str, preset: str, tuning: Tuning, test: TrainingTable) -> tu
     tuning : holds the policies and the train split
     """
     found, missing = [], {}
+    alone = "one pool model with test outcomes leaves nothing to choose" if len(test.models) < 2 else None
     for policy in tuning.policies:
         if policy.name == name and policy.preset in ("", preset):
+            continue
+        if alone:
+            missing[policy.key] = alone
             continue
         try:
             found.append(rival(policy, tuning.apply(policy, test)))
@@ -123,6 +127,38 @@ def oracle(table: TrainingTable, lambda_: float) -> PolicyOutcome:
         cost[rows] += table.cost_of(choice)[rows] / 2
         share += np.bincount(choice[rows], minlength=len(share)) / (2 * rows.sum())
     return PolicyOutcome(lambda_, reward, cost, share)
+
+
+@dataclass(frozen=True, slots=True)
+class OracleBracket:
+    """Between what the best model of each prompt earns, which nobody knows: its expected reward, not its best draw.
+
+    Attributes
+    ----------
+    kind : of :func:`oracle_kind`
+    low_P : shape (P,), what a choice earned that looked at no reward it is judged by; its mean is not too high
+    high_P : shape (P,), the largest recorded reward; its mean is not too low
+    """
+
+    kind: str
+    low_P: np.ndarray
+    high_P: np.ndarray
+
+    @classmethod
+    def of(cls, table: TrainingTable, fair: Sequence[np.ndarray]) -> OracleBracket:
+        """From the split-sample oracle where there is one, and from what no oracle can earn less than.
+
+        Parameters
+        ----------
+        fair : rewards of policies that look at no test reward, shape (P,) each; NaN where they have none, the first
+            nowhere
+        """
+        candidates = [fair[0], *fair[1:]]
+        kind = oracle_kind(table)
+        if kind == "split-sample":
+            candidates.append(oracle(table, 0.0).reward_P)
+        whole = [np.where(np.isnan(reward_P), fair[0], reward_P) for reward_P in candidates]
+        return cls(kind, max(whole, key=lambda reward_P: float(reward_P.mean())), np.nanmax(table.rewards_PM, axis=1))
 
 
 def _split_rows(table: TrainingTable) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -1,9 +1,10 @@
 """PURE. Policies over λ: reward against cost, the area under that, and savings at equal reward.
 
 A policy over a grid of λ is a curve of (mean cost, mean reward). Between two neighbouring points, ordered by cost, lie
-the coin-flip mixtures of their two λ. Nothing is picked from a curve by its test reward: no hull is taken, so that a
-policy with more points is not flattered. Below a curve's cheapest point lie mixtures with the cheapest single model,
-which every pool has; beyond its dearest point it earns what it earns there.
+the coin-flip mixtures of their two λ. Nobody has to spend a budget to its end: where a dearer point earns less, a
+cheaper one counts instead, and what a policy earns never falls as the budget grows. No concave hull is taken, which would
+flatter a policy with more points. Below a curve's cheapest point lie mixtures with the cheapest single model,
+which every pool has; beyond its dearest point it earns the most it earns anywhere.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erp_trainer.evaluation.contenders import Contender
-from erp_trainer.learning.bootstrap import Estimates, Resamples
+from erp_trainer.evaluation.contenders import Contender, OracleBracket
+from erp_trainer.learning.bootstrap import Estimates, Resamples, difference
 from erp_trainer.learning.training_table import TrainingTable
 
 
@@ -25,7 +26,8 @@ class Curve:
     Attributes
     ----------
     lambdas : L, ascending; a single None where the policy does not look at cost
-    reward, cost, regret : Estimates of L figures; cost is NaN where any price is unknown
+    reward, cost : Estimates of L figures; cost is NaN where any price is unknown
+    regret_low, regret_high : Estimates of L figures, the oracle's bracket less the reward, never below 0
     gain : Estimates of L figures, reward less the best single model's on the same prompts
     share_LM : shape (L, M)
     prompts : how many test prompts could be counted
@@ -35,7 +37,8 @@ class Curve:
     lambdas: tuple[float | None, ...]
     reward: Estimates
     cost: Estimates
-    regret: Estimates
+    regret_low: Estimates
+    regret_high: Estimates
     gain: Estimates
     share_LM: np.ndarray
     prompts: int
@@ -56,7 +59,7 @@ class Line:
 
     Attributes
     ----------
-    cost_RL, reward_RL : shape (1 + R, L), costs ascending in every row
+    cost_RL, reward_RL : shape (1 + R, L), costs ascending in every row, and rewards never falling
     """
 
     cost_RL: np.ndarray
@@ -74,7 +77,8 @@ class Line:
         start_reward = np.where(above[:, None], start_reward, np.take_along_axis(reward, own, axis=1))
         cost, reward = np.hstack([start_cost, cost]), np.hstack([start_reward, reward])
         order = np.argsort(cost, axis=1, kind="stable")
-        return cls(np.take_along_axis(cost, order, axis=1), np.take_along_axis(reward, order, axis=1))
+        reward = np.maximum.accumulate(np.take_along_axis(reward, order, axis=1), axis=1)
+        return cls(np.take_along_axis(cost, order, axis=1), reward)
 
     def reward_at(self, cost_R: np.ndarray) -> np.ndarray:
         """Reward at one cost per row, shape (1 + R,); beyond either end, that end's."""
@@ -115,14 +119,14 @@ def trace(
     table: TrainingTable,
     lambdas: Sequence[float],
     resamples: Resamples,
-    oracle_P: np.ndarray,
+    bracket: OracleBracket,
     baseline_P: np.ndarray,
 ) -> Curve:
     """Measure one policy at every λ.
 
     Parameters
     ----------
-    oracle_P : shape (P,), what regret is measured against; NaN where that is not known
+    bracket : what regret is measured against
     baseline_P : shape (P,), what the best single model earned; NaN where it has no outcome
     """
     grid: tuple[float | None, ...] = tuple(lambdas) if contender.by_lambda else (None,)
@@ -132,14 +136,16 @@ def trace(
     present_PL = ~np.isnan(reward_PL)
     unknown_L = (np.isnan(cost_PL) & present_PL).any(axis=0)
     cost_PL = np.where(present_PL & ~unknown_L, cost_PL, np.nan)
-    figures = [reward_PL, cost_PL, oracle_P[:, None] - reward_PL, reward_PL - baseline_P[:, None]]
-    reward, cost, regret, gain = _split(resamples.means(np.hstack(figures)), len(grid))
+    regrets = [difference(end_P[:, None], reward_PL) for end_P in (bracket.low_P, bracket.high_P)]
+    figures = [reward_PL, cost_PL, *regrets, difference(reward_PL, baseline_P[:, None])]
+    reward, cost, low, high, gain = _split(resamples.means(np.hstack(figures)), len(grid))
     return Curve(
         contender,
         grid,
         reward,
         cost,
-        regret,
+        low.from_nought(),
+        high.from_nought(),
         gain,
         share_LM=np.stack([outcome.share_M for outcome in outcomes]),
         prompts=int(present_PL[:, 0].sum()),

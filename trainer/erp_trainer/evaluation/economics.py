@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.curves import Curve, Line
-from erp_trainer.learning.bootstrap import Estimates, outer_bounds
+from erp_trainer.learning.bootstrap import Estimates, difference, outer_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ def compare(curve: Curve, market: Market, lambda_: float) -> dict[str, Any]:
             continue
         if len(reference.lambdas) == 1:
             instead, reward = reference.point(0)
-            gained, spent = line.reward_at(instead) - reward, line.cost_of(reward)
+            gained, spent = difference(line.reward_at(instead), reward), line.cost_of(reward)
         else:
             spent, reward = curve.point(curve.at(lambda_))
-            gained, instead = reward - other.reward_at(spent), other.cost_of(reward)
+            gained, instead = difference(reward, other.reward_at(spent)), other.cost_of(reward)
         against[name] |= {"gained_at_equal_cost": _interval(gained), "saved_at_equal_reward": _saving(spent, instead)}
         if (other_area := market.area(other)) is not None and area is not None:
-            against[name]["area"] = _interval(area - other_area)
+            against[name]["area"] = _interval(difference(area, other_area))
     return {"area": None if area is None else _interval(area), "against": against}
 
 
@@ -80,7 +80,7 @@ def gained_on(curve: Curve, market: Market, reference: str, at: int) -> dict[str
     if other is None:
         return None
     cost, reward = curve.point(at)
-    return _interval(reward - other.reward_at(cost))
+    return _interval(difference(reward, other.reward_at(cost)))
 
 
 def _interval(value_R: np.ndarray) -> dict[str, float]:

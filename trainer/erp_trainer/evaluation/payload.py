@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.contenders import oracle_kind
 from erp_trainer.evaluation.evaluation import Evaluation
 from erp_trainer.evaluation.pairs import PairScore, bound_tightness, pair_measures, win_rates
 from erp_trainer.evaluation.predictions import model_measures
@@ -28,6 +27,12 @@ TABLES: tuple[MeasuredTable, ...] = (BEST_CHOSEN,)
 _ORACLES = {
     "ex-post": "the largest recorded reward of each prompt, in hindsight: too high where rewards are noisy",
     "split-sample": "the best model of each prompt by half of its samples, scored on the other half",
+}
+_BRACKETS = {
+    "ex-post": "from what routing or the best single model earned, which is too low, to the largest recorded reward of "
+    "each prompt, which is too high; two samples per prompt and model would narrow it",
+    "split-sample": "from the best model of each prompt by half of its samples, scored on the other half, which is too "
+    "low, to the largest recorded mean reward of each prompt, which is too high",
 }
 
 
@@ -116,13 +121,18 @@ def _pair_scores(ev: Evaluation) -> dict[str, PairScore]:
 
 
 def _oracle(ev: Evaluation, found: Traced) -> dict[str, Any]:
-    kind, curve = oracle_kind(ev.test), found.curves["oracle"]
+    bracket, curve = found.bracket, found.curves["oracle"]
+    low, high = ev.resamples.means(np.column_stack([bracket.low_P, bracket.high_P])).intervals()
     return {
-        "kind": kind,
+        "kind": bracket.kind,
+        "bracket": [low.low, high.high],
+        "low": low.to_json(),
+        "high": high.to_json(),
         "reward": curve.reward.interval(curve.at(0.0)).to_json(),
         "ex_post_reward": float(np.nanmax(ev.test.rewards_PM, axis=1).mean()),
         "prompts": curve.prompts,
-        "text": _ORACLES[kind],
+        "text": _ORACLES[bracket.kind],
+        "bracket_text": _BRACKETS[bracket.kind],
     }
 
 

@@ -68,6 +68,8 @@ def calibration(predicted_P: np.ndarray, observed_P: np.ndarray, resamples: Resa
     variance = float(centred @ centred)
     # The line is undefined where one value is predicted for all.
     slope = float(centred @ (observed_P - observed_P.mean())) / variance if variance > 1e-300 else float("nan")
+    # Rewards that are all the same follow nothing, whatever rounding says.
+    slope = slope if np.ptp(observed_P) else 0.0 * slope
     bins = _Bins.of(predicted_P)
     observed = resamples.among(bins.order).binned_means(observed_P[bins.order], bins.starts).intervals()
     return {

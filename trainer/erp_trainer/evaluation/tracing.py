@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.evaluation.contenders import Contender, oracle
+from erp_trainer.evaluation.contenders import Contender, OracleBracket
 from erp_trainer.evaluation.curves import Curve, pareto, trace
 from erp_trainer.evaluation.duels import at_lambda, over_lambda
 from erp_trainer.evaluation.economics import Market, compare, gained_on
 from erp_trainer.evaluation.evaluation import Evaluation
 from erp_trainer.learning.bootstrap import Estimates
+from erp_trainer.learning.outcome import best_single
 from litellm_erp.bundle.frontier import upper_hull
 
 
@@ -24,6 +25,7 @@ class Traced:
     curves: Mapping[str, Curve]
     market: Market
     best: int
+    bracket: OracleBracket
 
     @property
     def bundle(self) -> Curve:
@@ -34,17 +36,18 @@ class Traced:
 def traced(ev: Evaluation) -> Traced:
     """Measure every policy at every λ, paired on the same resamples."""
     train_reward, train_cost = ev.train.mean_reward_M, ev.train.mean_cost_M
-    best = int(np.nanargmax(train_reward))
+    best = best_single(ev.train)
     cheapest = best if np.isnan(train_cost).all() else int(np.nanargmin(train_cost))
-    oracle_P, baseline_P = oracle(ev.test, 0.0).reward_P, ev.test.rewards_PM[:, best]
-    found = {c.key: trace(c, ev.test, ev.grid, ev.resamples, oracle_P, baseline_P) for c in ev.contenders}
+    baseline_P = ev.test.rewards_PM[:, best]
+    bracket = OracleBracket.of(ev.test, [ev.contenders[0].outcome(ev.test, 0.0).reward_P, baseline_P])
+    found = {c.key: trace(c, ev.test, ev.grid, ev.resamples, bracket, baseline_P) for c in ev.contenders}
     singles = [found[f"single:{name}"] for name in ev.test.models]
     references = {"best_single": singles[best]}
     if len(hull := upper_hull(train_cost, train_reward)) > 1:
         found["mixture"] = references["mixture"] = _mixture([singles[m] for m in hull.tolist()])
     references["category_best"] = found["category-best"]
     costs = [cost for curve in singles if not np.isnan(cost := float(curve.cost.value_S[0]))] or [float("nan")]
-    return Traced(found, Market(singles[cheapest], singles[best], min(costs), max(costs), references), best)
+    return Traced(found, Market(singles[cheapest], singles[best], min(costs), max(costs), references), best, bracket)
 
 
 def _mixture(vertices: list[Curve]) -> Curve:
@@ -58,7 +61,7 @@ def _mixture(vertices: list[Curve]) -> Curve:
     return Curve(
         contender,
         (None,) * len(vertices),
-        *(joined("reward"), joined("cost"), joined("regret"), joined("gain")),
+        *(joined("reward"), joined("cost"), joined("regret_low"), joined("regret_high"), joined("gain")),
         np.vstack([curve.share_LM for curve in vertices]),
         min(curve.prompts for curve in vertices),
     )
@@ -72,9 +75,10 @@ def curve_entries(ev: Evaluation, found: Traced) -> dict[str, Any]:
             "label": curve.contender.label,
             "kind": curve.contender.kind,
             "servable": curve.contender.servable,
+            "sees_truth": curve.contender.kind == "bound",
             "prompts": curve.prompts,
             "points": [
-                {"lambda": lambda_, **_point(ev, curve, i), "pareto": bool(best[i])}
+                {"lambda": lambda_, **_point(ev, found, curve, i), "pareto": bool(best[i])}
                 for i, lambda_ in enumerate(curve.lambdas)
             ],
             "bundle_ahead": over_lambda(found.bundle, curve, highest, scale),
@@ -107,10 +111,11 @@ def _policy(ev: Evaluation, found: Traced, curve: Curve, lambda_: float | None) 
     asked = ev.lambdas[0] if lambda_ is None else lambda_
     return {
         "lambda": lambda_,
-        **_point(ev, curve, at),
+        **_point(ev, found, curve, at),
         "curve": curve.contender.key,
         "label": curve.contender.label,
         "kind": curve.contender.kind,
+        "sees_truth": curve.contender.kind == "bound",
         "prompts": curve.prompts,
         "against_mixture": gained_on(curve, found.market, "mixture", at),
         "against_category_best": against_category_best,
@@ -118,12 +123,19 @@ def _policy(ev: Evaluation, found: Traced, curve: Curve, lambda_: float | None) 
     }
 
 
-def _point(ev: Evaluation, curve: Curve, at: int) -> dict[str, Any]:
+def _point(ev: Evaluation, found: Traced, curve: Curve, at: int) -> dict[str, Any]:
+    low, high = curve.regret_low.interval(at), curve.regret_high.interval(at)
+    # Against hindsight at one sample, as nothing better is known.
+    regret = low if found.bracket.kind == "split-sample" else high
     point: dict[str, Any] = {}
-    for name, key in (("reward", "reward"), ("cost", "cost_usd"), ("regret", "regret")):
-        figure = getattr(curve, name).interval(at)
+    for name, key, figure in (
+        ("reward", "reward", curve.reward.interval(at)),
+        ("cost", "cost_usd", curve.cost.interval(at)),
+        ("regret", "regret", regret),
+    ):
         point |= {key: figure.mean, f"{name}_ci": figure.ends}
     return point | {
+        "regret_bracket": [low.low, high.high],
         "share": shares_by_name(ev.test.models, curve.share_LM[at]),
         "against_best_single": curve.gain.interval(at).to_json(),
     }

@@ -65,8 +65,7 @@ def headline(found: Mapping[str, Any]) -> str:
 
 
 def _gained(interval: Mapping[str, float], unit: str, more: str = "") -> str:
-    # What resampling in float32 leaves of nought is nought.
-    mean, low, high = (significant(round(interval[end], 6), sign=True) for end in ("mean", "low", "high"))
+    mean, low, high = (significant(interval[end], sign=True) for end in ("mean", "low", "high"))
     return f"{mean} mean {unit} (95% interval {low} to {high}{more})"
 
 

@@ -16,6 +16,8 @@ N_RESAMPLES = 2000
 N_RESAMPLES_AT_SCALE = 1000
 _MANY_CLUSTERS = 20_000
 _CHUNK = 4096
+# What float32 leaves of nought, as a share of what was summed; no interval is as narrow.
+_NOUGHT = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,11 @@ class Estimates:
         return cls(value_R[:1], value_R[1:, None])
 
     def __sub__(self, other: Estimates) -> Estimates:
-        return Estimates(self.value_S - other.value_S, self.resampled_RS - other.resampled_RS)
+        return Estimates(difference(self.value_S, other.value_S), difference(self.resampled_RS, other.resampled_RS))
+
+    def from_nought(self) -> Estimates:
+        """The same with nothing below 0, for figures that cannot be."""
+        return Estimates(np.maximum(self.value_S, 0.0), np.maximum(self.resampled_RS, 0.0))
 
     def column(self, index: int) -> Estimates:
         """One figure, as Estimates of one."""
@@ -165,7 +171,11 @@ class Resamples:
         centred = np.where(missing, 0.0, values_PS - centre_S).astype(np.float32)
         present = (~missing if missing.any() else ~missing[:, :1]).astype(np.float32)
         found = self.ratios(centred, present)
-        return Estimates(np.where(np.isnan(found.value_S), np.nan, centre_S), found.resampled_RS + centre_S[None])
+        size_S = np.where(missing, 0.0, np.abs(values_PS)).sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        centre_S = np.where(np.abs(centre_S) < _NOUGHT**2 * size_S, 0.0, centre_S)
+        resampled_RS = found.resampled_RS + centre_S[None]
+        resampled_RS[np.abs(resampled_RS) < _NOUGHT * size_S] = 0.0
+        return Estimates(np.where(np.isnan(found.value_S), np.nan, centre_S), resampled_RS)
 
     def among(self, rows: np.ndarray) -> Resamples:
         """The same resamples of some prompts only, for figures about a category or a pair of models.
@@ -219,6 +229,12 @@ def _by_cluster(values_PS: np.ndarray, cluster_P: np.ndarray, n_clusters: int) -
     order = np.argsort(cluster_P, kind="stable")
     starts = np.searchsorted(cluster_P[order], np.arange(n_clusters))
     return np.asarray(np.add.reduceat(values_PS[order], starts, axis=0))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """One less the other, 0 where they differ only by the rounding of float32, which is no difference."""
+    found = one - other
+    return np.where(np.abs(found) <= 0.1 * _NOUGHT * (np.abs(one) + np.abs(other)), 0.0, found)
 
 
 def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:

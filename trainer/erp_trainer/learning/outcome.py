@@ -26,6 +26,23 @@ class PolicyOutcome:
     share_M: np.ndarray
 
 
+def best_single(table: TrainingTable) -> int:
+    """The model with the highest mean reward; among equals the cheaper one, then the first by name.
+
+    Means are equal that differ by no more than the rounding of their sums.
+    """
+    reward_M = np.nan_to_num(table.mean_reward_M, nan=-np.inf)
+    return best_of(reward_M, table.mean_cost_M, table.tie_order_M)
+
+
+def best_of(reward_M: np.ndarray, cost_M: np.ndarray, order_M: np.ndarray) -> int:
+    """The highest of M rewards; among equals the lowest cost (unknown last), then the first in an order."""
+    top = np.nanmax(reward_M)
+    equal = np.flatnonzero(np.isclose(reward_M, top, rtol=1e-12, atol=0.0))
+    dear = np.nan_to_num(cost_M[equal], nan=np.inf)
+    return int(equal[np.lexsort((order_M[equal], dear))[0]])
+
+
 def chosen(table: TrainingTable, choice_P: np.ndarray, lambda_: float | None = None) -> PolicyOutcome:
     """The outcome of a choice of one model per prompt."""
     return PolicyOutcome(lambda_, table.reward_of(choice_P), table.cost_of(choice_P), shares(table, choice_P))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Estimates, Interval, Resamples
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.words import percent, significant
 
@@ -34,7 +35,7 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     with a 95% interval; savings by share of the best single model's reward; recommended (λ and the budget and quality
     floor that lead to it), None where routing does not help; text
     """
-    best = _best_single(table)
+    best = best_single(table)
     resamples = Resamples.draw(table.groups_P, n_resamples=N_RESAMPLES)
     single = table.rewards_PM[:, best]
     rewards = np.stack([np.nan_to_num(table.reward_of(choice) - single) for choice in choices], axis=1)
@@ -59,12 +60,6 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     everywhere = all((choice == best).all() for choice in choices[:1])
     text = _text(table, best, found, kind, recommended, everywhere)
     return {"helps": kind != "neither", "kind": kind, **found, "recommended": recommended, "text": text}
-
-
-def _best_single(table: TrainingTable) -> int:
-    """The model of the highest mean reward; of equal ones the cheapest."""
-    reward, cost = table.mean_reward_M, np.where(np.isnan(table.mean_cost_M), np.inf, table.mean_cost_M)
-    return int(np.lexsort((cost, -reward))[0])
 
 
 def _known(cost_L: Estimates, cost: Estimates) -> bool:
@@ -125,7 +120,7 @@ def _recommended(
     if kind == "neither":
         return None
     at = int(np.flatnonzero(gain_L >= 0)[-1]) if kind in ("both", "saves") and (gain_L >= 0).any() else 0
-    best = _best_single(table)
+    best = best_single(table)
     known = np.where(np.isnan(table.mean_cost_M), np.inf, table.mean_cost_M)
     low, high = table.mean_reward_M[int(np.argmin(known))], table.mean_reward_M[best]
     quality = (high + gain_L[at] - low) / (high - low) if high > low else 1.0

@@ -1,8 +1,7 @@
 """PURE. Cascades: ask models from cheap to dear until an answer is accepted, and pay for every one that was asked.
 
-``frugalgpt`` accepts an answer whose recorded reward reaches a threshold, and keeps the best of those it has seen. The
-reward model judges at serving time too, whose cost is not counted. Where the recorded reward is a test of correctness
-instead of a reward model, such a cascade knows the truth, and is a bound and not a policy.
+``frugalgpt`` accepts an answer whose recorded reward reaches a threshold, and keeps the best of those it has seen. It
+sees the rewards that it is judged by, so it is shown as a bound; served, it would pay for the reward model too.
 
 ``automix`` accepts by the model's own check of its answer, the outcomes' ``self_check``, and keeps the last answer.
 
@@ -141,16 +140,11 @@ def _signal_of(table: TrainingTable, signal: Signal) -> np.ndarray:
     return found
 
 
-def _is_verdict(table: TrainingTable) -> bool:
-    """Whether rewards are right or wrong, which no reward model knows when it serves."""
-    return bool(np.isin(table.rewards_PM[~np.isnan(table.rewards_PM)], (0.0, 1.0)).mean() > 0.5)
-
-
 FRUGALGPT = PolicySpec(
     "frugalgpt",
     "cascade by reward (FrugalGPT)",
     train=lambda table, options, seed: fit_cascade(table, "reward"),
-    apply=lambda fitted, test: Applied(fitted.outcome, sees_truth=_is_verdict(test)),
+    apply=lambda fitted, test: Applied(fitted.outcome, sees_truth=True),
     servable=False,
 )
 AUTOMIX = PolicySpec(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.evaluation import Evaluation
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.report.units import Units
 from erp_trainer.words import NOTHING, number, signed
 from litellm_erp.choice.prompt import from_value
@@ -60,7 +61,7 @@ _ROUTES = 0.02
 
 def candidates_of(ev: Evaluation) -> PromptChoices:
     """The measured prompts of an evaluation, with the bundle's choices at the first λ at which it routes at all."""
-    baseline = int(np.nanargmax(ev.train.mean_reward_M))
+    baseline = best_single(ev.train)
     routed = (lambda_ for lambda_ in ev.lambdas if (ev.choice(lambda_) != baseline).mean() >= _ROUTES)
     lambda_ = next(routed, ev.lambdas[0])
     return PromptChoices(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Interval, Resamples
-from erp_trainer.learning.outcome import PolicyOutcome
+from erp_trainer.learning.outcome import PolicyOutcome, best_single
 from erp_trainer.learning.training_table import TrainingTable
 
 
@@ -35,7 +35,7 @@ def category_measures(
         rows = test.inside(name)
         resamples, present = draws.among(rows), ~np.isnan(test.rewards_PM[rows])
         inside = resamples.means(columns[rows]).intervals()
-        in_train = train.rewards_PM[train.inside(name)]
+        in_train = train.rows(train.inside(name))
         share = np.bincount(choice_P[rows], minlength=size) / len(rows)
         found[name] = {
             "test_prompts": len(rows),
@@ -44,8 +44,8 @@ def category_measures(
                 model: {**_reward(inside[m]), "prompts": int(present[:, m].sum())}
                 for m, model in enumerate(test.models)
             },
-            "best_on_train": _best(test.models, in_train),
-            "best_on_test": _best(test.models, test.rewards_PM[rows]),
+            "best_on_train": _best(in_train),
+            "best_on_test": _best(test.rows(rows)),
             "policies": {key: _reward(i) for key, i in zip(outcomes, inside[size:], strict=True)},
             "share": {model: float(part) for model, part in zip(test.models, share, strict=True) if part > 0},
             "gain": resamples.mean(gain_P[rows]).to_json(),
@@ -57,10 +57,6 @@ def _reward(interval: Interval) -> dict[str, Any]:
     return {"reward": interval.mean, "reward_ci": interval.ends}
 
 
-def _best(models: tuple[str, ...], rewards_PM: np.ndarray) -> str | None:
-    present = ~np.isnan(rewards_PM)
-    if not present.any():
-        return None
-    counts = present.sum(axis=0)
-    means = np.divide(np.nansum(rewards_PM, axis=0), counts, out=np.full(len(models), -np.inf), where=counts > 0)
-    return models[int(np.argmax(means))]
+def _best(inside: TrainingTable) -> str | None:
+    """The best single model of some prompts; None where no model has an outcome of any."""
+    return None if np.isnan(inside.rewards_PM).all() else inside.models[best_single(inside)]

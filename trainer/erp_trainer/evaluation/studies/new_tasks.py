@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.evaluation.studies.tasks import Tasks, per_task
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import tuning_rows
 from erp_trainer.policies.benchmark import MAX_ROWS, BenchmarkOptions, records_of, right_threshold
@@ -197,5 +198,5 @@ def _best_on_average(table: TrainingTable, codes_P: np.ndarray) -> np.ndarray:
     best = []
     for task in range(int(codes_P.max()) + 1):
         others = codes_P != task
-        best.append(int(np.argmax((table.rows(others) if others.any() else table).mean_reward_M)))
+        best.append(best_single(table.rows(others) if others.any() else table))
     return np.array(best)

@@ -11,6 +11,7 @@ import numpy as np
 
 from erp_trainer.evaluation.studies.new_tasks import benchmark_study
 from erp_trainer.learning.bootstrap import Resamples
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import PolicySpec, Tuning
 from litellm_erp.errors import FitError
@@ -21,7 +22,7 @@ MAX_TASKS = 20
 def unseen_tasks(
     tuning: Tuning, test: TrainingTable, preset: str, lambda_: float, resamples: Resamples, *, rivals: bool
 ) -> dict[str, Any] | None:
-    """Gains on left-out tasks against the single model that is best on the others; None with fewer than three tasks.
+    """Gains on left-out tasks against the single model that is best on the others; None with too few tasks or models.
 
     The rivals' few options are tuned once, on all tasks, which favours them a little; everything else is fitted
     without the task. Beyond ``MAX_TASKS`` tasks those with the most test prompts are taken.
@@ -35,7 +36,7 @@ def unseen_tasks(
     """
     train = tuning.train
     names = sorted(test.categories, key=lambda name: (-int((test.categories_P == name).sum()), name))[:MAX_TASKS]
-    if len(set(train.categories) | set(names)) < 3:
+    if len(set(train.categories) | set(names)) < 3 or len(test.models) < 2:
         return None
     policies = [policy for policy in tuning.policies if _is_fitted(policy, tuning, preset, rivals)]
     gains: dict[str, np.ndarray] = {}
@@ -48,7 +49,7 @@ def unseen_tasks(
         except FitError as error:
             tasks.append({"task": name, "prompts": len(rows), "skipped": str(error)})
             continue
-        best = int(np.nanargmax(others.mean_reward_M))
+        best = best_single(others)
         found = {}
         for key, policy in applied.items():
             earned = policy.outcome(target, lambda_).reward_P
