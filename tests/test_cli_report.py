@@ -34,11 +34,18 @@ def test_the_page_has_the_verdict_first_and_the_examples_later(reported):
     assert places == sorted(places)
 
 
-def test_prompts_can_be_left_out(planted_bundle, tmp_path):
+@pytest.mark.parametrize("flag", ["--redact", "--no-prompts"])
+def test_prompts_can_be_left_out_and_the_page_says_which_it_is(planted_bundle, reported, tmp_path, flag):
     out = tmp_path / "report"
-    arguments = ("--bundle", planted_bundle, "--out", out, "--format", "html", "--no-prompts")
+    arguments = ("--bundle", planted_bundle, "--out", out, "--format", "html", "--no-rivals", flag)
     assert run("report", planted_bundle.parent / "run", *arguments).exit_code == 0
-    assert 'class="example"' not in out.read_text(encoding="utf-8")
+    texts = {row["prompt"] for row in planted_rows()}
+    redacted, whole = (html.unescape(path.read_text(encoding="utf-8")) for path in (out, reported[0] / "r.html"))
+    assert not any(text in redacted for text in texts)
+    assert "No prompt is quoted in this file." in redacted
+    quoted = sum(text in whole for text in texts)
+    assert quoted
+    assert "prompts of the run verbatim; erp-train report --redact leaves them out." in whole
 
 
 def test_an_unknown_format_is_refused_before_any_work(planted_bundle, tmp_path):

@@ -35,6 +35,12 @@ def report(tmp_path_factory) -> Path:
     return path
 
 
+def unfold(browser: Browser) -> None:
+    """Open all that is folded away, and wait until its charts are drawn."""
+    browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
+    browser.until(lambda: browser.js("return document.querySelectorAll('[data-chart]:not(:has(svg))').length") == 0)
+
+
 def assert_at_peace(browser: Browser) -> None:
     """No complaint on the console, nothing asked of the network."""
     assert browser.complaints() == []
@@ -51,6 +57,7 @@ def shade(browser: Browser, what: str) -> float:
 def test_every_chart_has_ink_and_nothing_complains(browser, report):
     browser.open(report)
     assert browser.js("return document.querySelectorAll('[data-chart]').length") >= 12
+    unfold(browser)
     assert browser.js(_INK) == []
     assert_at_peace(browser)
 
@@ -91,6 +98,7 @@ def test_switching_between_lambda_and_money_stays_at_the_same_point(browser, rep
 
 def test_a_category_changes_the_heat_maps(browser, report):
     browser.open(report)
+    unfold(browser)
     cells = "return JSON.stringify(views.get('wins-true').data('rows').map((row) => row.value))"
     before = browser.js(cells)
     browser.set("select[data-cells=wins]", "law & order")
@@ -103,6 +111,7 @@ def test_nothing_is_wider_than_a_phone(browser, report, dark):
     browser.open(report, width=390, dark=dark)
     assert browser.js("return document.documentElement.scrollWidth") <= 390
     assert browser.js("window.scrollTo(500, 0); return window.scrollX") == 0
+    unfold(browser)
     assert browser.js(_INK) == []
     assert_at_peace(browser)
 
@@ -122,6 +131,7 @@ def test_the_page_follows_when_the_system_turns_dark(browser, report):
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     browser.until(lambda: browser.js("return document.documentElement.dataset.ready") == "dark")
+    unfold(browser)
     assert browser.js(_INK) == []
     assert_at_peace(browser)
 
@@ -139,6 +149,45 @@ def test_the_page_follows_when_the_system_turns_dark(browser, report):
 def test_other_pools_draw_too(browser, tmp_path, models, costs):
     files.write(payload(models=models, costs=costs), tmp_path / "report.html", title=HOSTILE)
     browser.open(tmp_path / "report.html", width=390)
+    unfold(browser)
     assert browser.js(_INK) == []
     assert browser.js("return document.documentElement.scrollWidth") <= 390
     assert_at_peace(browser)
+
+
+def test_what_only_a_paper_asks_for_is_folded_away_and_drawn_when_it_is_opened(browser, report):
+    browser.open(report)
+    shown = "return document.querySelectorAll('#{} [data-chart] svg').length"
+    short = browser.js("return document.documentElement.scrollHeight")
+    assert browser.js(shown.format("pairs")) == browser.js(shown.format("wins")) == 0
+    browser.js("location.hash = 'pairs'")
+    browser.until(lambda: browser.js(shown.format("pairs")) == 2)
+    assert browser.js(shown.format("wins")) == 0
+    unfold(browser)
+    assert short < 0.75 * browser.js("return document.documentElement.scrollHeight")
+    assert_at_peace(browser)
+
+
+def test_on_a_phone_points_have_numbers_with_a_key_and_wide_tables_say_that_they_scroll(browser, report):
+    browser.open(report, width=390)
+    texts = "return [...document.querySelectorAll('[data-chart=frontier] svg text')].map((text) => text.textContent)"
+    key = browser.text(".points")
+    assert {"1", "2", "3", "4"} <= set(browser.js(texts))
+    assert all(name in key for name in (*MODELS, "oracle 0.830 to 0.930"))
+    hints = "return [...document.querySelectorAll('#policies .hint')].map((hint) => hint.offsetHeight > 0)"
+    browser.until(lambda: browser.js(hints)[0])
+    browser.open(report)
+    assert not any(browser.js(hints))
+    assert set(MODELS) & set(browser.js(texts))
+    assert browser.js("return document.querySelector('.points').offsetHeight") == 0
+
+
+def test_a_name_of_300_characters_breaks_nothing(browser, tmp_path):
+    names = tuple(f"{'n' * 150}{m}{'e' * 149}" for m in range(3))
+    files.write(payload(models=names), tmp_path / "report.html", title="t" * 300)
+    for width in (390, 1200):
+        browser.open(tmp_path / "report.html", width=width)
+        assert browser.js("return document.documentElement.scrollWidth") <= width
+    rows = "return Math.max(...[...document.querySelectorAll('#policies tr')].map((row) => row.offsetHeight))"
+    assert browser.js(rows) < 120
+    assert browser.js("return document.body.innerText.includes(arguments[0])", names[0]) is False

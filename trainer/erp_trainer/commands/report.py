@@ -27,7 +27,12 @@ from erp_trainer.report import FORMATS
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The format, where the suffix does not say it.")
 @click.option("--title", help="What the page is headed with; by default the run folder's name.")
-@click.option("--prompts/--no-prompts", default=True, help="Whether the page quotes prompts, cut to 420 characters.")
+@click.option(
+    "--prompts/--no-prompts",
+    " /--redact",
+    default=True,
+    help="Whether the page quotes prompts, cut to 420 characters; it says so where it does.",
+)
 @measuring_options
 @json_option
 def command(

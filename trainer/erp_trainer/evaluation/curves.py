@@ -2,8 +2,8 @@
 
 A policy over a grid of λ is a curve of (mean cost, mean reward). Between two neighbouring points, ordered by cost, lie
 the coin-flip mixtures of their two λ. Nobody has to spend a budget to its end: where a dearer point earns less, a
-cheaper one counts instead, and what a policy earns never falls as the budget grows. No concave hull is taken, which would
-flatter a policy with more points. Below a curve's cheapest point lie mixtures with the cheapest single model,
+cheaper one counts instead, and what a policy earns never falls as the budget grows. No concave hull is taken, which
+would flatter a policy with more points. Below a curve's cheapest point lie mixtures with the cheapest single model,
 which every pool has; beyond its dearest point it earns the most it earns anywhere.
 """
 

@@ -18,6 +18,9 @@ from erp_trainer.report.sections.policies import policies_section, tiles
 from erp_trainer.report.sections.prediction import prediction_section
 from erp_trainer.report.sections.tables import tables_section
 from erp_trainer.report.units import Units
+from erp_trainer.words import shortened, with_short_names
+
+_LONGEST_TITLE = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Page:
     cells: Mapping[str, Any]
     dial: Dial | None
     footer: Sequence[str]
+    notice: str = ""
 
 
 def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> Page:
@@ -47,6 +51,9 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
     ----------
     examples : of ``examples.pick``; none where prompts are to stay out of the report
     """
+    names = [*payload["models"], *(payload.get("categories") or {}), *payload["models_left_out"]]
+    payload, examples = with_short_names((payload, list(examples)), names)
+    (title,) = shortened([title], _LONGEST_TITLE).values()
     units, said = Units.of(payload), payload["verdict"]
     money, dial = frontier_section(payload, units)
     found = [
@@ -72,7 +79,16 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
         cells={name: cells for part in parts for name, cells in part.cells.items()},
         dial=dial,
         footer=_footer(payload),
+        notice=_notice(examples),
     )
+
+
+def _notice(examples: Sequence[Figures]) -> str:
+    """What whoever passes the page on must know."""
+    if not examples:
+        return "No prompt is quoted in this file."
+    quoted = "1 prompt" if len(examples) == 1 else f"{len(examples)} prompts"
+    return f"This file quotes {quoted} of the run verbatim; erp-train report --redact leaves them out."
 
 
 def _examples(examples: Sequence[Figures], payload: Figures) -> Part | None:

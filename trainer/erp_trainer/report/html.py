@@ -25,7 +25,10 @@ def report_html(page: Page) -> str:
     from markupsafe import Markup
 
     return template.render(
-        **{name: getattr(page, name) for name in ("title", "verdict", "tiles", "sections", "charts", "dial", "footer")},
+        **{
+            name: getattr(page, name)
+            for name in ("title", "verdict", "tiles", "sections", "charts", "dial", "footer", "notice")
+        },
         palettes=PALETTES,
         style=Markup(_file("report.css")),  # noqa: S704 - our own file
         script=Markup(_file("report.js")),  # noqa: S704 - our own file

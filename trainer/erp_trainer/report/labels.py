@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# The plot that labels are placed for, in pixels; where it is smaller, they are left out.
+# The plot that names are placed for, in pixels.
 WIDTH, HEIGHT = 900.0, 400.0
+# On a telephone points have numbers instead of names.
+PHONE = (270.0, 330.0)
 _CHARACTER, _LINE = 6.1, 13.0
 _SIDES = {"right": ("left", 10, 0), "left": ("right", -10, 0), "above": ("center", 0, -13), "below": ("center", 0, 14)}
 
@@ -21,6 +23,7 @@ def place(
     y_domain: tuple[float, float],
     *,
     logarithmic: bool,
+    size: tuple[float, float] = (WIDTH, HEIGHT),
 ) -> list[dict[str, Any]]:
     """Add ``side`` to every point: one of ``right``, ``left``, ``above``, ``below``, or ``none`` where none is free.
 
@@ -28,13 +31,14 @@ def place(
     ----------
     points : {cost, reward, label}
     obstacles : {cost, reward}: the dots of lines, which labels should not cover
+    size : of the plot, in pixels
     """
 
     def pixel(row: Mapping[str, Any]) -> tuple[float, float]:
         scale = math.log if logarithmic else float
         low, high = scale(x_domain[0]), scale(x_domain[1])
-        x = WIDTH * (scale(row["cost"]) - low) / ((high - low) or 1)
-        return x, HEIGHT * (y_domain[1] - row["reward"]) / ((y_domain[1] - y_domain[0]) or 1)
+        x = size[0] * (scale(row["cost"]) - low) / ((high - low) or 1)
+        return x, size[1] * (y_domain[1] - row["reward"]) / ((y_domain[1] - y_domain[0]) or 1)
 
     dots = [(x - 5, y - 5, x + 5, y + 5) for x, y in map(pixel, (*points, *obstacles))]
     names: list[_Box] = []
@@ -42,7 +46,7 @@ def place(
     for row in points:
         x, y = pixel(row)
         boxes = {side: _box(x + dx, y + dy, align, row["label"]) for side, (align, dx, dy) in _SIDES.items()}
-        inside = {side: box for side, box in boxes.items() if _within(box)}
+        inside = {side: box for side, box in boxes.items() if _within(box, size)}
         # Rather over a dot than over another name.
         side = _free(inside, names + dots) or _free(inside, names) or "none"
         names += [inside[side]] if side in inside else []
@@ -50,8 +54,8 @@ def place(
     return placed
 
 
-def _within(box: _Box) -> bool:
-    return box[0] >= 0 and box[2] <= WIDTH and box[1] >= -_LINE / 2 and box[3] <= HEIGHT + 2
+def _within(box: _Box, size: tuple[float, float]) -> bool:
+    return box[0] >= 0 and box[2] <= size[0] and box[1] >= -_LINE / 2 and box[3] <= size[1] + 2
 
 
 def _free(boxes: Mapping[str, _Box], taken: Sequence[_Box]) -> str | None:

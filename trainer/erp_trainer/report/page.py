@@ -40,13 +40,14 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table of the page, with what stands above and below it; rows past the first ``shown`` are folded away."""
+    """A table of the page, with its texts; all of one that is ``folded``, or what is past ``shown`` rows, is folded."""
 
     heads: Sequence[Column]
     rows: Sequence[TableRow]
     title: str = ""
     note: str = ""
     shown: int = 40
+    folded: bool = False
 
 
 def lay_out(
@@ -107,6 +108,9 @@ class PageSection:
     charts, small_charts : names of charts below each other, and in a grid; ``trailing_charts`` stand below the tables
     pair, second_pair : names of charts side by side; ``choices`` changes the first
     caption, mix_caption : below the two charts of the frontier
+    key : what the numbers of the frontier's points mean where there is no room for names
+    folded : the whole section is folded away below its title
+    small_title : what the charts are folded away below, where some are small
     """
 
     id: str
@@ -124,6 +128,9 @@ class PageSection:
     examples: Sequence[Figures] = ()
     caption: str = ""
     mix_caption: str = ""
+    key: Sequence[str] = ()
+    folded: bool = False
+    small_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

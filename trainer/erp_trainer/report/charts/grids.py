@@ -25,6 +25,8 @@ from erp_trainer.report.palette import hue
 _MOST_LABELLED = 16
 # Names below columns lie level up to this many.
 _MOST_LEVEL = 4
+# Numbers in cells have room on a telephone up to this many columns.
+_MOST_ON_A_PHONE = 8
 
 
 def heat_map(
@@ -57,7 +59,7 @@ def heat_map(
         layer(
             {"type": "text", "fontSize": 10.5, "color": "$ink"},
             {"x": x, "y": y, "text": text},
-            name="value" if level else "label_value",
+            name="value" if len(across) <= _MOST_ON_A_PHONE else "label_value",
         ),
     ]
     height = (30 if legible else 20) * len(down)

@@ -12,6 +12,8 @@ from erp_trainer.words import NOTHING, mostly, number, shortened
 
 # Categories past these are in tables only.
 MOST_DRAWN = 20
+# Of the table as many are shown at once.
+_MOST_LISTED = 8
 
 
 def categories_section(payload: Figures, own: str, units: Units) -> Part | None:
@@ -75,4 +77,4 @@ def _table(found: Mapping[str, Figures], own: str) -> DataTable:
         Column("best on train", lambda row: model(row[1], "best_on_train", "not in train"), text=True),
         Column("best on test", lambda row: model(row[1], "best_on_test", NOTHING), text=True),
     )
-    return lay_out(columns, found.items(), shown=MOST_DRAWN)
+    return lay_out(columns, found.items(), shown=_MOST_LISTED)

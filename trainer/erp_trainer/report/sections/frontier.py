@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -49,10 +49,23 @@ def frontier_section(payload: Figures, units: Units) -> tuple[Part, Dial | None]
             "Every policy was run on the same held-out prompts. Further up is better, further left is cheaper. "
             "Move the slider to see what the bundle does there: λ says how much reward a unit of cost must buy.",
         ),
-        caption=_CAPTION,
+        caption=" ".join([_CAPTION, *_outside(found["frontier"])]),
+        key=_numbered(found["frontier"]),
         mix_caption="Which models the bundle chooses as λ falls and the mean cost rises.",
     )
     return Part(section, found), dial
+
+
+def _outside(chart: Spec) -> Iterator[str]:
+    """What is marked at an edge, in words."""
+    beyond = [row["label"] for row in chart["datasets"]["points"] if row["kind"] in ("up", "down", "on")]
+    if beyond:
+        yield f"The chart shows the costs from the cheapest to the dearest model. Outside: {'; '.join(beyond)}."
+
+
+def _numbered(chart: Spec) -> list[str]:
+    """The names of the points in the order of their numbers."""
+    return [row["label"] for row in sorted(chart["datasets"]["points"], key=lambda row: int(row["number"]))]
 
 
 def own_key(payload: Figures) -> str:
@@ -67,6 +80,7 @@ def picture(payload: Figures, units: Units) -> Spec:
     line_height = _LINE * (levels[1] - levels[0])
     curve_rows = [row for curve in lines for row in _curve_rows(curve, units, logarithmic=logarithmic)]
     point_rows = [_point_row(curve, units, costs, levels) for curve in points]
+    point_rows += [row for curve in lines for row in _leaving(curve, units, costs, levels)]
     for kind, inwards in (("down", 1), ("up", -1)):
         edge = [row for row in point_rows if row["kind"] == kind]
         for row, place in zip(edge, labels.stacked(edge, costs, logarithmic=logarithmic), strict=True):
@@ -78,7 +92,14 @@ def picture(payload: Figures, units: Units) -> Spec:
     inside = [row for row in curve_rows if row["dot"] and levels[0] <= row["reward"] <= levels[1]]
     edges = [{**row, "cost": row["at_cost"], "reward": row["at_reward"]} for row in point_rows]
     sides = labels.place(edges, inside, costs, levels, logarithmic=logarithmic)
-    point_rows = [row | {"side": placed["side"]} for row, placed in zip(point_rows, sides, strict=True)]
+    order = sorted(range(len(edges)), key=lambda i: edges[i]["cost"])
+    numbers = {place: str(number) for number, place in enumerate(order, start=1)}
+    numbered = [{**row, "label": numbers[place]} for place, row in enumerate(edges)]
+    small = labels.place(numbered, [], costs, levels, logarithmic=logarithmic, size=labels.PHONE)
+    point_rows = [
+        row | {"side": sides[place]["side"], "number": numbers[place], "small_side": small[place]["side"]}
+        for place, row in enumerate(point_rows)
+    ]
     return money.frontier_chart(
         curve_rows, point_rows, _styles(lines), units.titles(), (costs, levels), logarithmic=logarithmic
     )
@@ -101,10 +122,34 @@ def _curve_rows(curve: Figures, units: Units, *, logarithmic: bool) -> Iterable[
 
 def _split(payload: Figures) -> tuple[list[Figures], list[Figures]]:
     """Curves with a known cost: those drawn as lines, the bundle's own first, and those drawn as points."""
-    known = [curve for curve in payload["curves"].values() if curve["points"] and _costs(curve)]
+    curves = dict(payload["curves"])
+    if "oracle" in curves:
+        curves["oracle"] = _bracketed(curves["oracle"], payload["oracle"]["bracket"])
+    known = [curve for curve in curves.values() if curve["points"] and _costs(curve)]
     lines = [curve for curve in known if len(curve["points"]) > 1 and curve["kind"] != "bound"]
     lines.sort(key=lambda curve: {"bundle": 0, "rival": 1}.get(curve["kind"], 2))
     return lines, [curve for curve in known if curve not in lines]
+
+
+def _bracketed(curve: Figures, bracket: Sequence[float]) -> Figures:
+    """The oracle as one point at the upper end of what it may earn, with both ends in its name."""
+    point = {**curve["points"][0], "reward": bracket[1], "reward_ci": bracket}
+    return {**curve, "label": f"{curve['label']} {number(bracket[0])} to {number(bracket[1])}", "points": [point],
+            "named": True}  # fmt: skip
+
+
+def _leaving(
+    curve: Figures, units: Units, costs: tuple[float, float], levels: tuple[float, float]
+) -> Iterator[dict[str, Any]]:
+    """A mark where a line leaves the chart at its right edge, with how far it goes."""
+    points = sorted(curve["points"], key=lambda point: point["cost_usd"])
+    dearest = points[-1]
+    if dearest["cost_usd"] * units.scale <= costs[1]:
+        return
+    inside = [point for point in points if point["cost_usd"] * units.scale <= costs[1]]
+    last = inside[-1] if inside else dearest
+    row = _point_row({**curve, "points": [dearest], "kind": "baseline"}, units, costs, levels)
+    yield {**row, "at_reward": min(max(last["reward"], levels[0]), levels[1])}
 
 
 def _costs(curve: Figures) -> list[float]:
@@ -115,22 +160,24 @@ def _costs(curve: Figures) -> list[float]:
 def _domains(
     lines: Sequence[Figures], points: Sequence[Figures], units: Units
 ) -> tuple[tuple[float, float], tuple[float, float], bool]:
-    """Ends of both axes: what is learned, the mixture of single models and every single model's cost are inside."""
+    """Ends of both axes: where routing lives, from the cheapest to the dearest single model, and what it earns."""
     singles = [curve for curve in points if curve["kind"] == "single"]
-    within = [curve for curve in (*lines, *points) if curve["kind"] != "bound"]
-    costs = [cost * units.scale for curve in within for cost in _costs(curve)]
+    single_costs = [_costs(curve)[0] * units.scale for curve in singles]
+    # A pool without a single model's cost is as wide as the bundle's own curve.
+    costs = single_costs or [cost * units.scale for cost in _costs(lines[0] if lines else points[0])]
     low, high = min(costs), max(costs)
-    single_costs = [_costs(curve)[0] * units.scale for curve in singles] or [high]
-    logarithmic = low > 0 and high / low > _LOG_SPAN and median(single_costs) < high / _LOG_CROWD
+    logarithmic = low > 0 and high / low > _LOG_SPAN and median(costs) < high / _LOG_CROWD
     if low == high:
         cost = (0.5 * low, 1.5 * low or 1.0)
     elif logarithmic:
         cost = (low / 1.15, high * 1.25)
     else:
         cost = (max(0.0, low - 0.04 * (high - low)), high + 0.1 * (high - low))
-    drawn = [(point, curve["kind"] == "bundle") for curve in lines for point in curve["points"]]
+    drawn = [(point, curve["kind"] == "bundle") for curve in lines for point in curve["points"]
+             if cost[0] <= point["cost_usd"] * units.scale <= cost[1]]  # fmt: skip
     levels = [point["reward"] for point, _ in drawn]
     levels += [end for point, banded in drawn if banded for end in point["reward_ci"]]
+    levels = levels or [curve["points"][0]["reward"] for curve in (*lines, *points)]
     bottom, top = min(levels), max([*levels, *(curve["points"][0]["reward"] for curve in singles)])
     pad = 0.05 * (top - bottom) or 0.1
     return cost, (bottom - pad, top + pad), logarithmic
@@ -144,8 +191,10 @@ def _point_row(curve: Figures, units: Units, costs: tuple[float, float], levels:
     kind = curve["kind"] if curve["kind"] == "single" else "baseline"
     label = bare(curve["label"])
     if reward > levels[1] or reward < levels[0]:
-        kind, label = ("up" if reward > levels[1] else "down"), f"{label} {number(reward)}"
+        kind = "up" if reward > levels[1] else "down"
+        label = label if curve.get("named") else f"{label} {number(reward)}"
     if cost > costs[1]:
+        label = label if kind in ("up", "down") or curve.get("named") else f"{label} {number(reward)}"
         kind, label = "on", f"{label} at {units.money(point['cost_usd'])}"
     return {
         "policy": curve["label"],

@@ -88,12 +88,12 @@ def unseen_section(payload: Figures, units: Units) -> Part | None:
     drawn = {}
     if benchmark := found.get("benchmark"):
         title = "One model for each unseen task, by benchmark scores"
-        tables.append(by_task(_scored(benchmark["rows"]), units, title))
+        tables.append(replace(by_task(_scored(benchmark["rows"]), units, title), folded=True))
         if small := benchmark.get("small_models"):
             # The pool of the small models only, as in section 5.3 of the paper.
-            table = by_task(_scored(small["rows"]), units, "The same, with the small models only")
+            table = by_task(_scored(small["rows"]), units, f"{title}, the small models only")
             which = f"Small: those that cost at most half of what the dearest does ({', '.join(small['models'])})."
-            tables.append(replace(table, note=which))
+            tables.append(replace(table, note=which, folded=True))
         drawn = {"in-distribution": _own_data(benchmark["in_distribution"], units)}
     section = PageSection(
         id="unseen",

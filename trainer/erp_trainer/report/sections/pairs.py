@@ -41,6 +41,7 @@ def pairs_section(payload: Figures) -> Part | None:
         drawn[f"auroc-{key}"] = _square(_cells(found, matrix, models), models, f"AUROC, {label}", _AUROC)
     section = PageSection(
         id="pairs",
+        folded=True,
         name="Pairs",
         heading="Which of two models will win",
         lines=(_AUROC_TEXT + (_PAIRWISE_TEXT if len(drawn) > 1 else ""),),
@@ -75,6 +76,7 @@ def win_rates_section(payload: Figures) -> Part | None:
     }
     section = PageSection(
         id="wins",
+        folded=True,
         name="Win rates",
         heading="Who wins where",
         lines=("How often the model of a column beats the model of a row; a draw counts half.",),

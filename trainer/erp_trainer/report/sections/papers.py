@@ -43,7 +43,8 @@ def papers_section(payload: Figures, units: Units) -> Part | None:
     if not tables and not drawn and not notes:
         return None
     heading = "The papers' own measures"
-    section = PageSection("papers", "Papers' measures", heading, tables=tables, charts=tuple(drawn), notes=notes)
+    section = PageSection("papers", "Papers' measures", heading, tables=tables, charts=tuple(drawn), notes=notes,
+                          folded=True)  # fmt: skip
     return Part(section, drawn)
 
 

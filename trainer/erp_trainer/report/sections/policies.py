@@ -7,7 +7,9 @@ from erp_trainer.report.sections.frontier import bars, own_key
 from erp_trainer.report.units import Units
 from erp_trainer.words import NOTHING, bare, from_to, mostly, number, percent, shortened, signed, significant
 
-_BOUND = "a bound: it looks at the rewards"
+_BOUND = "a bound: it sees the rewards it is judged by"
+# Rows of the table of all policies that are shown at once.
+_MOST_LISTED = 8
 _OVER_NOTE = (
     "Mean reward with the budget spread evenly from the cheapest to the dearest single model. The mixture of "
     "single models tosses a coin between two of them, to hit the same cost without looking at the prompt. Utility is "
@@ -56,7 +58,7 @@ def _ends(saved: Figures) -> str:
 def policies_section(payload: Figures, units: Units) -> Part:
     """All policies at the λ asked for, and what each gains over all budgets."""
     asked = {row["curve"]: row for row in payload["policies"].values() if row["lambda"] in (None, payload["lambda"])}
-    over = _over_budgets(payload)
+    over, fair = _over_budgets(payload), [row for row in asked.values() if row["kind"] != "bound"]
     best = payload["verdict"]["best_single"]
     section = PageSection(
         id="policies",
@@ -64,19 +66,30 @@ def policies_section(payload: Figures, units: Units) -> Part:
         heading=f"All policies at λ = {significant(payload['lambda'])}",
         lines=(
             f"Mean reward on the held-out prompts, and the paired difference from always using {best}. Coloured "
-            "differences are those whose 95% interval keeps to one side of nought.",
+            "differences are those whose 95% interval keeps to one side of nought. Differences are in units of the "
+            "reward: where it lies between 0 and 1, 0.01 is one percentage point.",
         ),
         charts=("policies",),
         tables=[_at_lambda(payload, list(asked.values()), units), *([over] if over.rows else [])],
-        notes=[f"Not compared: {name}, {why}." for name, why in (payload.get("missing_rivals") or {}).items()],
+        notes=_not_compared(payload.get("missing_rivals") or {}),
     )
-    return Part(section, {"policies": bars(payload, asked.values(), units)})
+    return Part(section, {"policies": bars(payload, fair, units)})
+
+
+def _not_compared(missing: Figures) -> list[str]:
+    """What could not be fitted; policies that miss the same are named together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        by_reason.setdefault(why, []).append(name)
+    return [f"Not compared: {', '.join(names)}: {why}." for why, names in by_reason.items()]
 
 
 def _at_lambda(payload: Figures, asked: list[Figures], units: Units) -> DataTable:
     """Every policy once, at the λ asked for or without one, then the bundle at every other λ."""
     own, names = own_key(payload), shortened(list(payload["models"]))
-    rows = [{**row, "name": bare(row["label"])} for row in sorted(asked, key=lambda row: -row["reward"])]
+    # What sees the rewards stands apart, below what does not.
+    ordered = sorted(asked, key=lambda row: (row["kind"] == "bound", -row["reward"]))
+    rows = [{**row, "name": bare(row["label"])} for row in ordered]
     rows += [
         {**row, "name": f"{row['label']} at λ = {significant(row['lambda'])}"}
         for row in payload["policies"].values()
@@ -86,18 +99,25 @@ def _at_lambda(payload: Figures, asked: list[Figures], units: Units) -> DataTabl
     def ahead(row: Figures) -> Cell:
         return difference((row["bundle_ahead"] or {}).get("reward")) if row["curve"] != own else Cell()
 
+    def reward(row: Figures) -> Cell:
+        return Cell(from_to(*found["bracket"])) if row["curve"] == "oracle" else level(row["reward"], *row["reward_ci"])
+
+    found = payload["oracle"]
     columns = (
         Column("policy", lambda row: Cell(row["name"], small=_BOUND if row["kind"] == "bound" else ""), text=True),
-        Column("mean reward", lambda row: level(row["reward"], *row["reward_ci"])),
+        Column("mean reward", reward),
         Column("against best single", lambda row: difference(row["against_best_single"])),
         Column("the bundle against it", ahead),
         Column(units.cost_short, lambda row: units.money(row["cost_usd"])),
-        Column("regret", lambda row: number(row["regret"])),
+        Column("regret", lambda row: NOTHING if row["kind"] == "bound" else from_to(*row["regret_bracket"])),
         Column("chosen most", lambda row: "" if row["kind"] == "single" else mostly(row["share"], names), text=True),
     )
-    found = payload["oracle"]
-    note = f"Regret is measured against the oracle, which earns {number(found['reward']['mean'])}: {found['text']}."
-    return lay_out(columns, rows, own=lambda row: row["curve"] == own, note=note)
+    low, high = map(number, found["bracket"])
+    note = (
+        f"Regret is what is missing to the oracle, the best model of each prompt, which earns {low} to {high}: "
+        f"{found['bracket_text']}."
+    )
+    return lay_out(columns, rows, own=lambda row: row["curve"] == own, note=note, shown=_MOST_LISTED)
 
 
 def _over_budgets(payload: Figures) -> DataTable:
@@ -126,4 +146,5 @@ def _over_budgets(payload: Figures) -> DataTable:
         for key, curve in payload["curves"].items()
         if curve["area"] is not None and curve["kind"] not in ("single", "bound")
     ]
-    return lay_out(columns, rows, own=lambda row: row["kind"] == "bundle", title="Over all budgets", note=_OVER_NOTE)
+    return lay_out(columns, rows, own=lambda row: row["kind"] == "bundle", title="Over all budgets", note=_OVER_NOTE,
+                   folded=True)  # fmt: skip

@@ -47,6 +47,7 @@ def prediction_section(payload: Figures, units: Units) -> Part:
         heading="Predicted against recorded reward",
         lines=lines,
         small_charts=names,
+        small_title=f"Calibration, {len(names)} models one by one",
         tables=(_table(models, units),),
         notes=(_ceiling(payload), _NOTE),
         charts=("r2",) if within else (),

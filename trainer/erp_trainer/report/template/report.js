@@ -17,16 +17,22 @@ function themed(spec, palette) {
   );
 }
 
-// Where there is no room for them, labels go, names are cut shorter, and legends stand in one column.
+// Where there is no room for them, points have numbers for names, names are cut shorter, and legends stand in one column.
+function fits(part) {
+  return !(part?.name ?? "").startsWith?.("label") || part.encoding.text.field === "label";
+}
+
 function fitted(spec) {
   if (!narrow.matches) return spec;
-  if (Array.isArray(spec)) return spec.filter((part) => !(part?.name ?? "").startsWith?.("label")).map(fitted);
+  if (Array.isArray(spec)) return spec.filter(fits).map(fitted);
   if (spec === null || typeof spec !== "object") return spec;
   return Object.fromEntries(
     Object.entries(spec).map(([key, value]) => {
       if (key === "datasets") return [key, value];
       if (key === "columns") return [key, 1];
-      if (key === "labelLimit") return [key, spec.orient === "bottom" ? 290 : Math.min(value, 125)];
+      if (key === "field" && value === "label") return [key, "number"];
+      if (key === "field" && value === "side") return [key, "small_side"];
+      if (key === "labelLimit") return [key, spec.orient === "bottom" ? 290 : Math.min(value, 150)];
       return [key, fitted(value)];
     }),
   );
@@ -34,17 +40,28 @@ function fitted(spec) {
 
 async function draw(element) {
   const name = element.dataset.chart;
-  views.get(name)?.finalize();
   const spec = fitted(themed(report.charts[name], report.palettes[theme()]));
   const result = await vegaEmbed(element, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
   views.set(name, result.view);
 }
 
+const folded = (element) => element.closest("details:not([open])") !== null;
+
+// A chart has no width while it is folded away; it is drawn when it is opened.
+async function drawIn(root) {
+  for (const element of root.querySelectorAll("[data-chart]")) {
+    if (!folded(element) && !views.has(element.dataset.chart)) await draw(element);
+  }
+  await place();
+  for (const choice of root.querySelectorAll("select[data-cells]")) if (!folded(choice)) await fill(choice);
+}
+
 async function drawAll() {
   document.documentElement.removeAttribute("data-ready");
-  for (const element of document.querySelectorAll("[data-chart]")) await draw(element);
-  await place();
-  for (const choice of document.querySelectorAll("select[data-cells]")) await fill(choice);
+  for (const view of views.values()) view.finalize();
+  views.clear();
+  for (const element of document.querySelectorAll("[data-chart]")) element.replaceChildren();
+  await drawIn(document);
   document.documentElement.dataset.ready = theme();
 }
 
@@ -115,6 +132,19 @@ for (const mode of document.querySelectorAll("input[name=mode]")) mode.addEventL
 for (const choice of document.querySelectorAll("select[data-cells]")) {
   choice.addEventListener("change", () => fill(choice));
 }
+document.addEventListener("toggle", (event) => event.target.open && drawIn(event.target), true);
+const unfold = (elements) => { for (const element of elements) element.open = true; };
+addEventListener("hashchange", () => {
+  unfold(document.getElementById(location.hash.slice(1))?.querySelectorAll(":scope > details") ?? []);
+});
+addEventListener("beforeprint", () => unfold(document.querySelectorAll("details")));
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const table = target.closest(".scroll");
+    table.parentElement.classList.toggle("over", table.scrollWidth > table.clientWidth + 1);
+  }
+});
+for (const table of document.querySelectorAll(".scroll")) sizes.observe(table);
 darkMode.addEventListener("change", drawAll);
 narrow.addEventListener("change", drawAll);
 drawAll();
