@@ -1,9 +1,11 @@
 """`erp-train report`, from a run and a bundle to files."""
 
+import html
 import json
 
 import pytest
 
+from tests.planted import planted_rows
 from tests.test_cli_fit import run
 
 

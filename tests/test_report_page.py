@@ -148,6 +148,39 @@ def test_dear_policies_stand_at_the_right_edge_below_each_other():
     assert dear[0]["at_reward"] > dear[1]["at_reward"]
 
 
+def test_what_pays_for_many_models_does_not_stretch_the_cost_axis_and_is_marked_and_listed():
+    found, plain = payload(), _frontier()
+    line = found["curves"]["zooter"] | {"label": "cascade"}
+    costs = [1e-2 * 0.3**place for place in range(len(line["points"]))]
+    points = [point | {"cost_usd": cost} for point, cost in zip(line["points"], costs, strict=True)]
+    found["curves"]["cascade"] = line | {"points": points}
+    found["curves"]["ranking"] = found["curves"]["oracle"] | {"label": "ranking", "points": points[:1]}
+    page = page_of(found, "run")
+
+    def x_domain(chart):
+        return next(part["encoding"]["x"]["scale"]["domain"] for part in chart["layer"])
+
+    assert x_domain(page.charts["frontier"]) == x_domain(plain)
+    low, high = x_domain(plain)
+    prices = [found["models"][name]["cost_usd"] * 1000 for name in MODELS]
+    assert low < min(prices) < max(prices) < high
+    assert high - low < 1.2 * (max(prices) - min(prices))
+    marked = {row["policy"]: row for row in page.charts["frontier"]["datasets"]["points"]}
+    assert marked["cascade"]["kind"] == marked["ranking"]["kind"] == "on"
+    assert "cascade 0.610 at $10.0" in page.sections[0].caption
+    assert "ranking 0.610 at $10.0" in page.sections[0].caption
+
+
+def test_policies_that_see_the_rewards_stand_apart_on_the_page():
+    section = next(part for part in page_of(payload(), "run").sections if part.id == "policies")
+    names = [(row.cells[0].text, row.cells[0].small) for row in section.tables[0].rows]
+    oracle = next(place for place, (name, _) in enumerate(names) if name == "oracle")
+    assert names[oracle][1] == "a bound: it sees the rewards it is judged by"
+    assert section.tables[0].rows[oracle].cells[1].text == "0.830 to 0.930"
+    first = next(place for place, (name, _) in enumerate(names) if name in MODELS)
+    assert first < oracle
+
+
 def test_on_a_logarithmic_axis_lines_stay_straight_in_cost():
     models = tuple(f"model-{m}" for m in range(9))
     crowded = payload(models=models)
