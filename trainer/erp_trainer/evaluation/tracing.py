@@ -125,6 +125,10 @@ def _policy(ev: Evaluation, found: Traced, curve: Curve, lambda_: float | None) 
 
 def _point(ev: Evaluation, found: Traced, curve: Curve, at: int) -> dict[str, Any]:
     low, high = curve.regret_low.interval(at), curve.regret_high.interval(at)
+    if curve.contender.key == "oracle":
+        # What it lacks of itself: nothing at λ = 0, wherever in the bracket it lies.
+        own = curve.reward.column(curve.at(0.0)) - curve.reward.column(at)
+        low = high = own.from_nought().interval()
     # Against hindsight at one sample, as nothing better is known.
     regret = low if found.bracket.kind == "split-sample" else high
     point: dict[str, Any] = {}
