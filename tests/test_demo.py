@@ -18,8 +18,8 @@ from demo.proxy_process import REPOSITORY, free_port
 from demo.sending import ask_all
 from erp_trainer.outcomes.run import open_run
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.curve import Mixture
+from litellm_erp.goals.goal import Goal
 from litellm_erp.goals.solve import solve
 
 N_PROMPTS = 12

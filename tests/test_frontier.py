@@ -1,11 +1,12 @@
 """The curve a bundle records: from no price on money to the cheapest model for every prompt."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from erp_trainer.policies.frontier import FRONTIER_SCALES, MOST_BEYOND, frontier
+from erp_trainer.policies.frontier import FRONTIER_SCALES, MOST_BEYOND, frontier, verdict
 from tests.policy_tables import table_of
 
 
@@ -51,3 +52,13 @@ def test_a_point_records_the_standard_errors_of_its_means():
     assert point["cost_usd"] == pytest.approx(0.0015)
     assert point["cost_se"] == pytest.approx(0.0005 / 10)
     assert point["reward_se"] == pytest.approx(5e-5 / 10)
+
+
+def test_the_verdict_names_the_cheaper_of_equals_and_writes_no_signed_nought_and_no_saving_of_0_percent():
+    table = table_of(np.tile([0.5, 0.5, 0.1], (40, 1)), costs_M=[3e-3, 1e-3, 5e-4])
+    found = frontier(table, table.rewards_PM, np.ones(40), safe=True)["verdict"]
+    assert found["best_single"] == "b"
+    assert not re.search(r"[+−-]0(?![.\d])", found["text"]), found["text"]
+    points = [{"reward": 0.5, "cost_usd": 1e-3 * (1 - 0.003)}]
+    slight = verdict(table, np.ones(40, dtype=int), points)
+    assert slight["text"].endswith("routing costs 0.3% less.")

@@ -11,6 +11,7 @@ import click
 
 from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, progress, warn
+from erp_trainer.words import percent
 
 
 @click.command("add-model")
@@ -57,13 +58,13 @@ def _render(payload: Mapping[str, Any]) -> str:
     audit = "" if payload["audit"] is None else f", judged on {payload['audit']} random ones"
     r2 = "-" if payload["r2"] is None else f"{payload['r2']:.3f}"
     by_category = ", ".join(f"{name} {r2:.3f}" for name, r2 in payload["r2_by_category"].items() if r2 is not None)
-    wins = ", ".join(f"{name or '(none)'} {share:.0%}" for name, share in payload["wins"].items())
+    wins = ", ".join(f"{name or '(none)'} {percent(share)}" for name, share in payload["wins"].items())
     lines = [
         f"bundle {payload['id']}  {payload['bundle']}: {payload['model']} added",
         f"  {payload['rows']} train prompts{audit}",
         f"  held-out R²  {r2}" + (f" ({by_category})" if by_category else ""),
         f"  mean reward  {payload['mean_reward']:.4f}, place {payload['place']} of {payload['of']}",
-        f"  first choice at λ = 0 for {payload['share']:.0%} of prompts: {wins}",
+        f"  first choice at λ = 0 for {percent(payload['share'])} of prompts: {wins}",
         "",
         f"{'λ':>10} {'reward':>22} {'cost':>26}",
     ]

@@ -10,6 +10,7 @@ import click
 
 from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, padded
+from erp_trainer.words import percent, with_short_names
 
 if TYPE_CHECKING:
     from litellm_erp.bundle.bundle import Bundle
@@ -119,6 +120,7 @@ def bundle_payload(bundle: Bundle) -> dict[str, Any]:
 
 def render_bundle(payload: Mapping[str, Any]) -> str:
     """The payload as a few readable lines."""
+    payload = with_short_names(payload, payload["models"], most=40)
     embedder = payload["embedder"]
     lines = [
         f"bundle {payload['id']}  {payload['bundle']}",
@@ -139,7 +141,7 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
         cost = point["cost_usd"]
         scaled = "-" if cost is None else f"{cost * (1000 if payload['cost_kind'] == 'usd' else 1):.4g}"
         mix = sorted(point["share"].items(), key=lambda item: -item[1])[:3]
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in mix)
+        shares = ", ".join(f"{name} {percent(share)}" for name, share in mix if share > 0)
         lines.append(
             f"{point['lambda']:>10.4g} {point['reward']:>8.4f} {scaled:>18} {point['shrinkage']:>9.0%}  {shares}"
         )
