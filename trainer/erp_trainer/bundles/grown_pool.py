@@ -1,8 +1,9 @@
 """A bundle's pool, changed by a model, on the rows of the run that the bundle was fitted on; all out of fold.
 
 A newcomer may have been asked only some prompts, chosen to be informative, and an audit of random ones
-(`learning/selection.py`). Its probe is fitted on all of them. Whatever is *estimated* rests on the audit: its R² and
-residuals on the audit rows; its mean, and what a policy earns with it, by the difference estimator
+(`learning/selection.py`). Its probe, and its mean, follow from all of them and from the rest of the pool
+(`learning/newcomer.py`). Whatever is *judged* rests on the audit: its R² and residuals on the audit rows; what a policy
+earns with it by the difference estimator
 
     mean over all rows of a prediction  +  mean over the audit of (outcome − prediction)
 
@@ -28,13 +29,21 @@ from erp_trainer.bundles.training_data import training_data
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.features import Labelling, labels_of
+from erp_trainer.learning.newcomer import Newcomer, newcomer_of, newcomer_out_of_fold
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit
 from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import SingleMeans, TrainingTable
 from erp_trainer.learning.verdict import judge
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import LEVERAGE_BETA, fit_out_of_fold, recorded_cost, with_constant_cost
+from erp_trainer.policies.erp import (
+    LEVERAGE_BETA,
+    CrossFitted,
+    fit_out_of_fold,
+    recorded_cost,
+    trust_where_evident,
+    with_constant_cost,
+)
 from erp_trainer.policies.frontier import (
     MeanEstimate,
     frontier,
@@ -59,12 +68,14 @@ class GrownPool:
 
     Attributes
     ----------
+    newcomers : by column, models that were asked only some prompts
     partial_M : bool, models of which only chosen and audit rows have outcomes
     audit_P : bool, rows that estimates with them rest on; all rows where there is none
     """
 
     table: TrainingTable
     fitted: CrossFit
+    newcomers: Mapping[int, Newcomer]
     labels: tuple[Labelling, ...]
     stack: Stack
     features: Features | None
@@ -150,6 +161,7 @@ def pool_of(
     models: Sequence[str],
     prices: Mapping[str, Price],
     embedder: Embedder,
+    newcomer: str | None = None,
 ) -> GrownPool:
     """The models a bundle is to have, cross-fitted on its run with the bundle's own penalties.
 
@@ -157,6 +169,7 @@ def pool_of(
     ----------
     models : the pool as it is to be, in order
     prices : of each of them
+    newcomer : the one that the bundle does not have yet
 
     Raises
     ------
@@ -179,26 +192,58 @@ def pool_of(
     table = data.table
     features = bundle.features
     labels = () if features is None else labels_of(features, table.embeddings_PD, table.categories_P)
-    unusual = 0.0 if features is None else features.unusual
-    found = fit_out_of_fold(table, labels, stack_of(manifest), unusual=unusual)
-    predicted, leverage = found.predicted_PM, found.ridge.out_of_fold_leverage(LEVERAGE_BETA)
     ids = np.array(outcomes.prompt_ids, dtype=object)[train]
     partial = {models.index(name): np.isin(ids, list(audit)) for name, audit in audits(run.path).items()
                if name in models}  # fmt: skip
-    table, audit = _audited(table, predicted, partial)
+    new = set(partial) | ({models.index(newcomer)} if newcomer in models else set())
+    some = [m for m in sorted(new) if np.isnan(table.rewards_PM[:, m]).any()]
+    found, newcomers = grow(table, labels, stack_of(manifest), features, some)
+    leverage = found.ridge.out_of_fold_leverage(LEVERAGE_BETA)
+    table, audit = _audited(table, found.predicted_PM, partial, newcomers)
     if manifest.preset == "paper":
         table = replace(table, expected_cost_PM=np.broadcast_to(table.mean_cost_M, table.rewards_PM.shape))
     else:
         table = with_constant_cost(table, recorded_cost(table))
     partial_M = np.isin(np.arange(len(models)), list(partial))
     return GrownPool(
-        table, found.ridge, labels, found.stack, features, predicted, leverage, found.trust_P, data.output_tokens,
-        partial_M, audit, manifest.safety
+        table, found.ridge, newcomers, labels, found.stack, features, found.predicted_PM, leverage, found.trust_P,
+        data.output_tokens, partial_M, audit, manifest.safety
     )  # fmt: skip
 
 
+def grow(
+    table: TrainingTable, labels: Sequence[Labelling], stack: Stack, features: Features | None, some: Sequence[int]
+) -> tuple[CrossFitted, dict[int, Newcomer]]:
+    """PURE. Predict every row from the other folds, and fit those models that were asked only some of the prompts.
+
+    Parameters
+    ----------
+    stack, features : of the bundle
+    some : columns of those models; the others are what they are placed among
+    """
+    found = fit_out_of_fold(table, labels, stack, unusual=0.0 if features is None else features.unusual)
+    others = np.setdiff1d(np.arange(len(table.models)), some)
+    if not len(some) or not len(others):
+        return found, {}
+    predicted, rewards = found.predicted_PM.copy(), table.rewards_PM
+    newcomers = {}
+    for m in some:
+        predicted[:, m] = newcomer_out_of_fold(found.ridge, rewards, m, others, labels, stack)
+        newcomers[m] = newcomer_of(found.ridge, rewards, m, others, labels, stack)
+    trust = found.trust_P
+    if not trust.any():
+        # What the few prompts of a newcomer seemed to say, fitted by itself, need not stand.
+        trust = np.ones(len(table))
+        if features is not None:
+            trust = features.trust(features.memberships(features.scores(table.embeddings_PD)))
+    return replace(found, predicted_PM=predicted, trust_P=trust_where_evident(table, predicted, trust)), newcomers
+
+
 def _audited(
-    table: TrainingTable, predicted: np.ndarray, partial: Mapping[int, np.ndarray]
+    table: TrainingTable,
+    predicted: np.ndarray,
+    partial: Mapping[int, np.ndarray],
+    newcomers: Mapping[int, Newcomer],
 ) -> tuple[TrainingTable, np.ndarray]:
     """State the means of models that were asked only some prompts; and the rows that all of their audits share."""
     shared = np.ones(len(table), dtype=bool)
@@ -214,10 +259,12 @@ def _audited(
         expected = table.expected_cost_PM[:, m]
         cost[m] = expected.mean() + (table.realised_cost_PM[rows, m] - expected[rows]).mean()
         shared &= rows
-    if not partial:
-        return table, shared
+    for m, newcomer in newcomers.items():
+        reward[m] = newcomer.mean
     if not shared.any():
         raise FitError("the models added with --prompts share no random prompt; add them with the same --seed")
+    if not partial and not newcomers:
+        return table, shared
     return replace(table, stated_means=SingleMeans(reward, cost)), shared
 
 

@@ -28,7 +28,7 @@ from erp_trainer.policies.frontier import default_lambdas, number_or_none
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MANIFEST, Manifest, ModelRecord
-from litellm_erp.bundle.probe import Uncertainty
+from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import BundleError, PricesError
@@ -71,7 +71,7 @@ def add_model(
         price = run.prices().get(name, UNKNOWN_PRICE)
         if price.known and (price.relative_cost is not None) != (bundle.manifest.cost_kind == "relative"):
             raise PricesError(f"{name}: its price is of another kind than the bundle's ({bundle.manifest.cost_kind})")
-        pool = pool_of(bundle, run, models, {**_prices(bundle), name: price}, embedder)
+        pool = pool_of(bundle, run, models, {**_prices(bundle), name: price}, embedder, newcomer=name)
         m = models.index(name)
         added = _rewrite(target, bundle, pool, newcomer=m, price=price)
         return Added(added, _report(pool, m, bundle, added))
@@ -183,7 +183,7 @@ def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifes
         folder,
         table.models[m],
         m,
-        *combined_probes(pool.fitted, table.rewards_PM, pool.labels, pool.stack),
+        *_fitted(pool),
         pool.output_tokens,
         rows=int((~np.isnan(table.rewards_PM[:, m])).sum()),
         beta=first.beta,
@@ -199,6 +199,15 @@ def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifes
     )
 
 
+def _fitted(pool: GrownPool) -> tuple[Probes, np.ndarray]:
+    """Probes and cells of every model."""
+    probes, cells_FM = combined_probes(pool.fitted, pool.table.rewards_PM, pool.labels, pool.stack)
+    for m, newcomer in pool.newcomers.items():
+        probes.weights_DM[:, m], probes.intercept_M[m] = newcomer.weights_D, newcomer.intercept
+        cells_FM[:, m] = newcomer.cells_F
+    return probes, cells_FM
+
+
 def _r_squared(pool: GrownPool, m: int, rows_P: np.ndarray) -> float:
     if rows_P.sum() < MIN_ROWS:
         return np.nan
@@ -207,6 +216,7 @@ def _r_squared(pool: GrownPool, m: int, rows_P: np.ndarray) -> float:
 
 def _report(pool: GrownPool, m: int, old: Bundle, new: Bundle) -> dict[str, Any]:
     table, record = pool.table, new.manifest.models[m]
+    expected = pool.newcomers[m].expected_mean if m in pool.newcomers else record.mean_reward
     served = replace(table, rewards_PM=np.zeros_like(table.rewards_PM))
     first = pool.choose(served, 0.0)
     categories = np.unique(table.categories_P).tolist()
@@ -228,8 +238,8 @@ def _report(pool: GrownPool, m: int, old: Bundle, new: Bundle) -> dict[str, Any]
         "audit": int(rated_rows(pool, m).sum()) if pool.partial_M[m] else None,
         "r2": record.r2,
         "r2_by_category": dict(record.r2_by_category),
-        "mean_reward": record.mean_reward,
-        "place": 1 + int((table.mean_reward_M > record.mean_reward).sum()),
+        "mean_reward": expected,
+        "place": 1 + int((np.delete(table.mean_reward_M, m) > expected).sum()),
         "of": len(table.models),
         "wins": {name: float((first == m)[table.categories_P == name].mean()) for name in categories},
         "share": float((first == m).mean()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AUDIT_SHARE = 0.2
-MIN_AUDIT = 20
+MIN_AUDIT = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ are ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,6 +127,33 @@ def _gram(embeddings_PD: np.ndarray) -> np.ndarray:
     return product
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One fold, and what the others say of its memberships.
+
+    Attributes
+    ----------
+    rows, rest : rows in the fold, and all others, ascending, int
+    features : fitted on the rest
+    memberships : of the rows in the fold, shape (R, F)
+    """
+
+    rows: np.ndarray
+    rest: np.ndarray
+    features: Features
+    memberships: np.ndarray
+
+
+def left_out(fitted: CrossFit, labels: Sequence[Labelling]) -> Iterator[LeftOut]:
+    """Each fold of a cross-fit in turn; at least one labelling."""
+    x, sizes = fitted.embeddings_PD, tuple(each.n for each in labels)
+    folds = [np.flatnonzero(fitted.folds_P == fold) for fold in range(fitted.n_folds)]
+    for rows, found in zip(folds, discriminants(x, labels, folds), strict=True):
+        features = Features(*found, sizes, _NO_ENTROPY, 0.0)
+        rest = np.setdiff1d(np.arange(len(x)), rows, assume_unique=True)
+        yield LeftOut(rows, rest, features, features.memberships(features.scores(x[rows])))
+
+
 def out_of_fold_parts(fitted: CrossFit, rewards_PM: np.ndarray, labels: Sequence[Labelling], beta: float) -> Parts:
     """Every part, for each row from rows of the other folds alone.
 
@@ -134,21 +161,15 @@ def out_of_fold_parts(fitted: CrossFit, rewards_PM: np.ndarray, labels: Sequence
     ----------
     fitted : the ridge's cross-fit, whose folds count
     """
-    x, folds_P = fitted.embeddings_PD, fitted.folds_P
-    sizes = tuple(each.n for each in labels)
     parts = np.empty((len(labels), *rewards_PM.shape), dtype=np.float32)
-    entropy = np.empty(len(x)) if labels and labels[0].names else _NO_ENTROPY
-    folds = [np.flatnonzero(folds_P == fold) for fold in range(fitted.n_folds if labels else 0)]
-    for rows, found in zip(folds, discriminants(x, labels, folds), strict=True):
-        rest = np.setdiff1d(np.arange(len(x)), rows, assume_unique=True)
-        features = Features(*found, sizes, _NO_ENTROPY, 0.0)
-        memberships = features.memberships(features.scores(x[rows]))
+    entropy = np.empty(len(rewards_PM)) if labels and labels[0].names else _NO_ENTROPY
+    for fold in left_out(fitted, labels) if labels else ():
         if len(entropy):
-            entropy[rows] = features.entropy(memberships)
-        mean_M, start = present_means(rewards_PM[rest]), 0
+            entropy[fold.rows] = fold.features.entropy(fold.memberships)
+        mean_M, start = present_means(rewards_PM[fold.rest]), 0
         for j, each in enumerate(labels):
-            cells_CM = cell_means(rewards_PM[rest], each.rows(rest), mean_M)
-            parts[j, rows] = memberships[:, start : start + each.n] @ cells_CM
+            cells_CM = cell_means(rewards_PM[fold.rest], each.rows(fold.rest), mean_M)
+            parts[j, fold.rows] = fold.memberships[:, start : start + each.n] @ cells_CM
             start += each.n
     return Parts(parts, fitted.out_of_fold(beta), entropy)
 
