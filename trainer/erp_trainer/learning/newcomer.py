@@ -228,7 +228,19 @@ def newcomer_out_of_fold(
 def newcomer_of(
     fitted: CrossFit, rewards_PM: np.ndarray, m: int, others: np.ndarray, labels: Sequence[Labelling], stack: Stack
 ) -> Newcomer:
-    """Model ``m`` fitted on all rows; see `newcomer_out_of_fold`."""
+    """Model ``m`` fitted on all rows: as the others where it has all of them, else by `fit_newcomer`.
+
+    Parameters
+    ----------
+    fitted : of all columns of ``rewards_PM``; that of ``m`` may miss more rows here
+    others : columns of the models that it joins
+    """
     weights, intercepts = fitted.probes(stack.beta)
-    ridges = weights[:, others], intercepts[others]
-    return fit_newcomer(fitted.embeddings_PD, rewards_PM[:, m], rewards_PM[:, others], labels, stack, ridges)
+    if np.isnan(rewards_PM[:, m]).any():
+        ridges = weights[:, others], intercepts[others]
+        return fit_newcomer(fitted.embeddings_PD, rewards_PM[:, m], rewards_PM[:, others], labels, stack, ridges)
+    own = rewards_PM[:, [m]]
+    mean_1 = present_means(own)
+    probes = stack.probes(weights[:, [m]], intercepts[[m]], mean_1)
+    cells_F, mean = stack.cells(own, labels, mean_1)[:, 0], float(mean_1[0])
+    return Newcomer(probes.weights_DM[:, 0], float(probes.intercept_M[0]), cells_F, mean, mean)

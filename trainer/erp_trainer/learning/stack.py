@@ -73,6 +73,14 @@ class Stack:
         intercept = mean_M + ridge * (intercept_M - mean_M)
         return Probes((ridge * weights_DM).astype(np.float32), intercept.astype(np.float32))
 
+    def cells(self, rewards_PM: np.ndarray, labels: Sequence[Labelling], mean_M: np.ndarray) -> np.ndarray:
+        """What the estimator adds by membership, shape (F, M), float32."""
+        cells = [
+            weight * (cell_means(rewards_PM, each, mean_M) - mean_M)
+            for weight, each in zip(self.weights[:-1], labels, strict=True)
+        ]
+        return np.concatenate([np.zeros((0, len(mean_M))), *cells]).astype(np.float32)
+
     def combined(self, parts: Sequence[np.ndarray], mean_M: np.ndarray) -> np.ndarray:
         """Expected rewards, shape (P, M), from parts in the order of the weights."""
         found = np.broadcast_to(mean_M, parts[-1].shape).astype(np.float64)
@@ -180,11 +188,7 @@ def combined_probes(
     """The estimator fitted on all rows: one linear probe per model, and what is added by membership, shape (F, M)."""
     mean_M = present_means(rewards_PM)
     probes = stack.probes(*fitted.probes(stack.beta), mean_M)
-    cells = [
-        weight * (cell_means(rewards_PM, each, mean_M) - mean_M)
-        for weight, each in zip(stack.weights[:-1], labels, strict=True)
-    ]
-    return probes, np.concatenate([np.zeros((0, fitted.n_models)), *cells]).astype(np.float32)
+    return probes, stack.cells(rewards_PM, labels, mean_M)
 
 
 def choose_beta(fitted: CrossFit, rewards_PM: np.ndarray, rows_R: np.ndarray) -> float:

@@ -1,9 +1,8 @@
 """PURE. The price of a new model: what routing earns on test after adding it with more and more of its prompts.
 
-Each model in turn is taken out of the pool, and put back with a probe fitted on n train prompts, chosen as
-``add-model`` chooses them (``selection``), and fitted as ``add-model`` fits it, with the bundle's stack. The other
-models' predictions, and how far predictions are believed at this λ, stay the bundle's; the newcomer's mean reward is
-estimated from its random prompts.
+Each model in turn is taken out of the pool, and put back after it was asked n train prompts, chosen as ``add-model``
+chooses them (``selection``), and placed among the others as ``add-model`` places it (``newcomer``), with the bundle's
+stack. The other models' predictions, and how far predictions are believed at this λ, stay the bundle's.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.learning.bootstrap import Resamples
-from erp_trainer.learning.features import labels_of
+from erp_trainer.learning.features import Labelling, labels_of
+from erp_trainer.learning.newcomer import newcomer_of
 from erp_trainer.learning.ridge import assign_folds, cross_fit
 from erp_trainer.learning.selection import select
-from erp_trainer.learning.stack import Stack, combined_probes, out_of_fold_parts, present_means
+from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import TrainingTable
-from litellm_erp.bundle.features import FeatureProbes, Features
+from litellm_erp.bundle.features import Features
 
 SIZES = (25, 50, 100, 200, 500, 1000, 2000)
 # Models are taken by their mean reward on train; the best are those whose addition matters.
@@ -56,31 +56,31 @@ def price_of_adding(
     if len(test.models) < 2:
         return None
     candidates = _candidates(train, seed)
-    folds_P = assign_folds(train.groups_P, seed)
-    labels = () if features is None else labels_of(features, train.embeddings_PD, train.categories_P)
+    fitted = cross_fit(train.embeddings_PD, train.rewards_PM, assign_folds(train.groups_P, seed), train.models)
+    labels: tuple[Labelling, ...] = ()
+    memberships_PF = np.empty((len(test), 0))
+    if features is not None:
+        labels = labels_of(features, train.embeddings_PD, train.categories_P)
+        memberships_PF = features.memberships(features.scores(test.embeddings_PD))
 
     @cache
-    def asked(answered: bytes, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the train rows that a newcomer answered it is asked, and the random ones among them, which judge it.
+    def asked(answered: bytes, size: int) -> np.ndarray:
+        """Which of the train rows that a newcomer answered it is asked.
 
         Slow to find, and the same for all that answered the same rows.
         """
         rows = np.frombuffer(answered, dtype=candidates.dtype)
         found = select(train.embeddings_PD[rows], size, stack.beta, seed=seed)
-        return rows[np.sort(np.concatenate([found.chosen, found.audit]))], rows[found.audit]
+        return rows[np.sort(np.concatenate([found.chosen, found.audit]))]
 
-    def with_model(m: int, rows: np.ndarray, audit: np.ndarray) -> np.ndarray:
-        """Routed reward with a probe fitted on some rows, and a mean reward by the difference estimator."""
-        targets = np.full((len(train), 1), np.nan)
-        targets[rows, 0] = train.rewards_PM[rows, m]
-        fitted = cross_fit(train.embeddings_PD, targets, folds_P, (train.models[m],))
-        parts = out_of_fold_parts(fitted, targets, labels, stack.beta)
-        in_train = stack.combined(parts.all, present_means(targets))
+    def with_model(m: int, rows: np.ndarray) -> np.ndarray:
+        """Routed reward with a model that was asked some rows."""
+        rewards_PM = train.rewards_PM.copy()
+        rewards_PM[np.setdiff1d(np.arange(len(train)), rows), m] = np.nan
+        newcomer = newcomer_of(fitted, rewards_PM, m, np.delete(np.arange(len(train.models)), m), labels, stack)
         predicted, means = predicted_PM.copy(), mean_reward_M.copy()
-        probes, cells = combined_probes(fitted, targets, labels, stack)
-        newcomer = probes if features is None else FeatureProbes(probes, features, cells)
-        predicted[:, m] = newcomer.predict(test.embeddings_PD)[:, 0]
-        means[m] = float(in_train.mean() + (targets[audit] - in_train[audit]).mean())
+        predicted[:, m] = newcomer.predict(test.embeddings_PD, memberships_PF)
+        means[m] = newcomer.mean
         return test.reward_of(choose(test, predicted, means))
 
     rows = []
@@ -90,8 +90,8 @@ def price_of_adding(
         everything = np.flatnonzero(~np.isnan(train.rewards_PM[:, m]))
         sizes = [size for size in SIZES if size < len(answered)]
         columns = [out.reward_of(choose(out, predicted_PM, mean_reward_M))]
-        columns += [with_model(m, *asked(answered.tobytes(), size)) for size in sizes]
-        columns.append(with_model(m, everything, everything))
+        columns += [with_model(m, asked(answered.tobytes(), size)) for size in sizes]
+        columns.append(with_model(m, everything))
         reward = np.stack(columns, axis=1)
         found = resamples.means(np.hstack([reward, reward[:, 1:] - reward[:, :1]])).intervals()
         without, *rewards = (i.to_json() for i in found[: len(columns)])
