@@ -134,7 +134,7 @@ def test_a_lucky_newcomer_is_not_given_the_prompts():
     wrong = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        x, _, tasks, _ = clustered(600, seed=seed)
+        x = clustered(600, seed=seed)[0]
         rewards = (rng.random((600, 3)) < [0.7, 0.6, 0.6]).astype(float)
         found = newcomer_of(fitted(x, rewards), asked(rewards, np.arange(25), 2), 2, np.arange(2), (), STACK)
         wrong += found.mean > rewards[:, 0].mean()

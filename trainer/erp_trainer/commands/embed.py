@@ -29,7 +29,7 @@ def command(run: Path, load: Callable[[], Embedder], ray: RaySettings | None, as
 
     by: Embed = embed_prompts
     if ray is not None:
-        from erp_trainer.learning.embed_on_ray import embed_on_ray
+        from erp_trainer.bundles.embed_on_ray import embed_on_ray
 
         by = embed_on_ray(ray, load)
     opened, embedded = open_run(run), 0
