@@ -206,3 +206,10 @@ def test_chosen_prompts_cover_directions_that_random_ones_miss():
     picked = d_optimal(embeddings, 5, 1.0, given=np.arange(20))
     assert (picked >= 490).any()
     assert len(set(picked) | set(range(20))) == 25
+
+
+def test_a_few_prompts_are_all_random():
+    unusual = np.vstack([np.zeros((995, 3)), 9 * np.eye(3), -9 * np.eye(3)[:2]]).astype(np.float32)
+    few, more = (select(unusual, n, 1.0) for n in (25, 60))
+    assert not {*few.chosen, *few.audit} & set(range(995, 1000))
+    assert set(range(995, 1000)) <= {*more.chosen, *more.audit}

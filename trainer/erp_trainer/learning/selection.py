@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 AUDIT_SHARE = 0.2
-MIN_AUDIT = 30
+MIN_AUDIT = 20
+# Of fewer prompts than these none is chosen: the unusual ones would outweigh the others.
+MIN_RANDOM = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,9 @@ def select(embeddings_PD: np.ndarray, n: int, beta: float, *, seed: int = 0) -> 
     n = min(n, len(embeddings_PD))
     order = np.random.default_rng(seed).permutation(len(embeddings_PD))
     audit = order[: min(n, max(MIN_AUDIT, round(AUDIT_SHARE * n)))]
-    chosen = d_optimal(embeddings_PD, n - len(audit), beta, given=audit)
-    return Selection(np.sort(chosen), np.sort(audit))
+    random = order[: max(len(audit), min(n, MIN_RANDOM))]
+    chosen = d_optimal(embeddings_PD, n - len(random), beta, given=random)
+    return Selection(np.sort(np.concatenate([random[len(audit) :], chosen])), np.sort(audit))
 
 
 def d_optimal(embeddings_PD: np.ndarray, n: int, beta: float, given: np.ndarray) -> np.ndarray:
