@@ -3,6 +3,7 @@
 Run ``python -m bench.newcomers [--seeds 4] [FOLDER ...]``, by default on every folder of ``examples/``. Each model in
 turn joins the bundle of the others, fitted on a random half of the prompts, after it was asked prompts chosen and
 fitted as ``erp-train add-model --prompts N`` does, from so many seeds of that choice.
+Five minutes on two busy cores.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from bench.machine import heading
 from demo.proxy_process import REPOSITORY
@@ -59,7 +61,7 @@ def main(quick: bool = False, folders: Sequence[Path] = (), seeds: int = 4) -> N
 def halves(folder: Path) -> tuple[TrainingTable, TrainingTable]:
     """Train and test: seeded halves of each category, whatever split the file has."""
     path = folder / "outcomes.parquet"
-    outcomes = read_outcomes(path, wide=folder.name != "paretobandit_k4")
+    outcomes = read_outcomes(path, wide="reward" not in pq.read_schema(path).names)
     outcomes = assign_split(replace(outcomes, splits=("",) * len(outcomes.splits)))
     embedder = load_embedder("static")
     table = table_of(outcomes, embed_prompts(outcomes.prompts, embedder), {}, 256.0)
