@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """Fit a probe of one more model on the prompts of the run that BUNDLE was fitted on.
 
-    With --prompts N only N train prompts are asked: most are chosen to be informative, and a fifth, at least 20, at
-    random. Its mean, its R² and its place are estimated on the random ones, so that the choice does not bias them.
+    With --prompts N only N train prompts are asked: beyond the first 30 most are chosen to be informative, and a fifth,
+    at least 20, at random. The random ones judge it. A model that was asked only some prompts is taken to be like the
+    others as far as its rewards do not say otherwise, and counted on for a little less than is expected of it.
 
     BUNDLE has one writer at a time: another command that changes it is waited for, for up to a minute.
     """
