@@ -92,7 +92,7 @@ def attack(
     *,
     answers: int = 1,
     at_once: int = 1,
-    most: int = 96,
+    most: int = 400,
     budgets: int = 1,
     refused: bool = True,
 ) -> list[int]:
@@ -182,7 +182,7 @@ def test_candidates_of_google(request, proxy, stub, team):
 @pytest.mark.parametrize("kind", ["texts", "tokens"])
 def test_lists_of_prompts(request, proxy, stub, team, kind):
     def send(key: str, prompt: str) -> int:
-        listed: Any = [f"{prompt} {i}" for i in range(8)] if kind == "texts" else [[7, 8, 9]] * 8
+        listed: Any = [f"{prompt} {i}" for i in range(8)] if kind == "texts" else [[7, 8, next(_prompt_numbers)]] * 8
         return ask(proxy, listed, route="completions", key=key).status
 
     attack(request, stub, team, send, answers=8)
