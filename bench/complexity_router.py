@@ -25,13 +25,13 @@ from litellm.router_strategy.complexity_router.complexity_router import Complexi
 
 from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY
-from demo.terminal import points
 from erp_trainer.bundles.training_data import table_of
 from erp_trainer.learning.bootstrap import Interval, Resamples
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.outcomes.run import Run, open_run
 from erp_trainer.prompts.prompt_set import messages_of
+from erp_trainer.words import points
 from litellm_erp.bundle.frontier import upper_hull
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.errors import ErpError, RunError

@@ -13,7 +13,7 @@ from bench.gpu.measuring import Emit, Memory, Setting, gigabytes, growing, speed
 from bench.gpu.texts import Writer, batches
 from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.rewards.base import Pair
-from erp_trainer.rewards.local import LocalModel, render
+from erp_trainer.rewards.local import LocalModel, chat_text
 from erp_trainer.rewards.registry import load_reward_model
 
 BATCH = 32
@@ -172,4 +172,4 @@ def as_internlm(model: LocalModel, pairs: Sequence[Pair]) -> Any:
 
 def _chat(model: LocalModel, pair: Pair) -> str:
     messages = [{"role": "user", "content": str(pair.prompt)}, {"role": "assistant", "content": pair.response}]
-    return render(model.tokenizer, messages)
+    return chat_text(model.tokenizer, messages)

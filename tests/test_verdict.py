@@ -1,0 +1,71 @@
+"""A verdict says what routing gains at equal cost and what it saves at equal reward, each with an interval."""
+
+import numpy as np
+import pytest
+
+from erp_trainer.learning.verdict import judge
+from tests.policy_tables import table_of
+
+RNG = np.random.default_rng(0)
+COSTS = [1e-4, 1e-3]
+
+
+def judged(rewards, choices, costs=COSTS):
+    """The verdict on routing by some choices, at λ = 0 and, at a high λ, the cheapest model."""
+    table = table_of(np.asarray(rewards, dtype=float), costs_M=costs)
+    cheapest = np.full(len(table), int(np.argmin(costs)))
+    return judge(table, [0.0, *range(1, len(choices)), 1e6], [*choices, cheapest])
+
+
+def two_models(n=400):
+    """The cheap model is right on half of the prompts, the dear one on those and a quarter more."""
+    rewards = np.zeros((n, 2))
+    rewards[: n // 2] = 1.0
+    rewards[n // 2 : 3 * n // 4, 1] = 1.0
+    return RNG.permutation(rewards)
+
+
+def test_asking_the_dear_model_only_where_it_alone_is_right_saves_and_does_not_gain():
+    rewards = two_models()
+    found = judged(rewards, [(rewards[:, 1] > rewards[:, 0]).astype(int)])
+    assert (found["helps"], found["kind"], found["best_single"]) == (True, "saves", "b")
+    saved = found["savings"]["1"]
+    # A quarter of the prompts at 1e-3, the others at 1e-4.
+    assert saved["low"] < saved["mean"] == pytest.approx(1 - 0.325, abs=1e-6)
+    assert saved["high"] > 0.6
+    assert found["gain"]["mean"] == pytest.approx(0.0, abs=1e-9)
+    assert "less cost" in found["text"]
+    assert found["recommended"]["lambda"] == 0.0
+    assert found["recommended"]["budget_usd_per_1k_requests"] == pytest.approx(0.325)
+
+
+def test_a_share_of_the_reward_is_met_by_mixing_two_points_of_the_curve():
+    rewards = two_models()
+    found = judged(rewards, [(rewards[:, 1] > rewards[:, 0]).astype(int)])
+    # From 0.75 at 0.325 to 0.5 at 0.1: 0.95 * 0.75 lies 0.15 of the way down.
+    assert found["savings"]["0.95"]["mean"] == pytest.approx(1 - (0.325 - 0.15 * 0.225), abs=1e-6)
+
+
+def test_models_that_are_right_on_different_prompts_gain_at_equal_cost():
+    best = RNG.integers(2, size=400)
+    found = judged(np.eye(2)[best], [best], costs=[9e-4, 1e-3])
+    assert found["kind"] in ("gains", "both")
+    assert found["gain"]["low"] > 0.3
+    assert found["gain_at_equal_cost"]["low"] > 0.3 * 0.5
+
+
+def test_noise_helps_nobody():
+    rewards = RNG.normal([0.0, 0.3], 1.0, size=(400, 2))
+    found = judged(rewards, [np.ones(400, dtype=int)])
+    assert (found["helps"], found["kind"], found["recommended"]) == (False, "neither", None)
+    assert "Routing does not clearly help" in found["text"]
+    assert "Every prompt goes to it" in found["text"]
+
+
+def test_without_costs_only_reward_is_judged():
+    best = RNG.integers(2, size=400)
+    table = table_of(np.eye(2)[best], costs_M=[np.nan, np.nan])
+    found = judge(table, [0.0], [best])
+    assert (found["kind"], found["gain_at_equal_cost"], found["savings"]) == ("gains", None, {})
+    assert "cost" not in found["text"]
+    assert found["recommended"]["budget_usd_per_1k_requests"] is None
