@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 demo: .venv/.demo  ## route held-out prompts through a real proxy and print what it served
 	$(BIN)/python -m demo
 
-reproduce: .venv/.dev  ## every table and figure on both example data sets, into build/reproduce
+reproduce: .venv/.dev  ## every table and figure on all three example data sets, into build/reproduce
 	$(BIN)/python -m bench.reproduce
 
 demo-live: .venv/.dev  ## real models in a real vLLM, from sampling to a routing proxy, and one more while it serves

@@ -1,4 +1,4 @@
-"""``python -m bench.reproduce``: every table and figure, on both example data sets, from the vendored outcomes on.
+"""``python -m bench.reproduce``: every table and figure, on all three example data sets, from the vendored outcomes on.
 
 For each: import, fit (embedding included), evaluate and report, with the commands a user has. What it writes lies in
 ``build/reproduce/NAME/``: ``report.html``, ``.json``, ``.csv`` and ``.png``, and the same tables as text.
@@ -21,7 +21,7 @@ from demo.proxy_process import REPOSITORY
 from erp_trainer.words import points_from_to
 from litellm_erp.errors import ErpError
 
-EXAMPLES = ("llmrouter_example", "routellm_mmlu_gsm8k")
+EXAMPLES = ("llmrouter_example", "routellm_mmlu_gsm8k", "paretobandit_k4")
 DEFAULT_OUT = REPOSITORY / "build" / "reproduce"
 FORMATS = ("html", "json", "csv", "png")
 
@@ -54,7 +54,8 @@ def reproduce(name: str, folder: Path, n_prompts: int | None = None) -> Reproduc
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = source / "outcomes.parquet" if n_prompts is None else _sample(source, folder, n_prompts)
     run = folder / "run"
-    erp_train("import", outcomes, "--wide", "--prices", source / "prices.yaml", "--out", run)
+    priced = ("--wide", "--prices", source / "prices.yaml") if (source / "prices.yaml").exists() else ()
+    erp_train("import", outcomes, *priced, "--out", run)
     erp_train("fit", run, "--out", folder / "bundle")
     outs = [argument for suffix in FORMATS for argument in ("--out", folder / f"report.{suffix}")]
     everything = ("--leave-one-task-out", "--price-of-adding")

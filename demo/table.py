@@ -85,7 +85,7 @@ def conclusions(data: HeldOut, rows: Sequence[Row]) -> Iterator[str]:
             f"{row.name} against always {data.outcomes.models[best]}:\n"
             f"  {_span(row.gain)}, {terminal.above_nought(row.gain, 'better', 'worse', 'as good as can be told')}; "
             f"it costs {abs(saved.mean):.0%} {less} ({ends[0]:.0%} to {ends[1]:.0%}).\n"
-            f"  At the same cost, mixing single models earns {_span(gain_over(data, other, row))}."
+            f"  Mixing single models at the same cost, against it: {_span(gain_over(data, other, row))}."
         )
 
 
