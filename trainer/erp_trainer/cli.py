@@ -47,7 +47,9 @@ _EXTRAS = {
     "datasets": "train",
     "pyarrow": "train",
     "rich": "train",
+    "scipy": "train",
     "sklearn": "train",
+    "tenacity": "train",
     "jinja2": "report",
     "vl_convert": "report",
 }
