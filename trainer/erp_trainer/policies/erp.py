@@ -52,6 +52,8 @@ MIN_TASKS = 3
 TASK_FOLDS = 20
 UNSEEN_SHARE = 0.2
 _QUANTILES = 1000
+# Below this entropy, in nats, a prompt belongs to one task (with 98%), however certain all others are.
+CERTAIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ def _features(
     entropy_Q = parts.entropy_P
     if len(entropy_Q) > _QUANTILES:
         entropy_Q = np.quantile(entropy_Q, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
-    features = Features(*discriminants(table.embeddings_PD, labels)[0], sizes, np.sort(entropy_Q), 0.0)
+    steps_Q = np.maximum(np.sort(entropy_Q), CERTAIN)
+    features = Features(*discriminants(table.embeddings_PD, labels)[0], sizes, steps_Q, 0.0)
     if not len(entropy_Q):
         return features
     return replace(
