@@ -70,3 +70,23 @@ def test_without_costs_only_reward_is_judged():
     assert (found["kind"], found["gain_at_equal_cost"], found["savings"]) == ("gains", None, {})
     assert "cost" not in found["text"]
     assert found["recommended"]["budget_usd_per_1k_requests"] is None
+
+
+def test_a_gain_that_shows_only_at_equal_cost_is_told_with_its_figure():
+    best = (np.arange(400) % 5 > 1).astype(int)
+    found = judged(np.eye(2)[best], [np.ones(400, dtype=int), best], costs=[9e-4, 1e-3])
+    assert (found["kind"], found["gain"]["low"]) == ("both", 0.0)
+    assert "in reward and in cost" in found["text"]
+    assert "At that model's cost it earns +0.400 (95% interval" in found["text"]
+
+
+def test_what_is_advised_stands_beside_the_cost_of_the_best_single_model():
+    best = (np.arange(400) % 5 > 1).astype(int)
+    found = judged(np.eye(2)[best], [best], costs=[9e-4, 1e-3])
+    assert found["text"].endswith("(about 0.960 USD per 1,000 requests, 1.00 with that model alone).")
+    # The dear model is the worse one on average: routing to it gains and saves nothing, at any share of the reward.
+    dear = (np.arange(400) % 5 > 3).astype(int)
+    found = judged(np.eye(2)[dear], [dear], costs=[9e-4, 1e-3])
+    assert found["kind"] == "gains"
+    assert "at no less cost." in found["text"]
+    assert "0% less" not in found["text"]

@@ -19,6 +19,8 @@ from erp_trainer.words import percent, significant
 # Shares of the best single model's reward at which costs are compared.
 REWARD_SHARES = (1.0, 0.99, 0.95)
 N_RESAMPLES = 500
+# A smaller share of the cost is written as none.
+_NO_SAVING = 0.005
 
 
 def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     kind = {(True, True): "both", (True, False): "gains", (False, True): "saves"}.get((gains, saves), "neither")
     recommended = _recommended(table, lambdas, gain_L.value_S, cost_L.value_S, kind)
     everywhere = all((choice == best).all() for choice in choices[:1])
-    text = _text(table, best, found, kind, recommended, everywhere)
+    text = _text(table, best, float(cost.value_S[0]), found, kind, recommended, everywhere)
     return {"helps": kind != "neither", "kind": kind, **found, "recommended": recommended, "text": text}
 
 
@@ -133,7 +135,13 @@ def _recommended(
 
 
 def _text(
-    table: TrainingTable, best: int, found: dict[str, Any], kind: str, recommended: dict[str, Any] | None, alone: bool
+    table: TrainingTable,
+    best: int,
+    single_cost: float,
+    found: dict[str, Any],
+    kind: str,
+    recommended: dict[str, Any] | None,
+    alone: bool,
 ) -> str:
     name, reward = table.models[best], significant(float(table.mean_reward_M[best]))
     opening = {
@@ -147,25 +155,35 @@ def _text(
         said.append("Every prompt goes to it at λ = 0.")
     else:
         said.append(f"At λ = 0 routing earns {_span(found['gain'])} against it.")
+    at_cost = found["gain_at_equal_cost"]
+    if kind in ("both", "gains") and found["gain"]["low"] <= 0 < at_cost["low"]:
+        # Then this, not the gain at λ = 0, is why routing is said to earn more.
+        said.append(f"At that model's cost it earns {_span(at_cost)}.")
     saving = found["savings"].get("1")
     if saving is not None:
         least = [f"{percent(float(share))} of it at {percent(found['savings'][share]['mean'])} less"
-                 for share in ("0.99", "0.95") if share in found["savings"]]  # fmt: skip
+                 for share in ("0.99", "0.95")
+                 if share in found["savings"] and found["savings"][share]["mean"] >= _NO_SAVING]  # fmt: skip
         ends = f"{percent(saving['low'])} to {percent(saving['high'])}"
         whole = (
             f"at {percent(saving['mean'])} less cost (95% interval {ends})"
-            if saving["mean"] >= 0.005
+            if saving["mean"] >= _NO_SAVING
             else "at no less cost"
         )
         said.append("; ".join([f"Routing earns that reward {whole}", ", ".join(least)]).rstrip("; ") + ".")
     if recommended is not None:
-        said.append(f"Try λ = {significant(recommended['lambda'])}{_budget(recommended)}.")
+        said.append(
+            f"Try λ = {significant(recommended['lambda'])}{_budget(recommended, single_cost * table.cost_scale)}."
+        )
     return " ".join(said)
 
 
-def _budget(recommended: dict[str, Any]) -> str:
+def _budget(recommended: dict[str, Any], single_cost: float) -> str:
     usd = recommended["budget_usd_per_1k_requests"]
-    return "" if usd is None else f" (about {significant(usd)} USD per 1,000 requests)"
+    if usd is None:
+        return ""
+    alone = f", {significant(single_cost)} with that model alone" if np.isfinite(single_cost) else ""
+    return f" (about {significant(usd)} USD per 1,000 requests{alone})"
 
 
 def _span(found: dict[str, float]) -> str:
