@@ -69,6 +69,11 @@ def test_the_best_model_is_chosen_most_often_by_what_learned_where_models_specia
     assert all(0 <= share["low"] <= share["mean"] <= share["high"] <= 1 for share in shares.values())
     assert shares["erp"]["low"] > 1.5 / len(payload["models"])
     assert found["heading"] in report_text(payload)
+    # A share is no difference: it has no sign.
+    after = report_text(payload).split(found["heading"])[1].splitlines()[2]
+    assert after.startswith("erp ")
+    assert "[0." in after or "[1." in after
+    assert "+" not in after
 
 
 def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict[str, Any]) -> None:

@@ -37,11 +37,11 @@ def _figure(value: float | None) -> str:
     return number(value, 4)
 
 
-def _spread(interval: Figures | None) -> str:
-    """A figure with its interval, signed."""
+def _spread(interval: Figures | None, *, sign: bool = True) -> str:
+    """A figure with its interval; a difference with its sign."""
     if interval is None or not _known(interval):
         return NOTHING
-    mean, low, high = (number(interval[end], 4, sign=True) for end in ("mean", "low", "high"))
+    mean, low, high = (number(interval[end], 4, sign=sign) for end in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 
@@ -50,10 +50,10 @@ def _known(interval: Figures) -> bool:
 
 
 def _entry(value: Figures | float | str | None) -> str:
-    """A cell of a measure's own table: text, a figure, or one with its interval."""
+    """A cell of a measure's own table: text, a figure, or one with its interval, unsigned as on the page."""
     if value is None or isinstance(value, str):
         return value or NOTHING
-    return _spread(value) if isinstance(value, Mapping) else _figure(value)
+    return _spread(value, sign=False) if isinstance(value, Mapping) else _figure(value)
 
 
 def _between(ends: Sequence[float | None]) -> str:
@@ -215,7 +215,7 @@ class _Text:
             "(APGR), and the share of strong calls that recovers half and four fifths of it"
         )
         rows = [
-            (row["policy"], _spread(row["apgr"]), number(row["cpt"]["0.5"]), number(row["cpt"]["0.8"]))
+            (row["policy"], _spread(row["apgr"], sign=False), number(row["cpt"]["0.5"]), number(row["cpt"]["0.8"]))
             for row in found["rows"]
             if row["category"] == ""
         ]
