@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from erp_trainer.evaluation.verdict import verdict_of
+from erp_trainer.learning.bootstrap import Interval
 from erp_trainer.learning.verdict import judge
 from tests.policy_tables import table_of
 
@@ -90,3 +92,29 @@ def test_what_is_advised_stands_beside_the_cost_of_the_best_single_model():
     assert found["kind"] == "gains"
     assert "at no less cost." in found["text"]
     assert "0% less" not in found["text"]
+
+
+def evaluated(gain: Interval) -> str:
+    """What `erp-train evaluate` says last of routing that costs less and gains so much over all budgets."""
+    saved = {"mean": 0.57, "low": None, "high": 0.9, "reached": 0.92}
+    found = verdict_of(
+        best_single="big",
+        best_reward=0.9,
+        gain=gain,
+        lambda_=0.0,
+        prompts=1793,
+        comparison={"against": {"best_single": {"saved_at_equal_reward": saved}}},
+        cost={"bundle": 0.01, "best_single": 0.015, "scale": 1000, "label": "USD per 1,000 requests"},
+        unit="reward",
+    )
+    return str(found["text"])
+
+
+def test_a_verdict_that_cannot_tell_speaks_of_reward_and_one_that_can_says_nothing_milder():
+    unclear = evaluated(Interval(0.002, -0.001, 0.005))
+    # The sentence before says that it costs less, so it is no case of being as good.
+    assert "33% less" in unclear
+    assert unclear.endswith("As far as 1,793 prompts can tell, big alone earns as much.")
+    hurts = evaluated(Interval(-0.02, -0.03, -0.01))
+    assert "Routing earns less" in hurts
+    assert "alone" not in hurts

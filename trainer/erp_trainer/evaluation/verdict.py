@@ -40,8 +40,8 @@ def verdict_of(
         f"against always using {best_single}, the best single model on train, which earns {significant(best_reward)}."
     )
     sentences = [opening, *_on_cost(cost), *_on_saving(saving, best_single), *_on_budgets(comparison, unit)]
-    if kind != "helps" and not saves:
-        sentences.append(f"As far as {prompts:,} prompts can tell, {best_single} alone is as good.")
+    if kind == "unclear" and not saves:
+        sentences.append(f"As far as {prompts:,} prompts can tell, {best_single} alone earns as much.")
     return {
         "kind": kind,
         "helps": kind == "helps",
