@@ -102,6 +102,13 @@ def test_a_host_s_price_and_a_similar_name_s_are_never_guessed(name):
     assert len(warnings) == 1
 
 
+def test_a_missing_price_names_the_price_file_only_where_there_is_one():
+    _, (without,) = resolve(["own-8b"], {})
+    assert "no price for 'own-8b' in LiteLLM's price map;" in without
+    _, (beside,) = resolve(["own-8b", "a"], {"a": Price(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)})
+    assert "in the price file or LiteLLM's price map;" in beside
+
+
 def test_a_price_that_is_not_found_suggests_what_is_like_it():
     _, warnings = resolve(["gpt-4o-mimi"], {})
     assert "gpt-4o-mini" in warnings[0]

@@ -77,10 +77,11 @@ def resolve_prices(
     suggestions = 0
     for name, price in mine.items():
         if not price.known:
-            where = "the price file" if relative else "the price file or LiteLLM's price map"
+            places = [*(["the price file"] if stated else []), *([] if relative else ["LiteLLM's price map"])]
+            where = " or ".join(places)
             near = [] if relative or suggestions == _MOST_SUGGESTED else _index().near(name)
             suggestions += bool(near)
-            perhaps = f". The map has {' and '.join(near)}" if near else ""
+            perhaps = f" (which has {' and '.join(near)})" if near else ""
             warn(f"no price for {name!r} in {where}{perhaps}; its cost is unknown. State it with --prices FILE")
     return mine
 
