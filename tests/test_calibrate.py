@@ -14,6 +14,7 @@ from litellm_erp.bundle.load import load_bundle
 from litellm_erp.goals.goal import FORMS, MONEY
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import team_settings
+from litellm_erp.serving.team_view import cost_text
 
 
 def run(*arguments):
@@ -118,7 +119,14 @@ def test_teams_are_shown_with_their_lambda_and_why(planted_bundle, tmp_path):
     assert (views["research"]["lambda"], views[None]["source"]) == ({"lambda": 0.0}, "group")
     text = run("inspect", "--teams", config)[1]
     assert "within λ from 0 to 2" in text
+    assert "USD per 1,000 requests" in text
     assert "everybody else: λ = 7" in text
+
+
+def test_a_cost_is_told_with_its_unit():
+    assert cost_text({"usd_per_1k_requests": 0.25}) == "0.25 USD per 1,000 requests"
+    assert cost_text({"cost_per_1k": 8000.0}) == "a relative cost of 8000 per 1,000 requests"
+    assert cost_text({"usd_per_1k_requests": None}) is None
 
 
 def test_a_config_that_includes_itself_is_told_as_such(tmp_path):

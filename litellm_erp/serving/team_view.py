@@ -169,6 +169,14 @@ def mixture_text(mixture: Mapping[str, float]) -> str:
     )
 
 
+def cost_text(expected: Mapping[str, Any]) -> str | None:
+    """The cost of an ``expectation`` for a reader, with its unit; None where it is not known."""
+    usd, relative = expected.get("usd_per_1k_requests"), expected.get("cost_per_1k")
+    if usd is not None:
+        return f"{usd:.4g} USD per 1,000 requests"
+    return None if relative is None else f"a relative cost of {relative:.4g} per 1,000 requests"
+
+
 def override_json(override: Override) -> bool | list[float | None]:
     """Bounds as they stand in settings; no upper bound is null."""
     if not override.allowed:

@@ -59,10 +59,10 @@ def _render(payload: Mapping[str, Any]) -> str:
 
 
 def _expected(expected: Mapping[str, Any]) -> str:
-    cost = expected.get("usd_per_1k_requests", expected.get("cost_per_1k"))
-    return f", expected reward {expected['reward']:.4g}" + (
-        "" if cost is None else f" at {cost:.4g} per 1,000 requests"
-    )
+    from litellm_erp.serving.team_view import cost_text
+
+    cost = cost_text(expected)
+    return f", expected reward {expected['reward']:.4g}" + ("" if cost is None else f" at {cost}")
 
 
 def _verdict(payload: Mapping[str, Any]) -> str:

@@ -66,19 +66,18 @@ def teams_payload(config: Path) -> dict[str, Any]:
 
 def render_teams(payload: Mapping[str, Any]) -> str:
     """Two lines for each team."""
-    from litellm_erp.serving.team_view import mixture_text
+    from litellm_erp.serving.team_view import cost_text, mixture_text
 
     lines = []
     for name, group in payload["groups"].items():
         lines.append(f"group {name}, bundle {group['bundle']}")
         for view in group["teams"]:
             expected = view["expected"]
-            cost = expected.get("usd_per_1k_requests", expected.get("cost_per_1k"))
             goal = ", ".join(f"{key}: {value}" for key, value in view["goal"].items())
             lines += [
                 f"  {view['team'] or 'everybody else'}: {mixture_text(view['lambda'])}   ({goal})",
                 f"    {view['why']}; expected reward {expected['reward']:.4f} at "
-                f"{'unknown cost' if cost is None else f'{cost:.4g} per 1,000 requests'}"
+                f"{cost_text(expected) or 'unknown cost'}"
                 + ("" if expected["reached"] else "; the goal cannot be reached"),
                 f"    keys and requests: {_leave(view['allow_override'])}",
             ]
