@@ -80,7 +80,9 @@ def test_evaluation_prints_every_baseline_and_leaves_the_bundle_alone(fitted):
 
 
 def test_inspect_shows_the_verdict_and_refuses_a_damaged_bundle(fitted):
-    assert "Routing helps" in run("inspect", fitted / "bundle").stdout
+    shown = run("inspect", fitted / "bundle").stdout
+    assert "Routing helps" in shown
+    assert "On training prompts, out of fold" in shown
     run("fit", fitted / "run", "--out", fitted / "damaged")
     (fitted / "damaged" / "embedder" / "vocab.txt").write_text("x")
     result = run("inspect", fitted / "damaged")

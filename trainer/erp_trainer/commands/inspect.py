@@ -134,7 +134,12 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
             f"{padded(name, 40)} {model['mean_reward']:>11.4f} {r2:>7} {model['beta']:>7.4g} {model['rows']:>7}"
         )
     unit = "USD / 1k requests" if payload["cost_kind"] == "usd" else "relative cost"
-    lines += ["", f"{'λ':>10} {'reward':>8} {unit:>18} {'believed':>9}  mix"]
+    lines += [
+        "",
+        "On training prompts, out of fold (erp-train evaluate measures on test prompts); believed: how far predictions",
+        "count, the rest being each model's mean reward",
+    ]
+    lines += [f"{'λ':>10} {'reward':>8} {unit:>18} {'believed':>9}  mix"]
     points = payload["frontier"]
     for point in points[:: max(1, len(points) // 8)]:
         cost = point["cost_usd"]
