@@ -117,6 +117,22 @@ def test_removing_a_model_undoes_adding_it(made, bundle):
     assert json.loads(after["frontier.json"])["points"] == json.loads(before["frontier.json"])["points"]
 
 
+def test_prompts_that_only_a_leaver_answered_leave_with_it(tmp_path):
+    rows = planted_rows()
+    prompts = list(dict.fromkeys(row["prompt_id"] for row in rows))
+    alone = set(prompts[:60])
+    run_folder = imported(tmp_path, [r for r in rows if (r["prompt_id"] in alone) <= (r["model"] == "mid")], "run")
+    bundle = tmp_path / "bundle"
+    assert run("fit", run_folder, "--out", bundle).exit_code == 0
+    before = load_bundle(bundle).manifest.prompt_set["train"]
+    result = run("remove-model", bundle, "--run", run_folder, "--model", "mid")
+    assert result.exit_code == 0, result.output
+    assert load_bundle(bundle).manifest.prompt_set["train"] < before
+    assert run("evaluate", run_folder, "--bundle", bundle, "--no-rivals").exit_code == 0
+    result = run("add-model", bundle, "--run", run_folder, "--model", "mid")
+    assert result.exit_code == 0, result.output
+
+
 def partial(folder, name, keep, audit):
     """A run in which ``mid`` has outcomes of some train prompts only, ``audit`` being the random ones."""
     rows = [row for row in planted_rows() if row["model"] != "mid" or row["prompt_id"] in keep]

@@ -71,6 +71,7 @@ class GrownPool:
     newcomers : by column, models that were asked only some prompts
     partial_M : bool, models of which only chosen and audit rows have outcomes
     audit_P : bool, rows that estimates with them rest on; all rows where there is none
+    prompts : what the manifest is to say of the rows
     """
 
     table: TrainingTable
@@ -86,6 +87,7 @@ class GrownPool:
     partial_M: np.ndarray
     audit_P: np.ndarray
     safe: bool
+    prompts: Mapping[str, Any]
 
     def choose(self, table: TrainingTable, lambda_: float) -> np.ndarray:
         """First choices at one λ, shape (P,)."""
@@ -179,6 +181,8 @@ def pool_of(
     manifest = bundle.manifest
     outcomes = run.outcomes()
     train = train_rows(bundle, run, outcomes, models)
+    # A prompt that only a leaver answered has nothing to say of the others.
+    train &= (outcomes.of_models(models).n_samples_PM > 0).any(axis=1)
     embedded = embed_run(run, outcomes, embedder)
     data = training_data(
         outcomes.of_models(models),
@@ -207,7 +211,7 @@ def pool_of(
     partial_M = np.isin(np.arange(len(models)), list(partial))
     return GrownPool(
         table, found.ridge, newcomers, labels, found.stack, features, found.predicted_PM, leverage, found.trust_P,
-        data.output_tokens, partial_M, audit, manifest.safety
+        data.output_tokens, partial_M, audit, manifest.safety, prompt_set(outcomes, train)
     )  # fmt: skip
 
 

@@ -156,6 +156,7 @@ def _rewrite(
             models=tuple(sorted(kept, key=lambda record: models.index(record.name))),
             uncertainty=write_uncertainty(folder, _uncertainty(bundle, pool, newcomer)),
             frontier=write_json(folder, "frontier.json", frontier_of(pool)),
+            prompt_set=pool.prompts,
             created=created(),
         )
         write_json(folder, MANIFEST, changed.to_json())
