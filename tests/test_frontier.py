@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from erp_trainer.policies.frontier import FRONTIER_SCALES, MOST_BEYOND, frontier
+from litellm_erp.bundle.manifest import LARGEST
 from tests.policy_tables import table_of
 
 
@@ -60,3 +61,14 @@ def test_the_verdict_names_the_cheaper_of_equals_and_writes_no_signed_nought_and
     assert found["best_single"] == "b"
     assert not re.search(r"[+−-]0(?![.\d])", found["text"]), found["text"]
     assert "0% less" not in found["text"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("usd", [1e-20, 1e-300, 1e-320])
+def test_costs_near_nought_lead_to_no_lambda_beyond_what_a_bundle_may_hold(usd):
+    cost = usd * np.array([1.0, 2.0, 4.0])
+    table = table_of(np.random.default_rng(0).normal(size=(60, 3)), costs_M=cost)
+    lambdas = [point["lambda"] for point in curve(table)]
+    assert lambdas[0] == 0
+    assert lambdas[-1] <= LARGEST
+    assert (np.diff(lambdas) > 0).all()

@@ -110,14 +110,15 @@ class TrainingTable:
     def lambda_unit(self) -> float:
         """The λ at which the cheapest and the dearest model are worth the same on average; 0 without costs.
 
-        Where the dearest model is no better than the cheapest, the spread of mean rewards stands in.
+        Where the dearest model is no better than the cheapest, the spread of mean rewards stands in. It is finite.
         """
         cost = self.mean_cost_M * self.cost_scale
         known = ~np.isnan(cost)
         if known.sum() < 2 or np.ptp(cost[known]) == 0:
             return 0.0
         spread = np.ptp(self.mean_reward_M[known]) or np.nanstd(self.rewards_PM) or 1.0
-        return float(spread / np.ptp(cost[known]))
+        with np.errstate(over="ignore"):
+            return float(min(spread / np.ptp(cost[known]), np.finfo(float).max))
 
     def _mean_where_present(self, values_PM: np.ndarray) -> np.ndarray:
         total, count = np.zeros(len(self.models)), np.zeros(len(self.models))

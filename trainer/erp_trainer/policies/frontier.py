@@ -11,6 +11,7 @@ import numpy as np
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.learning.verdict import judge
 from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.bundle.manifest import LARGEST
 
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
 FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
@@ -101,15 +102,16 @@ def swept(table: TrainingTable, choose: Callable[[float], np.ndarray]) -> Iterat
     """λ and first choices at every point of a frontier, λ ascending from 0.
 
     It ends no earlier than every prompt has its cheapest model (or ``MOST_BEYOND`` points beyond the grid), so that a
-    budget which that model fits is on the curve.
+    budget which that model fits is on the curve. No λ is larger than a bundle may hold.
 
     Parameters
     ----------
     choose : from λ to first choices, shape (P,)
     """
-    unit = table.lambda_unit
-    grid = sorted({scale * unit for scale in FRONTIER_SCALES})
-    beyond = [grid[-1] * BEYOND**step for step in range(1, MOST_BEYOND + 1)] if unit else []
+    unit = min(table.lambda_unit, LARGEST)
+    grid = sorted({min(scale * unit, LARGEST) for scale in FRONTIER_SCALES})
+    further = [grid[-1] * BEYOND**step for step in range(1, MOST_BEYOND + 1)] if unit else []
+    beyond = [lambda_ for lambda_ in further if lambda_ <= LARGEST]
     cheapest = table.choose(np.zeros(table.rewards_PM.shape, dtype=np.float32), 1.0)
     for lambda_ in (*grid, *beyond):
         choice = choose(lambda_)
