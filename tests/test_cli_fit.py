@@ -210,3 +210,13 @@ def test_a_number_out_of_bounds_is_bad_usage_and_writes_nothing(fitted, monkeypa
     assert result.exit_code == 2
     assert f"Invalid value for '{options[-2]}'" in result.stderr
     assert not (fitted / "no").exists()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_rewards_of_any_scale_that_an_import_takes_are_fitted(tmp_path):
+    rows = [row | {"reward": row["reward"] * 1e12} for row in planted_rows(120)]
+    outcomes = write_outcomes(tmp_path / "outcomes.jsonl", rows)
+    assert run("import", outcomes, "--out", tmp_path / "run").exit_code == 0
+    result = run("fit", tmp_path / "run", "--out", tmp_path / "bundle")
+    assert result.exit_code == 0, result.output
+    assert load_bundle(tmp_path / "bundle").uncertainty.noise_M.max() > 1e20

@@ -91,13 +91,20 @@ def read_tensors(root: Path, record: FileRecord, numbers: int | None = None) -> 
 
 
 def checked(
-    tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...], where: Path, *, integers: bool = False
+    tensors: Mapping[str, np.ndarray],
+    key: str,
+    shape: tuple[int | None, ...],
+    where: Path,
+    *,
+    integers: bool = False,
+    most: float = LARGEST,
 ) -> np.ndarray:
     """One tensor, if it has the shape (None matches any length), the dtype, and only finite numbers.
 
     Parameters
     ----------
     integers : expect int8 instead of a float dtype
+    most : the largest number, either way
 
     Raises
     ------
@@ -120,6 +127,6 @@ def checked(
         )
     if not np.isfinite(array).all():
         raise BundleError(f"{where}: {key} contains NaN or inf. Fit the bundle again")
-    if not integers and array.size and max(array.max(), -array.min()) > LARGEST:
-        raise BundleError(f"{where}: {key} has numbers beyond {LARGEST:g}, with which sums overflow. Fit it again")
+    if not integers and array.size and max(array.max(), -array.min()) > most:
+        raise BundleError(f"{where}: {key} has numbers beyond {most:g}, with which sums overflow. Fit it again")
     return array

@@ -42,6 +42,8 @@ _MAX_QUANTILES = 10_000
 _RETRIES = 20
 _REMEDY = ". Fit the bundle again"
 _MAX_VERDICT = 10_000
+# Of squared rewards, also per unit of a small leverage; sums of them stay within a double.
+_MAX_VARIANCE = 1e40
 # Shares are means of counts; their last digit may stand above one.
 _MAX_SHARE = 1.0 + 1e-6
 
@@ -183,7 +185,7 @@ def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
     tensors = read_tensors(root, manifest.uncertainty, dimension * (dimension + 1) + 2 * n_models + 1)
     base = float(checked(tensors, "base", (1,), where)[0])
-    noise, slope = (checked(tensors, key, (n_models,), where) for key in ("noise", "slope"))
+    noise, slope = (checked(tensors, key, (n_models,), where, most=_MAX_VARIANCE) for key in ("noise", "slope"))
     if min(noise.min(), slope.min(), base) < 0:
         raise BundleError(f"{where}: a variance or a leverage is negative. Fit it again")
     return Uncertainty(
