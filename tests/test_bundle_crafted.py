@@ -385,3 +385,8 @@ def test_a_static_embedder_of_odd_files_is_refused_in_little_memory_and_at_once(
         file.write_bytes(DEEP if kind == "deep" else b"")
     with pytest.raises((EmbedderUnavailable, EmbedderMismatch), match="static embedder in"):
         StaticEmbedder(folder)
+
+
+def test_a_stack_of_memberships_without_features_is_refused(bundle):
+    edit_manifest(bundle, features=None, stack=[0.5, 0.5, 1.0])
+    refused(bundle, "no features")

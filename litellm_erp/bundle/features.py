@@ -73,7 +73,7 @@ class Features:
         if not self.unusual or not self._steps:
             return np.ones(memberships.shape[:-1])
         below = np.searchsorted(self.entropy_Q, self.entropy(memberships), side="left")
-        return np.minimum(1.0, (1.0 - below / len(self._steps)) / self.unusual)
+        return np.minimum(self.unusual, 1.0 - below / len(self._steps)) / self.unusual
 
     def trust_of_one(self, memberships: np.ndarray) -> float:
         """:meth:`trust` of one prompt, with fewer calls."""

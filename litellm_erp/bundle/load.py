@@ -134,6 +134,10 @@ def verify_bundle(path: Path | str) -> Bundle:
 
 def _load_features(root: Path, manifest: Manifest) -> Features | None:
     if manifest.features is None:
+        if len(manifest.stack) != 1:
+            raise BundleError(
+                f"{root / MANIFEST}: its stack is of sets of memberships, and it has no features{_REMEDY}"
+            )
         return None
     where, dimension = root / manifest.features.file, manifest.embedder.dimension
     tensors = read_tensors(root, manifest.features, (dimension + 1) * MAX_FEATURES + _MAX_QUANTILES + MAX_SETS + 1)
