@@ -182,3 +182,11 @@ def test_tables_with_nothing_to_compare_are_fitted(kind):
     found = fit_erp(table(y, x, categories=names), preset="best")
     assert np.isfinite(found.probes.weights_DM).all()
     assert found.frontier["points"][0]["lambda"] == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kinds", [1, 2, 7])
+def test_prompts_that_differ_in_nothing_make_no_more_clusters_than_there_are_kinds_of_them(kinds):
+    x = np.eye(8, dtype=np.float32)[np.arange(300) % kinds]
+    found = labellings(x, np.full(300, ""))
+    assert {each.n for each in found} == {kinds}

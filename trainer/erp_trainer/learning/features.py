@@ -13,6 +13,7 @@ tasks are told apart best, and are told by the same formula, is ours.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,7 +106,11 @@ def _clusters(space_PR: np.ndarray, n: int, seed: int) -> Labelling:
 
     space = space_PR.astype(np.float64)
     sample = np.sort(np.random.default_rng(seed).permutation(len(space))[:_CLUSTERED_ROWS])
-    centres, _ = kmeans2(space[sample], n, iter=30, minit="++", missing="warn", seed=seed)
+    # Prompts that differ in nothing cannot start two clusters; a cluster that loses all its prompts goes.
+    n = min(n, len(np.unique(space[sample], axis=0)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
+        centres, _ = kmeans2(space[sample], n, iter=30, minit="++", missing="warn", seed=seed)
     used, codes = np.unique(vq(space, centres)[0], return_inverse=True)
     return Labelling(codes, len(used), CLUSTER_SHRINKAGE)
 
