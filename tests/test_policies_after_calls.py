@@ -100,3 +100,12 @@ def test_permuted_choices_keep_the_shares_and_lose_the_insight():
 
 def test_a_random_model_is_any_that_answered():
     np.testing.assert_allclose(uniform(table_of([[1.0, 0.0, np.nan]])).reward_P, [0.5])
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_cascade_over_models_that_answered_other_prompts_has_thresholds_that_are_numbers():
+    rewards = np.random.default_rng(0).normal(size=(90, 3))
+    rewards[np.arange(90)[:, None] % 3 != np.arange(3)] = np.nan
+    chains = fit_cascade(table_of(rewards, costs_M=[1e-4, 1e-3, 1e-2]), "reward").chains
+    assert any(len(chain.models) == 3 for chain in chains)
+    assert not any(np.isnan(threshold) for chain in chains for threshold in chain.thresholds)

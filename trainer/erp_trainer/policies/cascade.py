@@ -111,7 +111,7 @@ def _measured(
     """One chain with every combination of thresholds: mean reward and cost, as products of who stops where."""
     kept_PL = np.maximum.accumulate(reward_PL, axis=1) if signal == "reward" else reward_PL
     paid_PL = np.cumsum(cost_PL, axis=1)
-    grids = [np.unique(np.quantile(accept, _QUANTILES)) for accept in accept_PL[:, :-1].T]
+    grids = [_thresholds(accept) for accept in accept_PL[:, :-1].T]
     goes = [(accept[:, None] < grid).astype(np.float64) for accept, grid in zip(accept_PL.T, grids, strict=False)]
 
     def means(values_PL: np.ndarray) -> np.ndarray:
@@ -130,6 +130,14 @@ def _measured(
             product(*map(np.ndarray.tolist, grids)), means(kept_PL), means(paid_PL), strict=True
         )
     ]
+
+
+def _thresholds(accept_P: np.ndarray) -> np.ndarray:
+    """Quantiles of a signal, ascending; those between missing outcomes, which are -inf, are none."""
+    with np.errstate(invalid="ignore"):
+        found = np.unique(np.quantile(accept_P, _QUANTILES))
+    thresholds: np.ndarray = found[~np.isnan(found)]
+    return thresholds
 
 
 def _signal_of(table: TrainingTable, signal: Signal) -> np.ndarray:
