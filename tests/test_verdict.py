@@ -6,6 +6,7 @@ import pytest
 from erp_trainer.evaluation.verdict import verdict_of
 from erp_trainer.learning.bootstrap import Interval
 from erp_trainer.learning.verdict import judge
+from erp_trainer.words import significant
 from tests.policy_tables import table_of
 
 RNG = np.random.default_rng(0)
@@ -118,3 +119,12 @@ def test_a_verdict_that_cannot_tell_speaks_of_reward_and_one_that_can_says_nothi
     hurts = evaluated(Interval(-0.02, -0.03, -0.01))
     assert "Routing earns less" in hurts
     assert "alone" not in hurts
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e9])
+def test_what_is_gained_is_written_at_the_scale_of_the_rewards(scale):
+    rewards = scale * RNG.permutation(np.repeat([[1.0, 0.0], [0.0, 1.0]], 200, axis=0))
+    found = judged(rewards, [rewards.argmax(axis=1)])
+    assert found["gain"]["mean"] == pytest.approx(0.5 * scale)
+    assert "routing earns 0 " not in found["text"]
+    assert f"routing earns {significant(0.5 * scale, sign=True)} " in found["text"]

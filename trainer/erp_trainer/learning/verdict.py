@@ -6,6 +6,7 @@ so both are read off mixtures of two points of the curve, in every resample of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -154,11 +155,11 @@ def _text(
     if kind == "neither" and alone:
         said.append("Every prompt goes to it at λ = 0.")
     else:
-        said.append(f"At λ = 0 routing earns {_span(found['gain'])} against it.")
+        said.append(f"At λ = 0 routing earns {_span(found['gain'], table)} against it.")
     at_cost = found["gain_at_equal_cost"]
     if kind in ("both", "gains") and found["gain"]["low"] <= 0 < at_cost["low"]:
         # Then this, not the gain at λ = 0, is why routing is said to earn more.
-        said.append(f"At that model's cost it earns {_span(at_cost)}.")
+        said.append(f"At that model's cost it earns {_span(at_cost, table)}.")
     saving = found["savings"].get("1")
     if saving is not None:
         least = [f"{percent(float(share))} of it at {percent(found['savings'][share]['mean'])} less"
@@ -186,6 +187,9 @@ def _budget(recommended: dict[str, Any], single_cost: float) -> str:
     return f" (about {significant(usd)} USD per 1,000 requests{alone})"
 
 
-def _span(found: dict[str, float]) -> str:
-    mean, low, high = (significant(round(found[end], 6), sign=True) for end in ("mean", "low", "high"))
+def _span(found: dict[str, float], table: TrainingTable) -> str:
+    # What sums leave behind by rounding is nought; where all rewards are small, it is smaller.
+    largest = float(np.nanmax(np.abs(table.rewards_PM)))
+    digits = 6 if largest >= 0.1 or largest == 0 else 5 - math.floor(math.log10(largest))
+    mean, low, high = (significant(round(found[end], digits), sign=True) for end in ("mean", "low", "high"))
     return f"{mean} (95% interval {low} to {high})"
