@@ -128,3 +128,10 @@ def test_what_is_gained_is_written_at_the_scale_of_the_rewards(scale):
     assert found["gain"]["mean"] == pytest.approx(0.5 * scale)
     assert "routing earns 0 " not in found["text"]
     assert f"routing earns {significant(0.5 * scale, sign=True)} " in found["text"]
+
+
+def test_prompts_that_the_best_single_model_did_not_answer_show_no_saving():
+    rewards = np.full((300, 2), np.nan)
+    rewards[:150, 0], rewards[150:, 1] = 0.1, 0.9
+    found = judged(rewards, [np.repeat([0, 1], 150)])
+    assert (found["best_single"], found["kind"]) == ("b", "neither")

@@ -39,12 +39,15 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     floor that lead to it), None where routing does not help; text
     """
     best = best_single(table)
-    resamples = Resamples.draw(table.groups_P, n_resamples=N_RESAMPLES)
-    single = table.rewards_PM[:, best]
-    rewards = np.stack([np.nan_to_num(table.reward_of(choice) - single) for choice in choices], axis=1)
-    costs = np.stack([table.cost_of(choice) for choice in choices], axis=1)
+    # What the best single model would have earned is known of the prompts that it answered alone.
+    rows = ~np.isnan(table.rewards_PM[:, best])
+    known, choices = table.rows(rows), [choice[rows] for choice in choices]
+    resamples = Resamples.draw(known.groups_P, n_resamples=N_RESAMPLES)
+    single = known.rewards_PM[:, best]
+    rewards = np.stack([known.reward_of(choice) - single for choice in choices], axis=1)
+    costs = np.stack([known.cost_of(choice) for choice in choices], axis=1)
     gain_L, cost_L = resamples.means(rewards), resamples.means(costs)
-    base = resamples.means(np.column_stack([single, table.realised_cost_PM[:, best]]))
+    base = resamples.means(np.column_stack([single, known.realised_cost_PM[:, best]]))
     reward, cost = base.column(0), base.column(1)
     gain = gain_L.interval(0)
     at_cost = _interval(_reward_at(cost_L, gain_L, cost)) if _known(cost_L, cost) else None
