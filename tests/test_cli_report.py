@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.planted import planted_rows
+from tests.planted import planted_rows, write_outcomes
 from tests.test_cli_fit import run
 
 
@@ -54,3 +54,18 @@ def test_an_unknown_format_is_refused_before_any_work(planted_bundle, tmp_path):
     result = run("report", tmp_path / "no run", "--bundle", planted_bundle, "--out", tmp_path / "report.pdf")
     assert result.exit_code == 2
     assert "expected .html, .json, .csv, .png" in result.output
+
+
+def test_a_pool_of_one_model_has_a_report(tmp_path):
+    rows = [row for row in planted_rows(120) if row["model"] == "mid"]
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("mid: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}\n")
+    outcomes = write_outcomes(tmp_path / "outcomes.jsonl", rows)
+    for arguments in (
+        ("import", outcomes, "--out", tmp_path / "run", "--prices", prices),
+        ("fit", tmp_path / "run", "--out", tmp_path / "bundle"),
+        ("report", tmp_path / "run", "--bundle", tmp_path / "bundle", "--out", tmp_path / "report.html"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "report.html").exists()

@@ -127,6 +127,8 @@ def _split(payload: Figures) -> tuple[list[Figures], list[Figures]]:
         curves["oracle"] = _bracketed(curves["oracle"], payload["oracle"]["bracket"])
     known = [curve for curve in curves.values() if curve["points"] and _costs(curve)]
     lines = [curve for curve in known if len(curve["points"]) > 1 and curve["kind"] != "bound"]
+    # A pool of one model has one point, which stands for the bundle's line.
+    lines = lines or [curve for curve in known if curve["kind"] == "bundle"]
     lines.sort(key=lambda curve: {"bundle": 0, "rival": 1}.get(curve["kind"], 2))
     return lines, [curve for curve in known if curve not in lines]
 
