@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from erp_trainer.policies.frontier import FRONTIER_SCALES, MOST_BEYOND, frontier
-from litellm_erp.bundle.manifest import LARGEST
+from litellm_erp.bundle.frontier import LARGEST
 from tests.policy_tables import table_of
 
 

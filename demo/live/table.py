@@ -87,10 +87,11 @@ def results_table(rows: Sequence[LiveRow]) -> Table:
     made = terminal.ruled(columns | {f"\n{letter}": 5 for letter in letters})
     for row in rows:
         right = f"{100 * row.right.mean:.0f} ({100 * row.right.low:.0f} to {100 * row.right.high:.0f})"
-        gain = "best single" if row.gain is None else points_from_to(*row.gain_ends, 0)
+        gain = row.gain
+        against = "best single" if gain is None else points_from_to(gain.mean, gain.low, gain.high, 0)
         answered = "" if row.answered is None else f"{100 * row.answered:.0f}"
         shares = map(terminal.whole_percent, row.share_M)
-        made.add_row(row.name, right, gain, answered, *shares, style="bold" if answered else "")
+        made.add_row(row.name, right, against, answered, *shares, style="bold" if answered else "")
     named = ", ".join(f"{letter} {name}" for letter, name in zip(letters, members, strict=True))
     made.caption = f"Share of questions by member, in %: {named}. Best single: of the first members, on train."
     return made

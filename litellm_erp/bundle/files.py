@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from litellm_erp.bundle.manifest import LARGEST, MAX_FILE_BYTES, FileRecord
+from litellm_erp.bundle.frontier import LARGEST
+from litellm_erp.bundle.manifest import MAX_FILE_BYTES, FileRecord
 from litellm_erp.errors import BundleError, BundleTampered
 from litellm_erp.shown import shown_names
 from litellm_erp.strict_files import MAX_HEADER_BYTES, MAX_JSON_BYTES, parse_json, parse_tensors, read_whole

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+# Of rewards, costs and weights: their products with each other and with λ stay within a double.
+LARGEST = 1e15
+
 
 @dataclass(frozen=True)
 class Frontier:

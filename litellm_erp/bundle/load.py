@@ -20,9 +20,8 @@ import numpy as np
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.features import FeatureProbes, Features
 from litellm_erp.bundle.files import checked, read_file, read_json, read_tensors
-from litellm_erp.bundle.frontier import Frontier
+from litellm_erp.bundle.frontier import LARGEST, Frontier
 from litellm_erp.bundle.manifest import (
-    LARGEST,
     MANIFEST,
     MAX_FEATURES,
     MAX_POINTS,

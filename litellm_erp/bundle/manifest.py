@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from litellm_erp.bundle.frontier import LARGEST
 from litellm_erp.choice.cost import Price
 from litellm_erp.config_section import Section
 from litellm_erp.embedding.base import CARRIED_KINDS, EmbedderSpec
@@ -25,8 +26,6 @@ MAX_FEATURES, MAX_SETS = 4096, 16
 MAX_NAME = 512
 MAX_POINTS = 10_000
 MAX_TOKENS = 1e9
-# Of rewards, costs and weights: their products with each other and with λ stay within a double.
-LARGEST = 1e15
 _REMEDY = ". The file is not a whole manifest; copy or fit the bundle again"
 # Control characters and separators of lines: names end in headers, logs and on terminals.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")

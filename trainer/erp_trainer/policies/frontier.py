@@ -10,8 +10,7 @@ import numpy as np
 
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.learning.verdict import judge
-from litellm_erp.bundle.frontier import Frontier
-from litellm_erp.bundle.manifest import LARGEST
+from litellm_erp.bundle.frontier import LARGEST, Frontier
 
 # Multiples of the λ at which the dearest and the cheapest model are worth the same on average.
 FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
