@@ -70,9 +70,13 @@ class Features:
 
         Source: ours; see ``unusual``.
         """
+        return self.trust_at(self.entropy(memberships))
+
+    def trust_at(self, entropy: np.ndarray) -> np.ndarray:
+        """:meth:`trust` of prompts by the entropy of their first set's memberships, shape () or (P,), in nats."""
         if not self.unusual or not self._steps:
-            return np.ones(memberships.shape[:-1])
-        below = np.searchsorted(self.entropy_Q, self.entropy(memberships), side="left")
+            return np.ones_like(entropy)
+        below = np.searchsorted(self.entropy_Q, entropy, side="left")
         return np.minimum(self.unusual, 1.0 - below / len(self._steps)) / self.unusual
 
     def trust_of_one(self, memberships: np.ndarray) -> float:

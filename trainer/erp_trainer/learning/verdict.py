@@ -63,8 +63,8 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     saves = bool(savings) and savings[1.0].low > 0
     kind = {(True, True): "both", (True, False): "gains", (False, True): "saves"}.get((gains, saves), "neither")
     recommended = _recommended(table, lambdas, gain_L.value_S, cost_L.value_S, kind)
-    everywhere = all((choice == best).all() for choice in choices[:1])
-    text = _text(table, best, float(cost.value_S[0]), found, kind, recommended, everywhere)
+    alone = bool((choices[0] == best).all())
+    text = _text(table, best, float(cost.value_S[0]), found, kind, recommended, alone)
     return {"helps": kind != "neither", "kind": kind, **found, "recommended": recommended, "text": text}
 
 
@@ -104,11 +104,9 @@ def _saving(cost_L: Estimates, gain_L: Estimates, reward: Estimates, cost: Estim
     target = (share - 1.0) * _all(reward)
     enough = gain >= target
     alone = np.where(enough, spent, np.inf).min(axis=1)
-    weight = (target[:, :, None] - gain[:, :, None]) / np.where(
-        ~enough[:, :, None] & enough[:, None], _gap(gain), np.inf
-    )
-    between = spent[:, :, None] + weight * (spent[:, None] - spent[:, :, None])
-    mixed = np.where(~enough[:, :, None] & enough[:, None], between, np.inf).min(axis=(1, 2))
+    across = ~enough[:, :, None] & enough[:, None]
+    weight = (target[:, :, None] - gain[:, :, None]) / np.where(across, _gap(gain), np.inf)
+    mixed = np.where(across, spent[:, :, None] + weight * _gap(spent), np.inf).min(axis=(1, 2))
     single = _all(cost)[:, 0]
     return _interval(1.0 - np.minimum(np.minimum(alone, mixed), single) / single)
 

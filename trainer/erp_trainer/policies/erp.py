@@ -114,11 +114,9 @@ def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, 
     FitError : too few prompts or outcomes
     """
     safe = preset == "best"
-    labels = labellings(table.embeddings_PD, table.categories_P, seed) if safe and beta is None else ()
-    if safe and beta is None:
-        found = fit_out_of_fold(table, labels, seed=seed)
-    else:
-        found = fit_out_of_fold(table, (), Stack(beta or PAPER_BETA, (1.0,)), seed=seed)
+    stacked = safe and beta is None
+    labels = labellings(table.embeddings_PD, table.categories_P, seed) if stacked else ()
+    found = fit_out_of_fold(table, labels, None if stacked else Stack(beta or PAPER_BETA, (1.0,)), seed=seed)
     constant_cost = recorded_cost(table) if safe else table.mean_cost_M
     table = with_constant_cost(table, constant_cost)
     probes, cells = combined_probes(found.ridge, table.rewards_PM, labels, found.stack)
@@ -163,7 +161,7 @@ def fit_out_of_fold(
     features = _features(table, labels, parts, stack, unusual) if labels else None
     trust = np.ones(len(table))
     if features is not None and len(parts.entropy_P):
-        trust = _believed(parts.entropy_P, features)
+        trust = features.trust_at(parts.entropy_P)
     return CrossFitted(ridge, tuple(labels), stack, features, predicted, trust_where_evident(table, predicted, trust))
 
 
@@ -182,12 +180,6 @@ def _features(
     return replace(
         features, unusual=choose_unusual(table, labels, stack, features, parts) if unusual is None else unusual
     )
-
-
-def _believed(entropy_P: np.ndarray, features: Features) -> np.ndarray:
-    """`Features.trust` of prompts by their entropy."""
-    below = np.searchsorted(features.entropy_Q, entropy_P, side="left")
-    return np.minimum(1.0, (1.0 - below / len(features.entropy_Q)) / features.unusual)
 
 
 def choose_unusual(
@@ -212,16 +204,14 @@ def choose_unusual(
     without = out_of_fold_parts(ridge, table.rewards_PM, labels, stack.beta)
     share_P = 1.0 / np.bincount(tasks.codes_P, minlength=tasks.n)[tasks.codes_P]
 
-    def earned(found: Parts, unusual: float, weights: np.ndarray | None) -> float:
-        trust = _believed(found.entropy_P, replace(features, unusual=unusual))
+    def earned(found: Parts, weights: np.ndarray | None) -> np.ndarray:
+        """Mean reward at each share, shape (U,)."""
         predicted = stack.combined(found.all, mean)
-        choice = table.choose(predicted, 0.0, mean_reward_M=mean, trust=trust[:, None])
-        return float(np.average(table.reward_of(choice), weights=weights))
+        trusts = [replace(features, unusual=unusual).trust_at(found.entropy_P) for unusual in UNUSUAL]
+        choices = [table.choose(predicted, 0.0, mean_reward_M=mean, trust=trust[:, None]) for trust in trusts]
+        return np.array([np.average(table.reward_of(choice), weights=weights) for choice in choices])
 
-    scores = [
-        (1 - UNSEEN_SHARE) * earned(parts, unusual, None) + UNSEEN_SHARE * earned(without, unusual, share_P)
-        for unusual in UNUSUAL
-    ]
+    scores = (1 - UNSEEN_SHARE) * earned(parts, None) + UNSEEN_SHARE * earned(without, share_P)
     return UNUSUAL[int(np.argmax(scores))]
 
 
