@@ -184,7 +184,7 @@ def test_tables_with_nothing_to_compare_are_fitted(kind):
     assert found.frontier["points"][0]["lambda"] == 0
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("kinds", [1, 2, 7])
 def test_prompts_that_differ_in_nothing_make_no_more_clusters_than_there_are_kinds_of_them(kinds):
     x = np.eye(8, dtype=np.float32)[np.arange(300) % kinds]

@@ -21,7 +21,7 @@ from litellm_erp.bundle.ranking import rank_pool
 from litellm_erp.choice.cost import Price
 from tests.planted import Row, planted_rows, write_outcomes
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 Change = Callable[[Row], Row | None]
 

@@ -63,7 +63,7 @@ def test_the_verdict_names_the_cheaper_of_equals_and_writes_no_signed_nought_and
     assert "0% less" not in found["text"]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("usd", [1e-20, 1e-300, 1e-320])
 def test_costs_near_nought_lead_to_no_lambda_beyond_what_a_bundle_may_hold(usd):
     cost = usd * np.array([1.0, 2.0, 4.0])
