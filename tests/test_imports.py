@@ -72,13 +72,13 @@ def test_importing_the_package_does_not_import_litellm():
 def test_the_serving_half_never_imports_the_trainer_and_only_the_proxy_imports_litellm(path):
     found = packages(path)
     assert "erp_trainer" not in found
-    assert "litellm" not in found or path.parent.name == "proxy"
+    assert "litellm" not in found or "proxy" in path.parts
 
 
 @pytest.mark.parametrize("path", SERVING, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_only_the_proxy_knows_what_litellm_calls_things(path):
     text = path.read_text(encoding="utf-8")
-    assert path.parent.name == "proxy" or [key for key in LITELLMS_KEYS if key in text] == []
+    assert "proxy" in path.parts or [key for key in LITELLMS_KEYS if key in text] == []
 
 
 def test_no_module_that_says_pure_reaches_files_the_clock_of_a_loop_or_the_network():

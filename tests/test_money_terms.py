@@ -10,7 +10,7 @@ from litellm_erp.budgets.counters import Counters
 from litellm_erp.goals.curve import Mixture
 from litellm_erp.goals.lambda_of import MAX_LAMBDA, PacedAccount, lambda_of, safe_lambda_of
 from litellm_erp.goals.tenant import grant
-from litellm_erp.serving.team_view import Sharing, agreed_solution, team_view
+from litellm_erp.serving.team_view import agreed_solution, team_view
 from tests.test_cost_and_budget import FRONTIER
 from tests.test_tenancy import group, tenant
 
@@ -73,7 +73,7 @@ def test_the_proxy_and_the_doctor_are_told_the_same_while_nothing_was_spent() ->
 
 @pytest.mark.parametrize(("shared", "note"), [(True, False), (False, True)])
 def test_sums_say_whose_they_are(shared: bool, note: bool) -> None:
-    from litellm_erp.budgets.totals import AccountView
+    from litellm_erp.budgets.totals import AccountView, Sharing
 
     view = team_view(group(), curve(), tenant(), spent=AccountView(), sharing=Sharing(3 if shared else 1, shared))
     assert (view["spent"]["workers"], view["spent"]["shared"]) == (3 if shared else 1, shared)

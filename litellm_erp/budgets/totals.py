@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from litellm_erp.budgets.amounts import NANO, nano_usd
 from litellm_erp.budgets.counters import DAY_S, Counters, key_of
@@ -21,6 +22,7 @@ _MAX_CHARS = 200
 _KEY = "key:"
 # A counter's name must not end in the mark of what is taken back, as a model's may.
 _MODEL, _END = "m:", ":"
+_ALONE = "sums of this process only: they start anew with it; state erp_settings.redis or budget_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,24 @@ class Served:
     model: str
     cost_usd: float
     best_single_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Whose spend this process knows.
+
+    Attributes
+    ----------
+    workers : processes that it adds up, this one included
+    shared : whether there is a store, and it answers
+    """
+
+    workers: int = 1
+    shared: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands beside sums."""
+        return {"workers": self.workers, "shared": self.shared, **({} if self.shared else {"note": _ALONE})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from litellm import Router
 from litellm_erp.errors import ErpError, ServingError, SettingsError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
-from litellm_erp.proxy import api, litellm_router
+from litellm_erp.proxy import litellm_router
 from litellm_erp.proxy.hooks import ErpRouter
+from litellm_erp.proxy.routes import mount
 from litellm_erp.telemetry import logger
 
 __all__ = ["ErpRouter", "attach", "erp_router"]
@@ -94,7 +95,7 @@ def _refusing(call: Callable[..., Any], name: str, callback: ErpRouter) -> Calla
 
 def _mount(plugin: ErpRouter) -> None:
     try:
-        api.mount(plugin)
+        mount(plugin)
     except Exception as e:
         # Routing needs none of these routes.
         logger.warning("no /erp routes on this version of LiteLLM: %s: %s", type(e).__name__, e)

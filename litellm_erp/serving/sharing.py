@@ -10,8 +10,8 @@ from litellm_erp.budgets.shared_counters import SharedCounters
 from litellm_erp.budgets.stores.file_store import FileStore
 from litellm_erp.budgets.stores.redis_store import RedisStore
 from litellm_erp.budgets.stores.store import CounterStore
+from litellm_erp.budgets.totals import Sharing
 from litellm_erp.goals.settings import GroupSettings, RedisSettings, Settings
-from litellm_erp.serving.team_view import Sharing
 from litellm_erp.telemetry import Once
 
 # Connects to a Redis.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from litellm_erp.budgets.account import WindowStatus
 from litellm_erp.budgets.book import SpendBook
-from litellm_erp.budgets.totals import AccountView
+from litellm_erp.budgets.totals import AccountView, Sharing
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.goals.curve import Mixture, Solution
 from litellm_erp.goals.goal import Goal
@@ -20,25 +19,6 @@ from litellm_erp.goals.solve import at_lambdas, solve
 from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
 
 Z95 = 1.959964
-_ALONE = "sums of this process only: they start anew with it; state erp_settings.redis or budget_file"
-
-
-@dataclass(frozen=True, slots=True)
-class Sharing:
-    """Whose spend this process knows.
-
-    Attributes
-    ----------
-    workers : processes that it adds up, this one included
-    shared : whether there is a store, and it answers
-    """
-
-    workers: int = 1
-    shared: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands beside sums."""
-        return {"workers": self.workers, "shared": self.shared, **({} if self.shared else {"note": _ALONE})}
 
 
 _PROBE = RequestGoal(Goal("lambda", 0.0))

@@ -1,0 +1,75 @@
+"""The plugin's own routes on LiteLLM's app: one file each, mounted here.
+
+Who calls is LiteLLM's to say (its own dependency checks the key). An admin's key sees every team, any other its own
+team only. Nothing here calls a model, and no prompt is logged or kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Protocol
+
+from litellm_erp.errors import ErpError
+from litellm_erp.proxy.routes import explain as explaining
+from litellm_erp.proxy.routes import teams as teams_of
+from litellm_erp.proxy.routes.caller import ApiError
+from litellm_erp.proxy.routes.explain import explain
+from litellm_erp.proxy.routes.teams import every_team, one_team
+
+# As FastAPI has them: a team's id may hold a slash.
+ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain")
+
+
+class Plugin(teams_of.Plugin, explaining.Plugin, Protocol):
+    """What the routes show."""
+
+
+def mount(plugin: Plugin) -> None:
+    """Add the routes to the app of this process's proxy.
+
+    LiteLLM refuses unknown routes to keys that are not an admin's, unless they stand among those whose function
+    decides itself who may call it.
+    """
+    from fastapi import APIRouter, Body, Depends
+    from fastapi.responses import JSONResponse, Response
+    from litellm.proxy._types import LiteLLMRoutes
+    from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
+
+    app = sys.modules["litellm.proxy.proxy_server"].app
+    for route in ROUTES:
+        if route not in LiteLLMRoutes.self_managed_routes.value:
+            LiteLLMRoutes.self_managed_routes.value.append(route)
+    routes = APIRouter(prefix="/erp", tags=["expected reward routing"])
+    caller, sent = Depends(user_api_key_auth), Body(None)
+
+    def answer(content: object, status: int = 200) -> Response:
+        # In ASCII, since no UTF-8 can be made of a name with a lone surrogate.
+        return Response(json.dumps(content, allow_nan=False), status, media_type=JSONResponse.media_type)
+
+    @routes.get("/teams")
+    async def teams(auth: Any = caller) -> Response:
+        # Looking names the accounts that are to be asked for.
+        every_team(plugin, auth)
+        await plugin.sharing.refresh()
+        return answer({"teams": every_team(plugin, auth)})
+
+    @routes.get("/teams/{team:path}")
+    async def team(team: str, auth: Any = caller) -> Response:
+        try:
+            one_team(plugin, auth, team)
+            await plugin.sharing.refresh()
+            return answer({"teams": one_team(plugin, auth, team)})
+        except ApiError as e:
+            return answer({"error": {"message": e.message}}, e.status)
+
+    @routes.post("/explain")
+    async def explain_route(body: Any = sent, auth: Any = caller) -> Response:
+        try:
+            return answer(await explain(plugin, auth, body))
+        except ApiError as e:
+            return answer({"error": {"message": e.message}}, e.status)
+        except ErpError as e:
+            return answer({"error": {"message": str(e)}}, 503)
+
+    app.include_router(routes)
