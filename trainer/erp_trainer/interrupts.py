@@ -5,6 +5,7 @@ Elsewhere an interrupt is Python's ordinary KeyboardInterrupt, so that servers a
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ def note() -> None:
     """From now on an interrupt is a KeyboardInterrupt that `seen` knows of, and a second one leaves at once."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
+        # At its very end Python gives SIGINT back to the system, which would kill a program that is done.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def leave_at_once() -> None:
