@@ -128,14 +128,13 @@ def payload(*, models: tuple[str, ...] = MODELS, costs: bool = True, samples: in
         "leave_one_task_out": _unseen(best),
         "price_of_adding": _adding(models),
         "verdict": {
-            "kind": "helps",
+            "kind": "both",
             "helps": True,
             "best_single": best,
-            "lambda": 0.0,
             "gain": interval(0.03),
-            "saved_at_equal_reward": None,
-            "text": "Routing helps.",
-            "sentences": ["Routing helps at λ = 0.", "It is cheaper too."],
+            "savings": {"1": interval(0.3)},
+            "recommended": {"lambda": 0.5, "budget_usd_per_1k_requests": 1.0, "min_quality": 1.0},
+            "text": "Routing helps at λ = 0. It is cheaper too.",
         },
         "timings_s": {},
     }

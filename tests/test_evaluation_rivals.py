@@ -79,7 +79,7 @@ def test_the_best_model_is_chosen_most_often_by_what_learned_where_models_specia
 def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict[str, Any]) -> None:
     printed = report_text(payload)
     assert all(label in printed for label in ("Zooter", "pairwise preference", "cascade by reward", "oracle"))
-    assert printed.splitlines()[-1].endswith(payload["verdict"]["sentences"][-1].split()[-1])
+    assert printed.splitlines()[-1].endswith(payload["verdict"]["text"].split()[-1])
 
 
 def test_policies_that_see_the_truth_stand_apart_and_are_said_to(payload: dict[str, Any]) -> None:

@@ -232,7 +232,7 @@ def test_the_table_has_every_policy_at_every_lambda():
 def test_the_formats_are_what_they_say(tmp_path):
     for suffix in files.FORMATS:
         files.write(payload(), tmp_path / f"report.{suffix}", title="run")
-    assert json.loads((tmp_path / "report.json").read_text())["verdict"]["kind"] == "helps"
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"]["kind"] == "both"
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "report.csv").read_text().startswith("policy,kind,lambda,")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from erp_trainer.evaluation.verdict import verdict_of
-from erp_trainer.learning.bootstrap import Interval
 from erp_trainer.learning.verdict import judge
 from erp_trainer.words import significant
 from tests.policy_tables import table_of
@@ -95,30 +93,36 @@ def test_what_is_advised_stands_beside_the_cost_of_the_best_single_model():
     assert "0% less" not in found["text"]
 
 
-def evaluated(gain: Interval) -> str:
-    """What `erp-train evaluate` says last of routing that costs less and gains so much over all budgets."""
-    saved = {"mean": 0.57, "low": None, "high": 0.9, "reached": 0.92}
-    found = verdict_of(
-        best_single="big",
-        best_reward=0.9,
-        gain=gain,
-        lambda_=0.0,
-        prompts=1793,
-        comparison={"against": {"best_single": {"saved_at_equal_reward": saved}}},
-        cost={"bundle": 0.01, "best_single": 0.015, "scale": 1000, "label": "USD per 1,000 requests"},
-        unit="reward",
-    )
-    return str(found["text"])
+def test_routing_that_clearly_earns_less_is_told_so():
+    best = (np.arange(400) % 5 > 3).astype(int)
+    found = judged(np.eye(2)[best], [np.ones(400, dtype=int)], costs=[1e-3, 1e-3])
+    assert (found["helps"], found["kind"], found["recommended"]) == (False, "hurts", None)
+    assert found["text"].startswith("Routing earns less than the best single model (out of fold, 400 prompts).")
 
 
-def test_a_verdict_that_cannot_tell_speaks_of_reward_and_one_that_can_says_nothing_milder():
-    unclear = evaluated(Interval(0.002, -0.001, 0.005))
-    # The sentence before says that it costs less, so it is no case of being as good.
-    assert "33% less" in unclear
-    assert unclear.endswith("As far as 1,793 prompts can tell, big alone earns as much.")
-    hurts = evaluated(Interval(-0.02, -0.03, -0.01))
-    assert "Routing earns less" in hurts
-    assert "alone" not in hurts
+def test_other_prompts_keep_the_best_single_model_and_the_advice_that_training_gave():
+    rewards = two_models()
+    table = table_of(rewards, costs_M=COSTS)
+    choices = [(rewards[:, 1] > rewards[:, 0]).astype(int), np.zeros(400, dtype=int)]
+    found = judge(table, [0.0, 1e6], choices, rows="test split", best=0, advised={"lambda": 1e6})
+    assert found["best_single"] == "a"
+    assert found["text"].startswith("Routing helps: it earns more (test split, 400 prompts).")
+    assert found["text"].endswith("which training recommends, it earns 0 (95% interval 0 to 0) at the same cost.")
+
+
+def test_pools_of_which_only_the_means_are_known_show_no_saving_beyond_chance():
+    claims = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        means = rng.uniform(0.5, 0.8, 3)
+        rewards = (rng.random((300, 3)) < means).astype(float)
+        costs = np.sort(rng.uniform(1e-5, 1e-3, 3))
+        believed = rewards.mean(axis=0) + rng.normal(0, 0.05, (300, 3))
+        lambdas = np.r_[0.0, np.geomspace(1e-3, 1e2, 25)]
+        choices = [(believed - lambda_ * 1000 * costs).argmax(axis=1) for lambda_ in lambdas]
+        found = judge(table_of(rewards, costs_M=costs), lambdas, choices)
+        claims += found["helps"]
+    assert claims <= 6
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e9])

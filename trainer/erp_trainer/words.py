@@ -93,6 +93,11 @@ def mostly(share: Mapping[str, float], names: Mapping[str, str], most: int = 2) 
     return ", ".join(f"{names[name]} {percent(part)}" for name, part in first if part > 0)
 
 
+def short(name: str) -> str:
+    """A name as a sentence can carry it: one that is too long loses its middle."""
+    return _without_middle(name, LONGEST_NAME) if columns(name) > LONGEST_NAME else name
+
+
 def shortened(names: Sequence[str], most: int = 22) -> dict[str, str]:
     """Names of at most so many characters, each still its own: long ones lose their middle."""
     found: dict[str, str] = {}

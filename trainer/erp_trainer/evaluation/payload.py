@@ -18,9 +18,9 @@ from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.tables.base import MeasuredTable
 from erp_trainer.evaluation.tables.best_chosen import BEST_CHOSEN
 from erp_trainer.evaluation.tracing import Traced, curve_entries, policy_rows, traced
-from erp_trainer.evaluation.verdict import verdict_of
 from erp_trainer.learning.outcome import PolicyOutcome
 from erp_trainer.learning.training_table import TrainingTable
+from erp_trainer.learning.verdict import judge
 
 # Measures that the reports draw as tables of their own, in this order.
 TABLES: tuple[MeasuredTable, ...] = (BEST_CHOSEN,)
@@ -71,7 +71,7 @@ def payload_of(ev: Evaluation) -> dict[str, Any]:
         "tables": {table.key: table.to_json(ev) for table in TABLES},
         "leave_one_task_out": _unseen(ev) if options.leave_one_task_out else None,
         "price_of_adding": _adding(ev) if options.price_of_adding else None,
-        "verdict": _verdict(ev, found, next(iter(curves.values())), cost),
+        "verdict": _verdict(ev, found.best),
     }
 
 
@@ -172,17 +172,10 @@ def _adding(ev: Evaluation) -> dict[str, Any] | None:
                            served.bundle.features, lambda_, ev.resamples, seed=ev.options.seed)  # fmt: skip
 
 
-def _verdict(ev: Evaluation, found: Traced, entry: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
-    curve, best, lambda_ = found.bundle, found.market.best, ev.lambdas[0]
-    at = curve.at(lambda_)
-    spent = {"bundle": float(curve.cost.value_S[at]), "best_single": float(best.cost.value_S[0])}
-    return verdict_of(
-        best_single=ev.test.models[found.best],
-        best_reward=float(best.reward.value_S[0]),
-        gain=curve.gain.interval(at),
-        lambda_=lambda_,
-        prompts=curve.prompts,
-        comparison=entry,
-        cost={**spent, "scale": cost["scale"], "label": cost["label"]},
-        unit=str(ev.served.bundle.manifest.reward.get("unit", "reward")),
-    )
+def _verdict(ev: Evaluation, best: int) -> dict[str, Any]:
+    """What the bundle says of itself, said of the test split."""
+    frontier = ev.served.bundle.frontier
+    lambdas = frontier.lambda_L.tolist()
+    choices = [ev.choice(lambda_) for lambda_ in lambdas]
+    advised = frontier.document["verdict"].get("recommended")
+    return judge(ev.test, lambdas, choices, rows="test split", best=best, advised=advised)

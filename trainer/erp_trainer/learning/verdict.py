@@ -1,13 +1,17 @@
 """PURE. Whether routing helps, both ways: reward gained at the best single model's cost, and cost saved at its reward.
 
+The only place that says so: of the train split out of fold, which a bundle carries, and of the test split.
+
 A budget, or a reward, between two λ is met by giving some requests the one λ and the others the other, as serving does;
-so both are read off mixtures of two points of the curve, in every resample of the prompts anew.
+so both are read off mixtures of two points of the curve, in every resample of the prompts anew. The best of many points
+is in part the luckiest. What luck adds to a gain is estimated (Efron's optimism) and taken off every point before costs
+and rewards are compared, so that a curve which holds nothing but luck shows no saving.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,33 +19,51 @@ import numpy as np
 from erp_trainer.learning.bootstrap import Estimates, Interval, Resamples
 from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.training_table import TrainingTable
-from erp_trainer.words import percent, significant
+from erp_trainer.words import percent, short, significant
 
 # Shares of the best single model's reward at which costs are compared.
 REWARD_SHARES = (1.0, 0.99, 0.95)
 N_RESAMPLES = 500
 # A smaller share of the cost is written as none.
 _NO_SAVING = 0.005
+_OPENINGS = {
+    "both": "Routing helps, in reward and in cost",
+    "gains": "Routing helps: it earns more",
+    "saves": "Routing helps: it saves cost at equal reward",
+    "neither": "Routing does not clearly help",
+    "hurts": "Routing earns less than the best single model",
+}
 
 
-def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.ndarray]) -> dict[str, Any]:
+def judge(
+    table: TrainingTable,
+    lambdas: Sequence[float],
+    choices: Sequence[np.ndarray],
+    *,
+    rows: str = "out of fold",
+    best: int | None = None,
+    advised: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """A verdict in numbers and words.
 
     Parameters
     ----------
     lambdas : ascending from 0
     choices : first choices at each λ, shape (P,)
+    rows : what the prompts are, in two words
+    best : the best single model, where it was chosen on other prompts; None takes the table's
+    advised : what was recommended by other prompts, and is kept; None recommends by these
 
     Returns
     -------
-    helps, kind (``both``, ``gains``, ``saves``, ``neither``), best_single; gain (at λ = 0) and gain_at_equal_cost, each
-    with a 95% interval; savings by share of the best single model's reward; recommended (λ and the budget and quality
-    floor that lead to it), None where routing does not help; text
+    helps, kind (``both``, ``gains``, ``saves``, ``neither``, ``hurts``), prompts, best_single; gain (at λ = 0),
+    gain_at_equal_cost and optimism, the first two with a 95% interval; savings by share of the best single model's
+    reward; recommended (λ and the budget and quality floor that lead to it), None where routing does not help; text
     """
-    best = best_single(table)
+    best = best_single(table) if best is None else best
     # What the best single model would have earned is known of the prompts that it answered alone.
-    rows = ~np.isnan(table.rewards_PM[:, best])
-    known, choices = table.rows(rows), [choice[rows] for choice in choices]
+    answered = ~np.isnan(table.rewards_PM[:, best])
+    known, choices = table.rows(answered), [choice[answered] for choice in choices]
     resamples = Resamples.draw(known.groups_P, n_resamples=N_RESAMPLES)
     single = known.rewards_PM[:, best]
     rewards = np.stack([known.reward_of(choice) - single for choice in choices], axis=1)
@@ -50,10 +72,14 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     base = resamples.means(np.column_stack([single, known.realised_cost_PM[:, best]]))
     reward, cost = base.column(0), base.column(1)
     gain = gain_L.interval(0)
-    at_cost = _interval(_reward_at(cost_L, gain_L, cost)) if _known(cost_L, cost) else None
-    savings = {share: _saving(cost_L, gain_L, reward, cost, share) for share in _shares(reward)} if at_cost else {}
+    optimism = _optimism(gain_L)
+    likely_L = _less(gain_L, optimism, [bool((choice == best).all()) for choice in choices])
+    at_cost = _interval(_reward_at(cost_L, likely_L, cost)) if _known(cost_L, cost) else None
+    savings = {share: _saving(cost_L, likely_L, reward, cost, share) for share in _shares(reward)} if at_cost else {}
     found: dict[str, Any] = {
+        "prompts": len(known),
         "best_single": table.models[best],
+        "optimism": optimism,
         "gain": gain.to_json(),
         "gain_at_equal_cost": None if at_cost is None else at_cost.to_json(),
         "savings": {f"{share:g}": saved.to_json() for share, saved in savings.items()},
@@ -62,10 +88,39 @@ def judge(table: TrainingTable, lambdas: Sequence[float], choices: Sequence[np.n
     gains = max(gain.low, -np.inf if at_cost is None else at_cost.low) > 0
     saves = bool(savings) and savings[1.0].low > 0
     kind = {(True, True): "both", (True, False): "gains", (False, True): "saves"}.get((gains, saves), "neither")
-    recommended = _recommended(table, lambdas, gain_L.value_S, cost_L.value_S, kind)
+    kind = "hurts" if kind == "neither" and gain.high < 0 else kind
+    recommended = advised or _recommended(table, best, lambdas, gain_L.value_S, cost_L.value_S, kind)
     alone = bool((choices[0] == best).all())
-    text = _text(table, best, float(cost.value_S[0]), found, kind, recommended, alone)
-    return {"helps": kind != "neither", "kind": kind, **found, "recommended": recommended, "text": text}
+    said = _sentences(table, best, found, kind, alone, rows)
+    if advised is not None:
+        at = int(np.argmin(np.abs(np.array(lambdas) - advised["lambda"])))
+        said.append(_on_advice(advised, gain_L.interval(at), cost_L.value_S[at] / cost.value_S[0], table))
+    elif recommended is not None:
+        said.append(_advice(recommended, float(cost.value_S[0]) * table.cost_scale))
+    helps = kind not in ("neither", "hurts")
+    return {"helps": helps, "kind": kind, **found, "recommended": recommended, "text": " ".join(said)}
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """A verdict in a few words."""
+    return _OPENINGS[found["kind"]]
+
+
+def _optimism(gain_L: Estimates) -> float:
+    """What the best of all points gains by having been looked for, in expectation; at least 0.
+
+    Source: Efron (1983), optimism of an apparent figure, here of a maximum.
+    """
+    resampled_RL = gain_L.resampled_RS
+    luck_R = resampled_RL - resampled_RL.mean(axis=0)
+    chosen_R = resampled_RL.argmax(axis=1)
+    return max(0.0, float(np.take_along_axis(luck_R, chosen_R[:, None], axis=1).mean()))
+
+
+def _less(gain_L: Estimates, optimism: float, alone_L: Sequence[bool]) -> Estimates:
+    """Gains without what luck adds; the best single model by itself has no luck against itself."""
+    luck_L = np.where(alone_L, 0.0, optimism)
+    return Estimates(gain_L.value_S - luck_L, gain_L.resampled_RS - luck_L)
 
 
 def _known(cost_L: Estimates, cost: Estimates) -> bool:
@@ -118,13 +173,12 @@ def _gap(values: np.ndarray) -> np.ndarray:
 
 
 def _recommended(
-    table: TrainingTable, lambdas: Sequence[float], gain_L: np.ndarray, cost_L: np.ndarray, kind: str
+    table: TrainingTable, best: int, lambdas: Sequence[float], gain_L: np.ndarray, cost_L: np.ndarray, kind: str
 ) -> dict[str, float | None] | None:
     """Where routing saves, the highest λ that earns what the best single model earns; where it only gains, λ = 0."""
-    if kind == "neither":
+    if kind in ("neither", "hurts"):
         return None
     at = int(np.flatnonzero(gain_L >= 0)[-1]) if kind in ("both", "saves") and (gain_L >= 0).any() else 0
-    best = best_single(table)
     known = np.where(np.isnan(table.mean_cost_M), np.inf, table.mean_cost_M)
     low, high = table.mean_reward_M[int(np.argmin(known))], table.mean_reward_M[best]
     quality = (high + gain_L[at] - low) / (high - low) if high > low else 1.0
@@ -136,23 +190,12 @@ def _recommended(
     }
 
 
-def _text(
-    table: TrainingTable,
-    best: int,
-    single_cost: float,
-    found: dict[str, Any],
-    kind: str,
-    recommended: dict[str, Any] | None,
-    alone: bool,
-) -> str:
-    name, reward = table.models[best], significant(float(table.mean_reward_M[best]))
-    opening = {
-        "both": "Routing helps, in reward and in cost",
-        "gains": "Routing helps: it earns more",
-        "saves": "Routing helps: it saves cost at equal reward",
-        "neither": "Routing does not clearly help",
-    }[kind]
-    said = [f"{opening}. The best single model is {name} (mean reward {reward})."]
+def _sentences(
+    table: TrainingTable, best: int, found: Mapping[str, Any], kind: str, alone: bool, rows: str
+) -> list[str]:
+    name, reward = short(table.models[best]), significant(float(table.mean_reward_M[best]))
+    prompts = "1 prompt" if found["prompts"] == 1 else f"{found['prompts']:,} prompts"
+    said = [f"{_OPENINGS[kind]} ({rows}, {prompts}). The best single model is {name} (mean reward {reward})."]
     if kind == "neither" and alone:
         said.append("Every prompt goes to it at λ = 0.")
     else:
@@ -173,22 +216,33 @@ def _text(
             else "at no less cost"
         )
         said.append("; ".join([f"Routing earns that reward {whole}", ", ".join(least)]).rstrip("; ") + ".")
-    if recommended is not None:
-        said.append(
-            f"Try λ = {significant(recommended['lambda'])}{_budget(recommended, single_cost * table.cost_scale)}."
-        )
-    return " ".join(said)
+    return said
 
 
-def _budget(recommended: dict[str, Any], single_cost: float) -> str:
+def _advice(recommended: Mapping[str, Any], single_usd: float) -> str:
+    """Where to begin; ``single_usd`` is what 1,000 requests cost with the best single model, NaN unknown."""
     usd = recommended["budget_usd_per_1k_requests"]
-    if usd is None:
-        return ""
-    alone = f", {significant(single_cost)} with that model alone" if np.isfinite(single_cost) else ""
-    return f" (about {significant(usd)} USD per 1,000 requests{alone})"
+    cost = ""
+    if usd is not None:
+        alone = f", {significant(single_usd)} with that model alone" if np.isfinite(single_usd) else ""
+        cost = f" (about {significant(usd)} USD per 1,000 requests{alone})"
+    return f"Try λ = {significant(recommended['lambda'])}{cost}."
 
 
-def _span(found: dict[str, float], table: TrainingTable) -> str:
+def _on_advice(advised: Mapping[str, Any], gain: Interval, cost_share: float, table: TrainingTable) -> str:
+    """What became of what training recommended."""
+    said = (
+        f"At λ = {significant(advised['lambda'])}, which training recommends, it earns {_span(gain.to_json(), table)}"
+    )
+    change = 1 - float(cost_share)
+    if not np.isfinite(change):
+        return f"{said}."
+    if abs(change) < _NO_SAVING:
+        return f"{said} at the same cost."
+    return f"{said} at {percent(abs(change))} {'less' if change > 0 else 'more'} cost."
+
+
+def _span(found: Mapping[str, float], table: TrainingTable) -> str:
     # What sums leave behind by rounding is nought; where all rewards are small, it is smaller.
     largest = float(np.nanmax(np.abs(table.rewards_PM)))
     digits = 6 if largest >= 0.1 or largest == 0 else 5 - math.floor(math.log10(largest))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from erp_trainer.evaluation.verdict import headline
+from erp_trainer.learning.verdict import headline
 from erp_trainer.report.charts.base import Spec
 from erp_trainer.report.page import Dial, Figures, PageSection, Part
 from erp_trainer.report.sections.categories import categories_section
@@ -21,6 +21,7 @@ from erp_trainer.report.units import Units
 from erp_trainer.words import shortened, with_short_names
 
 _LONGEST_TITLE = 80
+_TONES = {"neither": "unclear", "hurts": "hurts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
     parts = [part for part in found if part is not None]
     return Page(
         title=title,
-        verdict={"kind": said["kind"], "headline": headline(said), "lines": [said["text"]]},
+        verdict={"kind": _TONES.get(said["kind"], "helps"), "headline": headline(said), "lines": [said["text"]]},
         tiles=tiles(payload),
         sections=[part.section for part in parts],
         charts={name: spec for part in parts for name, spec in part.charts.items()},

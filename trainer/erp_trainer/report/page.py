@@ -149,6 +149,7 @@ class Dial:
     Attributes
     ----------
     points : by ascending λ: {policy, lambda, cost, reward, says: {reading: text}, mix: [{model, share, colour}]}
+    start : position of the point where it stands at first
     """
 
     points: Sequence[Figures]
@@ -156,6 +157,7 @@ class Dial:
     lambda_unit: str
     cost_label: str
     baseline: str
+    start: int = 0
 
     @property
     def last(self) -> int:

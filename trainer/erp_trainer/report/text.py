@@ -251,5 +251,4 @@ class _Text:
         yield from self._table(heads, rows)
 
     def verdict(self) -> Iterator[str]:
-        for sentence in self.payload["verdict"]["sentences"]:
-            yield from self._wrap(sentence)
+        yield from self._wrap(self.payload["verdict"]["text"])

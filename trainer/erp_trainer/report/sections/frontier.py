@@ -230,7 +230,9 @@ def _dial(payload: Figures, own: Figures, units: Units) -> Dial:
     points = [_dial_point(own, point, places, units) for point in own["points"]]
     costs = [point["cost"] for point in points]
     budget = {"low": min(costs), "high": max(costs)} if max(costs) > min(costs) else None
-    return Dial(points, budget, units.lambda_, units.cost, payload["verdict"]["best_single"])
+    advised = (payload["verdict"]["recommended"] or {}).get("lambda", 0.0)
+    start = min(range(len(points)), key=lambda i: abs((points[i]["lambda"] or 0.0) - advised))
+    return Dial(points, budget, units.lambda_, units.cost, payload["verdict"]["best_single"], start)
 
 
 def _dial_point(own: Figures, point: Figures, places: Mapping[str, int], units: Units) -> dict[str, Any]:

@@ -22,10 +22,8 @@ def tiles(payload: Figures) -> list[dict[str, str]]:
     found, counts = payload["verdict"], payload["counts"]
     best, gain = found["best_single"], found["gain"]
     against = payload["curves"][own_key(payload)]["against"]
-    at = f"at λ = {significant(payload['lambda'])}"
-    rows = [(signed(gain["mean"]), f"reward against always {best}, {at} (95%: {_signed_span(gain)})")]
-    saved = (against.get("best_single") or {}).get("saved_at_equal_reward")
-    if saved and saved["mean"] is not None:
+    rows = [(signed(gain["mean"]), f"reward against always {best}, at λ = 0 (95%: {_signed_span(gain)})")]
+    if saved := found["savings"].get("1"):
         rows.append((_cheaper(saved["mean"]), f"at the reward of {best} ({_ends(saved)})"))
     if area := (against.get("mixture") or {}).get("area"):
         label = f"reward over all budgets, against mixing single models at equal cost (95%: {_signed_span(area)})"

@@ -85,7 +85,7 @@ function position() {
 }
 
 function setMode() {
-  const { point } = position.last ?? { point: curve[0] };
+  const { point } = position.last ?? { point: curve[dial.defaultValue] };
   const byBudget = document.querySelector("input[name=mode]:checked")?.value === "budget";
   dial.max = byBudget ? STEPS : curve.length - 1;
   const { low, high } = report.budget ?? { low: 0, high: 0 };
