@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from litellm_erp.choice.decision import UNKNOWN_PLACES, first_choices, lean, name_order, rank, rank_one
+from litellm_erp.choice.decision import UNKNOWN_PLACES, Held, first_choices, lean, name_order, rank, rank_one
 
 NAMES = ("big", "mid", "small")
 TIES = name_order(NAMES)
@@ -92,6 +92,27 @@ def test_a_lower_tier_ranks_first_whatever_the_rewards():
     assert order([9.0, 1.0, 2.0], [0.0, 0.0, 0.0], tier=np.array([1, 0, 0])) == [2, 1, 0]
 
 
+def test_a_model_that_is_held_needs_to_be_outdone_by_more_than_the_margin():
+    reward, cost = [1.0, 1.4, 0.0], [0.0, 0.0, 0.0]
+    assert order(reward, cost, held=Held(0, 0.3)) == [1, 0, 2]
+    assert order(reward, cost, held=Held(0, 0.5)) == [0, 1, 2]
+    assert rank(np.array(reward), np.zeros(3), 0.0, tie_order_M=TIES, held=Held(0, 0.5)).utility[0] == 1.0
+
+
+@pytest.mark.parametrize("odd", [([np.nan, 1.0, 2.0], [1.0, 1.0, 1.0]), ([0.0, 1.0, 2.0], [np.nan, 1.0, 1.0])])
+def test_what_may_not_change_stays_first_of_its_tier_whatever_is_known_of_it(odd):
+    reward, cost = odd
+    assert order(reward, cost, 1.0, held=Held(0, np.inf))[0] == 0
+    assert order(reward, cost, 1.0, held=Held(0, np.inf), tier=np.array([1, 0, 1]))[0] == 1
+
+
+def test_no_conversation_keeps_an_excluded_model():
+    ranking = rank(
+        np.array([np.nan, 1.0, 2.0]), np.zeros(3), 0.0, tie_order_M=TIES, unknown="exclude", held=Held(0, np.inf)
+    )
+    assert ranking.order[: ranking.n_ranked].tolist() == [2, 1]
+
+
 def test_no_trust_gives_the_best_single_model_and_says_so():
     mean = np.array([1.0, 5.0, 2.0])
     ranking = rank(np.array([9.0, 0.0, 0.0]), np.zeros(3), 0.0, tie_order_M=TIES, mean_reward_M=mean, trust=0.0)
@@ -156,6 +177,8 @@ def few_models(draw):
     some["trust"] = draw(st.sampled_from([0.0, 1.0, float(np.float32(0.8))]) | st.floats(0, 1))
     some["unknown"] = draw(st.sampled_from(UNKNOWN_PLACES))
     some["cost_scale"] = draw(st.sampled_from([1.0, 1000.0]))
+    held = st.builds(Held, st.integers(0, n - 1), st.sampled_from([0.0, 0.5, np.inf]) | st.floats(0, 10))
+    some["held"] = draw(st.none() | held)
     some["tie_order"] = draw(st.permutations(range(n)) | st.lists(st.integers(0, 2), min_size=n, max_size=n))
     lambda_ = draw(st.sampled_from([0.0, 1e-3, 1.0, 1e12]) | lambdas)
     rewards, costs = (draw(st.lists(numbers, min_size=n, max_size=n)) for numbers in (odd, odd_costs))

@@ -64,7 +64,7 @@ def test_a_missing_price_file_is_named(tmp_path):
 
 def test_what_the_file_lacks_comes_from_the_price_map_of_litellm():
     prices, warnings = resolve(["gpt-4o-mini", "openai/gpt-4o-mini"], {})
-    assert prices == dict.fromkeys(("gpt-4o-mini", "openai/gpt-4o-mini"), Price(0.15, 0.6))
+    assert prices == dict.fromkeys(("gpt-4o-mini", "openai/gpt-4o-mini"), Price(0.15, 0.6, 0.075))
     assert warnings == []
 
 
@@ -80,7 +80,7 @@ def test_what_the_file_lacks_comes_from_the_price_map_of_litellm():
 )
 def test_a_model_goes_by_many_names_at_one_price(name):
     prices, warnings = resolve([name], {})
-    assert (prices[name], warnings) == (Price(1.25, 10.0), [])
+    assert (prices[name], warnings) == (Price(1.25, 10.0, 0.125), [])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ class Bundle:
         constant = np.array([np.nan if usd is None else usd for usd in recorded])
         if self.manifest.preset != "paper":
             constant[[overrides.get(m.name, m.price).known for m in self.manifest.models]] = np.nan
-        return PriceTable(table.input_M, table.output_M, np.where(np.isnan(constant), table.fixed_M, constant))
+        return replace(table, fixed_M=np.where(np.isnan(constant), table.fixed_M, constant))
 
     def embedder_directory(self) -> Path | None:
         """The folder of the bundle's own embedder, where it carries one."""

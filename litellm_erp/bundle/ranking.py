@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.features import FeatureProbes
 from litellm_erp.bundle.probe import Probes
 from litellm_erp.choice.cost import PriceTable
-from litellm_erp.choice.decision import Ranking, UnknownPlace, rank, rank_one
+from litellm_erp.choice.decision import Held, RankedOne, Ranking, UnknownPlace, rank, rank_one
 
 # Up to so many models a sort by Python is quicker than numpy's calls, and the more so the colder the caches.
 FEW = 32
@@ -87,6 +88,7 @@ def rank_among(
     safety: bool = True,
     tier: np.ndarray | None = None,
     unknown: UnknownPlace = "last",
+    held: Held | None = None,
 ) -> Ranking:
     """Rank some pool models, and models the bundle has no probe for.
 
@@ -94,7 +96,7 @@ def rank_among(
     ----------
     columns : shape (C,), int; the pool models to rank, as columns of ``predictions``
     n_unknown : how many models without a probe come after them, in the order of their names
-    tier : shape (C + n_unknown,), see ``decision.rank``
+    tier, held : of C + n_unknown positions, see ``decision.rank``
 
     Returns
     -------
@@ -119,6 +121,7 @@ def rank_among(
         cost_scale=bundle.cost_scale,
         tier=tier,
         unknown=unknown,
+        held=held,
     )
 
 
@@ -130,6 +133,7 @@ class Ranked(NamedTuple):
     order : positions of candidates, best first, without those that are excluded
     expected_reward, cost : by position; after safety, and USD per request or relative cost; NaN unknown
     leaned : see ``decision.Ranking``
+    stayed : whether the first would be another without what the conversation has been served by
     best_single_cost : of the bundle's best single model, whether it is a candidate or not; NaN unknown
     """
 
@@ -138,6 +142,21 @@ class Ranked(NamedTuple):
     cost: Sequence[float] | np.ndarray
     leaned: bool
     best_single_cost: float
+    stayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """The candidate that served a conversation last.
+
+    Attributes
+    ----------
+    held : its position, and by how much another has to be better
+    tokens : of the request that it is expected to find in its prompt cache
+    """
+
+    held: Held
+    tokens: float = 0.0
 
 
 class Candidates:
@@ -189,6 +208,7 @@ class Candidates:
         safety: bool = True,
         tier: Sequence[int] | None = None,
         unknown: UnknownPlace = "last",
+        warm: Warm | None = None,
     ) -> Ranked:
         """Rank the candidates; what `predict_pool` and ``rank_among`` say of one prompt, up to float32's last digit.
 
@@ -197,17 +217,19 @@ class Candidates:
         embedding : shape (D,), float32, L2-normalised; None ranks by the models' mean rewards
         max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
         tier : one number per candidate, see ``decision.rank``
+        warm : which of them the conversation is warm at
         """
         if not self._few:
-            return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown)
+            return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown, warm)
         rewards, tokens, believed = self._predict(embedding)
         costs = self._costs(input_tokens, tokens, max_output_tokens)
+        best = np.nan if self._best_position is None else costs[self._best_position]
         blank = [np.nan] * self._n_unknown
         safe = safety and self._safe
-        ranked = rank_one(
+        ranked_at = partial(
+            rank_one,
             rewards[: self._n] + blank,
-            costs[: self._n] + blank,
-            lambda_,
+            lambda_=lambda_,
             tie_order=self._ties,
             mean_reward=self._means if safe else None,
             trust=self._bundle.frontier.shrinkage(lambda_) * believed if safe else 0.0,
@@ -215,8 +237,22 @@ class Candidates:
             tier=tier,
             unknown=unknown,
         )
-        best = np.nan if self._best_position is None else costs[self._best_position]
-        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best)
+        ranked = ranked_at(costs[: self._n] + blank)
+        if warm is None:
+            return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best)
+        cold, cached = ranked, min(warm.tokens, input_tokens)
+        if warm.held.position < self._n:
+            costs[warm.held.position] -= cached * self._cache_saves(self._wanted[warm.held.position])
+        ranked = ranked_at(costs[: self._n] + blank, held=warm.held)
+        # Whoever had served the whole conversation would be warm in it.
+        best -= cached * self._cache_saves(self._best)
+        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, _stayed(warm, ranked, cold))
+
+    def _cache_saves(self, column: int | None) -> float:
+        """USD that a token from the prompt cache costs less at a pool model; 0 where its cost is a constant."""
+        if column is None or not np.isnan(self._prices.fixed_M[column]):
+            return 0.0
+        return float(self._prices.cache_saves_M[column])
 
     def _predict(self, embedding: np.ndarray | None) -> tuple[list[float], list[float], float]:
         """Rewards and output tokens of what is predicted, and how far the prompt's predictions are believed."""
@@ -251,6 +287,7 @@ class Candidates:
         safety: bool,
         tier: Sequence[int] | None,
         unknown: UnknownPlace,
+        warm: Warm | None,
     ) -> Ranked:
         bundle = self._bundle
         if embedding is None:
@@ -262,23 +299,38 @@ class Candidates:
             predictions = predict_pool(
                 bundle, embedding, input_tokens, prices=self._prices, max_output_tokens=max_output_tokens
             )
-        ranking = rank_among(
+        best = np.nan if self._best is None else float(predictions.cost[self._best])
+        ranked_by = partial(
+            rank_among,
             bundle,
-            predictions,
-            lambda_,
-            self._columns,
-            self._n_unknown,
+            lambda_=lambda_,
+            columns=self._columns,
+            n_unknown=self._n_unknown,
             safety=safety,
             tier=None if tier is None else np.array(tier),
             unknown=unknown,
         )
+        ranking = cold = ranked_by(predictions)
+        if warm is not None:
+            cached = min(warm.tokens, input_tokens)
+            if warm.held.position < self._n:
+                column = self._columns[warm.held.position]
+                predictions.cost[column] -= cached * self._cache_saves(column)
+            ranking = ranked_by(predictions, held=warm.held)
+            best -= cached * self._cache_saves(self._best)
         return Ranked(
             ranking.order[: int(ranking.n_ranked)].tolist(),
             ranking.expected_reward,
             predictions.cost[self._columns],
             bool(ranking.leaned),
-            np.nan if self._best is None else float(predictions.cost[self._best]),
+            best,
+            warm is not None and _stayed(warm, ranking, cold),
         )
+
+
+def _stayed(warm: Warm, found: RankedOne | Ranking, cold: RankedOne | Ranking) -> bool:
+    """Whether the first is the one that a conversation is warm at, and would be another if it were warm nowhere."""
+    return bool(len(found.order)) and found.order[0] == warm.held.position != cold.order[0]
 
 
 def _stacked(bundle: Bundle, columns: np.ndarray) -> Probes | None:

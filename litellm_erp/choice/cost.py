@@ -17,16 +17,30 @@ from litellm_erp.shown import is_finite_number, shown
 DEFAULT_OUTPUT_TOKENS = 256
 # Far above any price, and far below where its products with token counts and λ overflow.
 LARGEST_PRICE = 1e15
-_FIELDS = ("input_usd_per_mtok", "output_usd_per_mtok", "relative_cost")
+_FIELDS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_input_usd_per_mtok", "relative_cost")
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Price of one pool model: USD per million tokens, or a relative cost per request."""
+    """Price of one pool model: USD per million tokens, or a relative cost per request.
+
+    Attributes
+    ----------
+    cached_input_usd_per_mtok : of input that the provider reads from its prompt cache; None where that is not stated,
+        and cached input costs what any does
+    """
 
     input_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
+    cached_input_usd_per_mtok: float | None = None
     relative_cost: float | None = None
+
+    @property
+    def cache_saves_usd_per_mtok(self) -> float:
+        """What a million tokens from the prompt cache cost less than others; at least 0."""
+        if self.input_usd_per_mtok is None or self.cached_input_usd_per_mtok is None or self.relative_cost is not None:
+            return 0.0
+        return max(0.0, self.input_usd_per_mtok - self.cached_input_usd_per_mtok)
 
     @property
     def known(self) -> bool:
@@ -76,12 +90,14 @@ class PriceTable:
     """Prices of M models as arrays, so that a request's costs are three vector operations.
 
     ``fixed_M`` is a cost that does not depend on the request (``relative_cost``, or the ``paper`` preset's
-    constant cost per model); where it is NaN the token prices count.
+    constant cost per model); where it is NaN the token prices count. ``cache_saves_M`` is what a token costs less
+    that comes from the prompt cache.
     """
 
     input_M: np.ndarray
     output_M: np.ndarray
     fixed_M: np.ndarray
+    cache_saves_M: np.ndarray
 
     @classmethod
     def from_prices(cls, prices: Sequence[Price]) -> PriceTable:
@@ -95,6 +111,7 @@ class PriceTable:
             column("input_usd_per_mtok", 1e-6),
             column("output_usd_per_mtok", 1e-6),
             column("relative_cost", 1.0),
+            column("cache_saves_usd_per_mtok", 1e-6),
         )
 
     def expected_cost(self, input_tokens: float | np.ndarray, output_tokens: float | np.ndarray) -> np.ndarray:

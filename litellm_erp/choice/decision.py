@@ -11,6 +11,9 @@ The rules, in the order in which they count:
 5. Ties go to the cheaper model, then to the one whose name sorts first, so that the order in which a pool
    is written down changes nothing.
 
+A conversation may hold on to the model that served it last (`Held`): a margin counts as utility of that model, so that
+another has to be better by more than it. No margin crosses a tier, and one without bound ranks it first of its tier.
+
 Safety: predictions lean towards the models' mean rewards by a trust in [0, 1]. At 0 the prediction is a
 constant per model, so the ranking is that of the best single model at this λ.
 """
@@ -67,6 +70,19 @@ class RankedOne(NamedTuple):
     leaned: bool
 
 
+class Held(NamedTuple):
+    """The model that a conversation was served by last.
+
+    Attributes
+    ----------
+    position : its index among the models
+    margin : by how much another has to be better, in reward units, at least 0; inf where no other may answer
+    """
+
+    position: int
+    margin: float
+
+
 def name_order(names: Sequence[str]) -> np.ndarray:
     """Shape (M,), int: the position of each name in sorted order, for breaking ties."""
     ranks = np.empty(len(names), dtype=np.int64)
@@ -99,6 +115,7 @@ def rank(
     cost_scale: float = REQUESTS_PER_LAMBDA_UNIT,
     tier: np.ndarray | None = None,
     unknown: UnknownPlace = "last",
+    held: Held | None = None,
 ) -> Ranking:
     """Rank M models for one prompt, shape (M,), or for P prompts, shape (P, M).
 
@@ -112,8 +129,9 @@ def rank(
     trust : scalar or shape (..., 1), see :func:`lean`
     tier : shape (M,) or (..., M), int; lower ranks first
     unknown : the place of models without a probe
+    held : counts in the order alone; utilities and rewards are told without it
 
-    Source: arXiv 2603.20217, eq. 7; the tie, missing-price and safety rules are ours.
+    Source: arXiv 2603.20217, eq. 7; the tie, missing-price, safety and holding rules are ours.
     """
     raw = np.asarray(expected_reward, dtype=np.float64)
     cost = _as_wide(cost, raw)
@@ -124,16 +142,20 @@ def rank(
     utility = leant - price
 
     # A sort puts NaN last and leaves NaNs in the order of the keys before. Keys that decide nothing are left out.
-    keys = [_as_wide(tie_order_M, raw), cost, -utility]
+    wanted = utility if held is None else _with_margin(utility, held)
+    keys = [_as_wide(tie_order_M, raw), cost, -wanted]
     if any_no_cost and lambda_ > 0:
-        keys.append(no_cost)
+        keys.append(no_cost if held is None or held.margin < math.inf else _but_for(no_cost, held.position))
     if tier is not None or any_no_probe:
-        keys.append(_tiers(no_probe, tier, unknown))
+        holds = held is not None and held.margin == math.inf and unknown != "exclude"
+        without_probe = _but_for(no_probe, held.position) if held is not None and holds else no_probe
+        keys.append(_tiers(without_probe, tier, unknown))
     order = np.lexsort(keys, axis=-1)
     n_ranked = np.full(raw.shape[:-1], raw.shape[-1])
     if any_no_probe and unknown == "exclude":
         n_ranked = n_ranked - no_probe.sum(axis=-1)
-    return Ranking(order, utility, leant, n_ranked, _leaned(raw - price, order, mean_reward_M, trust))
+    raw_utility = raw - price if held is None else _with_margin(raw - price, held)
+    return Ranking(order, utility, leant, n_ranked, _leaned(raw_utility, order, mean_reward_M, trust))
 
 
 def rank_one(
@@ -147,6 +169,7 @@ def rank_one(
     cost_scale: float = REQUESTS_PER_LAMBDA_UNIT,
     tier: Sequence[int] | None = None,
     unknown: UnknownPlace = "last",
+    held: Held | None = None,
 ) -> RankedOne:
     """Rank a handful of models for one prompt; parameters as of :func:`rank`, as plain numbers.
 
@@ -156,6 +179,7 @@ def rank_one(
     price_of_one = lambda_ * cost_scale
     means = expected_reward if mean_reward is None else mean_reward
     first_tier = -1 if unknown == "first" else 1
+    held_at, margin = (-1, 0.0) if held is None else held
     span = 1 + max(tier) - min(tier) if tier and unknown == "exclude" else int(unknown == "exclude")
     leant: list[float] = []
     keys = []
@@ -166,10 +190,16 @@ def rank_one(
         price = price_of_one * (0.0 if no_cost else usd)
         utility, raw_utility = reward - price, raw - price
         leant.append(reward)
+        no_probe = raw != raw
+        if i == held_at:
+            utility, raw_utility = utility + margin, raw_utility + margin
+            if margin == math.inf:
+                utility, raw_utility, no_cost = margin, margin, False
+                no_probe = no_probe and unknown == "exclude"
         if not raw_utility <= best_raw and raw_utility == raw_utility:
             best_raw = raw_utility
         place = 3 * tier[i] if tier else 0
-        if raw != raw:
+        if no_probe:
             place += first_tier * (1 + 3 * span)
         # A NaN compares with nothing; a sort by (is it one, else its number) puts it last.
         no_utility = utility != utility
@@ -179,8 +209,8 @@ def rank_one(
                 no_cost and lambda_ > 0,
                 no_utility,
                 0.0 if no_utility else -utility,
-                no_cost,
-                0.0 if no_cost else usd,
+                usd != usd,
+                0.0 if usd != usd else usd,
                 tie_order[i],
                 i,
                 raw_utility,
@@ -192,6 +222,19 @@ def rank_one(
     if unknown == "exclude":
         order = [i for i in order if expected_reward[i] == expected_reward[i]]
     return RankedOne(order, leant, leaned)
+
+
+def _with_margin(utility: np.ndarray, held: Held) -> np.ndarray:
+    wanted = utility.copy()
+    wanted[..., held.position] = math.inf if held.margin == math.inf else utility[..., held.position] + held.margin
+    return wanted
+
+
+def _but_for(flags: np.ndarray, position: int) -> np.ndarray:
+    """Flags of models, with that of one of them taken off."""
+    kept = flags.copy()
+    kept[..., position] = False
+    return kept
 
 
 def first_choices(

@@ -15,6 +15,7 @@
           headers: all                 # all | reason | none
           safety: true                 # false: believe the probes even where they are not worth it
           allow_override: false        # may keys of no team state a λ: true, or [min, max]
+          stay: priced                 # or off, always; or a map: {mode: priced, margin: 0.02, warm_s: 300}
           embedder: {timeout_ms: 250}  # and url, api_key, directory, trust_remote_code
           teams_by: id                 # or alias: whether names of teams are LiteLLM's ids, or may be aliases
           teams:
@@ -37,6 +38,7 @@ from litellm_erp.goals.goal import GOAL_KEYS, Goal
 
 HeaderLevel = Literal["all", "reason", "none"]
 TeamsBy = Literal["id", "alias"]
+StayMode = Literal["off", "priced", "always"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
 SETTINGS_ENV = "ERP_SETTINGS"
 
@@ -98,6 +100,23 @@ class RedisSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StaySettings:
+    """What a conversation's next turn counts of who served it last.
+
+    Attributes
+    ----------
+    mode : ``priced`` counts what the prompt cache saves, ``always`` keeps the model, ``off`` decides every turn anew;
+        but for ``off``, an answer that called tools is gone on with by its own model
+    margin : by how much another model has to be better for a change of voice, in reward units
+    warm_s : after so many seconds a prompt cache is expected to hold a share of 1/e
+    """
+
+    mode: StayMode = "priced"
+    margin: float = 0.0
+    warm_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSettings:
     """One routing group."""
 
@@ -111,6 +130,7 @@ class GroupSettings:
     embedder: EmbedderSettings
     teams: Mapping[str, TeamSettings]
     teams_by: TeamsBy = "id"
+    stay: StaySettings = StaySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +205,8 @@ def _redis(top: Section) -> RedisSettings:
 
 
 _TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by"}
-_GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "teams", "teams_by"}
+_GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "stay"}
+_GROUP_KEYS |= {"teams", "teams_by"}
 
 
 def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
@@ -204,6 +225,23 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
         embedder=_embedder(group, source),
         teams={team: team_settings(teams.get(team), where=teams.at(team)) for team in teams},
         teams_by=cast(TeamsBy, group.choice("teams_by", get_args(TeamsBy), teams_by)),
+        stay=_stay(group),
+    )
+
+
+def _stay(group: Section) -> StaySettings:
+    stated = group.get("stay", {})
+    if stated is False:
+        # YAML reads a bare `off` as false.
+        stated = "off"
+    if isinstance(stated, str):
+        stated = {"mode": stated}
+    entry = Section(stated, group.at("stay"), SettingsError, {"mode", "margin", "warm_s"})
+    mode = "off" if entry.value.get("mode") is False else entry.choice("mode", get_args(StayMode), "priced")
+    return StaySettings(
+        cast(StayMode, mode),
+        entry.number("margin", 0.0, low=0.0),
+        entry.number("warm_s", 300.0, low=1.0, high=86_400.0),
     )
 
 

@@ -28,6 +28,7 @@ from litellm_erp.proxy.request_note import called, known_note, metadata_of, note
 from litellm_erp.proxy.watch import Watch
 from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
+from litellm_erp.serving.conversations import Conversations
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
@@ -118,6 +119,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.pacer = self.spending.book
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
         self._teams = KnownTeams()
+        self._conversations = Conversations()
         self._settings: Settings | None = None
         self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
@@ -213,6 +215,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         pick.keep(left)
         if pick.granted is not None and pick.granted.problem:
             _once.warn(f"group {name!r}: {pick.granted.problem}; ignored")
+        pick.recall(self._conversations)
         decision = await pick.decide(self._draw(pick.note))
         return self._narrow(pick, decision, decision.reason)
 
@@ -236,6 +239,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         note, granted = pick.note, pick.known_grant
         note.decided(decision, granted, model, "retry" if pick.failed else reason)
         self.spending.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
+        if note.conversation is not None:
+            # Its client may go on before LiteLLM tells that this was answered.
+            self._conversations.serves(note.conversation, model, 0.0)
         pick.record(decision)
         return left
 
@@ -326,6 +332,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.spending.succeeded(event.call, event.note, event.tenant)
         if event.note is not None and event.note.group in self.groups:
             self._compare(event.note, event.call)
+            self._remember(event.note, event.call)
 
     @_guarded
     async def async_post_call_failure_hook(
@@ -368,6 +375,12 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 f"group {note.group!r}: LiteLLM {litellm_router.version()} served deployment {call.deployment_id!r}, "
                 f"which was not left in for model {note.model!r}; the metric erp_served counts how often"
             )
+
+    def _remember(self, note: Note, call: FinishedCall) -> None:
+        """Who served a conversation is where it is warm, whoever was decided on."""
+        served = self.members.by_id(call.deployment_id)
+        if note.conversation is not None and served is not None and not call.cached:
+            self._conversations.serves(note.conversation, served.pool_model, call.tokens_in or 0.0)
 
     def tenants(self) -> list[Tenant]:
         """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import litellm
 
+from litellm_erp.choice.conversation import turns_of
 from litellm_erp.goals.request_goal import HEADER, KEY, RequestGoal
 from litellm_erp.goals.tenant import Tenant
+from litellm_erp.serving.conversations import Conversation, conversation_of
 
 # The two metadata that a request may have; which is LiteLLM's own differs by route.
 METADATA_KEYS = ("litellm_metadata", "metadata")
@@ -147,6 +149,19 @@ def is_of_nobody(request: Mapping[str, Any], metadata: Mapping[str, Any]) -> boo
     metadata : the request's own, see ``request_note.metadata_of``
     """
     return "proxy_server_request" in request and not is_object(metadata.get(CALLER_KEY))
+
+
+def conversation_in(
+    group: str, messages: object, request: Mapping[str, Any], metadata: Mapping[str, Any], tenant: Tenant
+) -> Conversation | None:
+    """The conversation of a request, of its caller alone; None where it has no turns."""
+    turns = turns_of(messages, request)
+    if not turns:
+        return None
+    scope = "\0".join([group, tenant.key_id or "", tenant.team_id or ""])
+    session = text_of(request.get("litellm_session_id")) or text_of(metadata.get("session_id"))
+    system = request.get("system") or request.get("instructions") or request.get("systemInstruction")
+    return conversation_of(turns, scope, session, system)
 
 
 def bound_deployment(request: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.litellm_router import count_tokens
 from litellm_erp.proxy.request_note import metadata_of, note_of, tenant_of
+from litellm_erp.serving.conversations import Conversations, Served
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Decision, Note
@@ -46,6 +47,7 @@ class Pick:
     bound_to : id of the one deployment that can serve the request; None where any can
     permitted : whether what may not be used was dropped
     ask : what the request asks for beside its text, as far as it was read
+    last : who served its conversation last; None where that does not count
     """
 
     group: RoutedGroup
@@ -63,6 +65,7 @@ class Pick:
     bound_to: str | None = None
     permitted: bool = False
     ask: Ask = _NOTHING_ASKED
+    last: Served | None = None
     _answers: int = 0
 
     @property
@@ -94,6 +97,18 @@ class Pick:
         """How many answers the request asks for."""
         self._answers = self._answers or request_of.answers_asked(self.messages, self.request)
         return self._answers
+
+    def recall(self, conversations: Conversations) -> None:
+        """Find who served the request's conversation last."""
+        settings, note = self.group.settings, self.note
+        if settings.stay.mode == "off":
+            return
+        if note.conversation is None:
+            note.conversation = request_of.conversation_in(
+                settings.name, self.messages, self.request, self.metadata, self.tenant
+            )
+        if note.conversation is not None:
+            self.last = conversations.last(note.conversation, settings.stay)
 
     def permit(self, access: Access) -> bool:
         """Drop what the key or its team may not use; False where nothing is left."""
@@ -140,7 +155,7 @@ class Pick:
     async def _decide(self, prompt: PromptText | None, draw: float, agreed: RequestLambda | None = None) -> Decision:
         held = self.note.ticket
         return await self.group.decide(
-            prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed
+            prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed, last=self.last
         )
 
     def left_in(

@@ -218,9 +218,11 @@ def pool_price(members: Sequence[Member]) -> Price | None:
     stated = [member.price for member in members if member.price is not None]
     if not stated:
         return None
+    cached = [usd for price in stated if (usd := price.cached_input_usd_per_mtok) is not None]
     return Price(
         float(np.mean([price.input_usd_per_mtok for price in stated])),
         float(np.mean([price.output_usd_per_mtok for price in stated])),
+        cached_input_usd_per_mtok=float(np.mean(cached)) if len(cached) == len(stated) else None,
     )
 
 
@@ -239,7 +241,16 @@ def _token_price(source: Mapping[str, Any]) -> Price | None:
     except (TypeError, ValueError):
         return None
     valid = np.isfinite([input_usd, output_usd]).all() and min(input_usd, output_usd) >= 0
-    return Price(input_usd, output_usd) if valid else None
+    return Price(input_usd, output_usd, cached_input_usd_per_mtok=_cached_price(source)) if valid else None
+
+
+def _cached_price(source: Mapping[str, Any]) -> float | None:
+    """USD per million tokens that come from the prompt cache; None where no price that makes sense is stated."""
+    try:
+        usd = float(source["cache_read_input_token_cost"]) * 1e6
+    except (KeyError, TypeError, ValueError):
+        return None
+    return usd if math.isfinite(usd) and usd >= 0 else None
 
 
 def _limit(*stated: object) -> float:

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from litellm_erp.budgets.holds import Ticket
+from litellm_erp.bundle.ranking import Warm
+from litellm_erp.choice.decision import Held
 from litellm_erp.choice.prompt import PromptText
 from litellm_erp.embedding.base import Embedder, check
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
@@ -22,6 +24,7 @@ from litellm_erp.goals.lambda_of import Pacer, RequestLambda, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.tenant import Grant, Tenant, grant
+from litellm_erp.serving.conversations import Served
 from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, Needs
 from litellm_erp.serving.note import Decision
 from litellm_erp.serving.offers import GroupState, Offer
@@ -31,6 +34,8 @@ _MAX_GRANTS = 4096
 _SHOWN = 8
 _BREAKER_FAILURES = 5
 _BREAKER_PAUSE_S = 5.0
+# What becomes of a request whose money is gone: its model is not its conversation's to choose.
+_SPENT = ("cheapest", "reject")
 
 
 async def _uncounted() -> float:
@@ -132,6 +137,7 @@ class RoutedGroup:
         shown: int = _SHOWN,
         ticket: Ticket | None = None,
         agreed: RequestLambda | None = None,
+        last: Served | None = None,
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
@@ -143,6 +149,7 @@ class RoutedGroup:
         shown : how many of the models have their expected reward and cost in the answer
         ticket : what the request itself holds of its budgets, which is not gone for it
         agreed : its λ, where that is known already
+        last : who served its conversation last, where it counts
 
         Raises
         ------
@@ -163,6 +170,7 @@ class RoutedGroup:
             safety=self.settings.safety or prompt is None,
             tier=_tiers(names, members, needs) if needs.is_demanding else None,
             unknown=self.settings.unknown,
+            warm=None if last is None or agreed.exhausted in _SPENT else self._warm(offer, last),
         )
         rewards, costs = {}, {}
         for i in ranked.order[:shown]:
@@ -175,11 +183,19 @@ class RoutedGroup:
             expected_reward=rewards,
             expected_cost=costs,
             request_lambda=agreed,
-            reason=_reason(agreed, leaned=prompt is None or ranked.leaned),
+            reason=_reason(agreed, leaned=prompt is None or ranked.leaned, stayed=ranked.stayed),
             bundle_id=state.bundle.id,
             best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
         )
+
+    def _warm(self, offer: Offer, last: Served) -> Warm | None:
+        """Where a conversation is warm among what is on offer; None where it is nowhere."""
+        stay = self.settings.stay
+        if stay.mode == "off" or last.model not in offer.names:
+            return None
+        holds = last.awaits_tools or stay.mode == "always"
+        return Warm(Held(offer.names.index(last.model), math.inf if holds else stay.margin), last.cached_tokens)
 
     def grant_of(self, tenant: Tenant, request_goal: RequestGoal | None = None) -> Grant:
         """As ``tenant.grant``; worked out once for a caller of whom only the settings say something."""
@@ -195,7 +211,7 @@ class RoutedGroup:
 
     def may_choose(self, model: str, decision: Decision) -> bool:
         """Whether a decision's goal sends some prompts to a model, or would pay no more for it than for its choice."""
-        if model not in decision.models or decision.request_lambda.exhausted in ("cheapest", "reject"):
+        if model not in decision.models or decision.request_lambda.exhausted in _SPENT:
             return model in decision.models[:1]
         costs = decision.expected_cost
         dearest = costs.get(decision.models[0], math.inf)
@@ -246,9 +262,11 @@ class RoutedGroup:
         return vector, len(text) / _CHARS_PER_TOKEN
 
 
-def _reason(agreed: RequestLambda, *, leaned: bool) -> str:
-    if agreed.exhausted in ("cheapest", "reject"):
+def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool) -> str:
+    if agreed.exhausted in _SPENT:
         return "exhausted"
+    if stayed:
+        return "sticky"
     return "safe-default" if leaned else "routed"
 
 

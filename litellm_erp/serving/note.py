@@ -11,6 +11,7 @@ from litellm_erp.budgets.holds import Ticket
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.settings import HeaderLevel
 from litellm_erp.goals.tenant import Grant, Tenant
+from litellm_erp.serving.conversations import Conversation
 from litellm_erp.serving.deployments import NO_NEEDS, Needs
 
 # Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment
@@ -29,7 +30,7 @@ class Decision:
     ----------
     models : pool models, best first; a model that is not in it is excluded
     expected_reward, expected_cost : by pool model, of the first few, for those with a probe and with a known cost
-    reason : ``routed``, ``safe-default`` or ``exhausted``
+    reason : ``routed``, ``safe-default``, ``sticky`` or ``exhausted``
     request_lambda : where the λ comes from
     best_single_cost : expected cost of the best single model on this request; None where it is not known
     needs : what the request asks of a deployment
@@ -71,6 +72,7 @@ class Note(dict[str, object]):
     callees : ids of all deployments that LiteLLM called
     input_tokens : as counted; None where nobody had to
     refusal : what a client is told whose request ended up where its budget is spent; None where it did not
+    conversation : the one that the request belongs to; None where that does not count
     is_several : the request asks several models, or the same one several times, all with this note
     """
 
@@ -90,12 +92,14 @@ class Note(dict[str, object]):
     callees: frozenset[str] = frozenset()
     input_tokens: float | None = None
     refusal: Exception | None = None
+    conversation: Conversation | None = None
     is_several: bool = False
 
     def asked(self, group: str) -> None:
         """Record which routed group is asked."""
         if group != self.group:
             self.picks = self.dropped = 0
+            self.conversation = None
         self.group = self["group"] = group
 
     def failed(self, any_failure: bool) -> frozenset[str]:

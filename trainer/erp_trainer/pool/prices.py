@@ -108,10 +108,10 @@ def _kind(value: Any) -> str:
 
 def _completed(name: str, price: Price) -> Price:
     listed = _listed_price(name)
-    return Price(
-        listed.input_usd_per_mtok if price.input_usd_per_mtok is None else price.input_usd_per_mtok,
-        listed.output_usd_per_mtok if price.output_usd_per_mtok is None else price.output_usd_per_mtok,
-    )
+    stated = price.to_json()
+    # A cached price belongs to the input price that stands beside it.
+    own = ["cached_input_usd_per_mtok"] if "input_usd_per_mtok" in stated else []
+    return Price(**{key: usd for key, usd in listed.to_json().items() if key not in own} | stated)
 
 
 @functools.cache
@@ -124,9 +124,12 @@ def _listed_price(name: str) -> Price:
     entry = {} if key is None else price_map()[key]
     if entry.get("litellm_provider") in SELF_HOSTED:
         return UNKNOWN_PRICE
-    found = [entry.get(f"{side}_cost_per_token") for side in ("input", "output")]
     # The map's zero means that nobody entered a price.
-    return Price(*(per_mtok(usd) if isinstance(usd, (int, float)) and usd > 0 else None for usd in found))
+    input_usd, output_usd, cached_usd = (
+        per_mtok(usd) if isinstance(usd := entry.get(key), (int, float)) and usd > 0 else None
+        for key in ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
+    )
+    return Price(input_usd, output_usd, cached_input_usd_per_mtok=cached_usd)
 
 
 def price_template(models: Sequence[str]) -> str:

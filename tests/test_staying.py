@@ -1,0 +1,220 @@
+"""A conversation stays where it is warm, where that is worth more than what another model would earn."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from demo.proxy_process import ProxyProcess
+from litellm_erp.choice.conversation import MAX_TURNS, awaits_tools, prefixes, turns_of
+from litellm_erp.errors import SettingsError
+from litellm_erp.goals.settings import StaySettings, parse
+from litellm_erp.serving.conversations import Conversations, conversation_of
+from tests.harness import Answer, ask, proxy_config, write_keys
+from tests.money import Clock
+from tests.planted import prompt_of
+from tests.pools import add_group, erp_settings, group_settings
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "type"]), inner),
+    max_leaves=8,
+)
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str | None, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def test_a_turn_continues_the_request_before_it_and_no_other():
+    first = [user("hello")]
+    second = [*first, said("hi"), user("and now?")]
+    assert prefixes(first, "key")[-1] in prefixes(second, "key")
+    assert prefixes(first, "other key")[-1] not in prefixes(second, "key")
+    assert prefixes([user("hullo")], "key")[-1] not in prefixes(second, "key")
+    assert prefixes(first, "key", system="be brief")[-1] not in prefixes(second, "key")
+    assert len(set(prefixes(second, "key"))) == 3
+
+
+def test_two_turns_are_not_the_one_that_their_texts_make():
+    assert prefixes(["ab", "c"], "k")[-1] != prefixes(["a", "bc"], "k")[-1]
+
+
+@given(st.lists(json_values, max_size=6), json_values)
+def test_whatever_a_client_sends_has_digests_and_awaits_tools_or_not(turns, system):
+    assert len(prefixes(turns, "key", system)) == len(turns)
+    assert awaits_tools(turns) in (True, False)
+    assert isinstance(turns_of(turns, {"input": system}), list)
+
+
+def test_a_conversation_without_end_has_a_bounded_number_of_digests():
+    turns = [user(str(i)) for i in range(3 * MAX_TURNS)]
+    assert len(prefixes(turns, "key")) == MAX_TURNS
+    assert prefixes(turns, "key")[-1] != prefixes(turns[:-1], "key")[-1]
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([user("a")], False),
+        ([user("a"), said("b"), user("c")], False),
+        ([user("a"), said(None, tool_calls=[CALL])], True),
+        ([user("a"), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1", "tool_call_id": "c1"}], True),
+        ([user("a"), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}, user("and?")], True),
+        ([user("a"), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}, said("b"), user("c")], False),
+        ([user("a"), said([{"type": "tool_use", "id": "t"}]), user([{"type": "tool_result"}])], True),
+        ([user("a"), said([{"type": "text", "text": "b"}]), user("c")], False),
+        ([user("a"), {"type": "function_call", "name": "f"}, {"type": "function_call_output", "output": "1"}], True),
+        ([user("a"), {"type": "web_search_call", "id": "w"}, user("b")], False),
+        ([{"role": "user", "parts": []}, {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}], True),
+    ],
+)
+def test_tools_are_awaited_until_the_model_that_called_them_has_spoken(turns, expected):
+    assert awaits_tools(turns) is expected
+
+
+def test_what_is_warm_cools_and_is_forgotten(clock: Clock):
+    known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings(warm_s=300.0)
+    first = conversation_of([user("a")], "key")
+    second = conversation_of([user("a"), said("b"), user("c")], "key")
+    assert known.last(second, stay) is None
+    known.serves(first, "big", 1000.0)
+    clock.pass_(300.0)
+    found = known.last(second, stay)
+    assert found is not None
+    assert (found.model, found.cached_tokens) == ("big", pytest.approx(1000.0 / math.e))
+    clock.pass_(3600.0)
+    assert known.last(second, stay) is None
+
+
+def test_a_session_says_who_served_last_and_only_a_prefix_what_is_warm(clock: Clock):
+    known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings()
+    known.serves(conversation_of([user("a")], "key", "s1"), "big", 1000.0)
+    found = known.last(conversation_of([user("rewritten")], "key", "s1"), stay)
+    assert found is not None
+    assert (found.model, found.cached_tokens) == ("big", 0.0)
+    assert known.last(conversation_of([user("rewritten")], "other key", "s1"), stay) is None
+
+
+def test_of_many_conversations_the_longest_unused_are_forgotten(clock: Clock):
+    known = Conversations(most=10, clock=lambda: clock.steady_s)
+    for i in range(30):
+        known.serves(conversation_of([user(str(i))], "key"), "big", 1.0)
+    assert len(known) == 10
+    assert known.last(conversation_of([user("0")], "key"), StaySettings()) is None
+    assert known.last(conversation_of([user("29")], "key"), StaySettings()) is not None
+
+
+@pytest.mark.parametrize(
+    ("stated", "mode"),
+    [(False, "off"), ("off", "off"), ("always", "always"), ({"mode": False}, "off"), ({"margin": 0.1}, "priced")],
+)
+def test_a_bare_off_is_off_although_yaml_reads_it_as_false(tmp_path: Path, stated, mode):
+    settings = parse({"groups": {"g": {"bundle": "b", "stay": stated}}}, tmp_path / "c.yaml")
+    assert settings.groups["g"].stay.mode == mode
+
+
+@pytest.mark.parametrize("stated", [True, "sometimes", 3, {"margin": -1}, {"warm_s": 0}, {"warm": 1}])
+def test_what_stay_cannot_be_is_told(tmp_path: Path, stated):
+    with pytest.raises(SettingsError, match="stay"):
+        parse({"groups": {"g": {"bundle": "b", "stay": stated}}}, tmp_path / "c.yaml")
+
+
+@pytest.fixture(scope="module")
+def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) -> ProxyProcess:
+    groups = {
+        name: group_settings(planted_bundle, stay=name.removeprefix("erp-")) for name in ("erp-off", "erp-always")
+    }
+    # Between half of the best model's reward and all of it.
+    groups["erp-margin"] = group_settings(planted_bundle, stay={"margin": 5.0})
+    groups["erp-spent"] = group_settings(planted_bundle, policy={"budget_usd": 1e-9, "per": "day"})
+    config = proxy_config(stub_process, erp_settings=erp_settings(planted_bundle, groups))
+    for name in groups:
+        add_group(config, stub_process, name)
+    folder = tmp_path_factory.mktemp("keys")
+    return start_module_proxy(config, env=write_keys(folder / "keys.json", {"sk-research": {}, "sk-other": {}}))
+
+
+def conversation(proxy: ProxyProcess, *, key: str = "sk-research", then: str = "sk-research", **body: Any) -> Answer:
+    """Ask for a sum, which ``small`` is best at, and go on with a poem, which ``big`` is; the second answer."""
+    seed = body.pop("seed")
+    first = [user(prompt_of("arithmetic", seed))]
+    loop = body.pop("loop", False)
+    assert ask(proxy, messages=first, key=key, **body).model == "small"
+    middle = [said(None, tool_calls=[CALL]), {"role": "tool", "content": "7", "tool_call_id": "c1"}]
+    poem = user(" ".join(prompt_of("poetry", seed + i) for i in range(4)))
+    return ask(proxy, messages=[*first, *(middle if loop else [said("7")]), poem], key=then, **body)
+
+
+@pytest.mark.proxy
+def test_another_kind_of_turn_goes_to_another_model(proxy):
+    answer = conversation(proxy, seed=1)
+    assert (answer.model, answer.erp["reason"]) == ("big", "routed")
+
+
+@pytest.mark.proxy
+def test_no_other_model_goes_on_with_an_answer_that_called_tools(proxy):
+    answer = conversation(proxy, seed=2, loop=True)
+    assert (answer.model, answer.erp["reason"]) == ("small", "sticky")
+    assert answer.erp["expected-reward"] < "0.7"
+
+
+@pytest.mark.proxy
+def test_another_callers_conversation_is_not_gone_on_with(proxy):
+    assert conversation(proxy, seed=3, loop=True, then="sk-other").model == "big"
+
+
+@pytest.mark.proxy
+@pytest.mark.parametrize(
+    ("group", "loop", "expected"),
+    [
+        ("erp-off", True, ("big", "routed")),
+        ("erp-always", False, ("small", "sticky")),
+        ("erp-margin", False, ("small", "sticky")),
+    ],
+)
+def test_settings_say_how_much_a_conversation_stays(proxy, group, loop, expected):
+    answer = conversation(proxy, seed=4, loop=loop, model=group)
+    assert (answer.model, answer.erp["reason"]) == expected
+
+
+@pytest.mark.proxy
+def test_an_empty_budget_is_not_spent_for_a_conversations_sake(proxy):
+    first = [user(prompt_of("poetry", 5))]
+    ask(proxy, messages=first, model="erp-spent")
+    answer = ask(proxy, messages=[*first, said(None, tool_calls=[CALL]), user("go on")], model="erp-spent")
+    assert (answer.model, answer.erp["reason"]) == ("small", "exhausted")
+
+
+@pytest.mark.proxy
+@pytest.mark.parametrize("route", ["messages", "responses"])
+def test_tools_are_awaited_on_every_route(proxy, route):
+    poem = " ".join(prompt_of("poetry", 60 + i) for i in range(4))
+    first = prompt_of("arithmetic", 6)
+    if route == "messages":
+        turns = [
+            user(first),
+            said([{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]),
+            user([{"type": "tool_result", "tool_use_id": "t1", "content": "7"}, {"type": "text", "text": poem}]),
+        ]
+        assert ask(proxy, route=route, messages=turns[:1]).model == "small"
+        answer = ask(proxy, route=route, messages=turns)
+    else:
+        items: list[Any] = [
+            user(first),
+            {"type": "function_call", "name": "look", "arguments": "{}", "call_id": "c1"},
+            {"type": "function_call_output", "call_id": "c1", "output": "7"},
+            user(poem),
+        ]
+        assert ask(proxy, route=route, input=items[:1]).model == "small"
+        answer = ask(proxy, route=route, input=items)
+    assert (answer.model, answer.erp["reason"]) == ("small", "sticky"), json.dumps(answer.body)[:500]
