@@ -28,9 +28,9 @@ from litellm_erp.bundle.frontier import upper_hull
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import Candidates, Warm
 from litellm_erp.choice.decision import Held
+from litellm_erp.conversations.memory import Conversations, conversation_of
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.goals.settings import StaySettings
-from litellm_erp.serving.conversations import Conversations, conversation_of
 
 LAMBDAS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.2, 1.6, 3.2)
 MODES = {

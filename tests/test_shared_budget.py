@@ -1,16 +1,19 @@
 """One budget kept by several proxies through a real Redis, which is killed and comes back empty."""
 
 import asyncio
+import itertools
 import shutil
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from redis import Redis
 
 from demo.proxy_process import ProxyProcess, StubProcess
 from demo.redis_process import RedisProcess
 from tests.conftest import StartProxy
-from tests.harness import GROUP, cost_of, team_of
+from tests.harness import GROUP, Answer, Json, ask, cost_of, team_of
+from tests.planted import prompt_of
 from tests.pools import wait_until
 
 pytestmark = pytest.mark.proxy
@@ -28,7 +31,7 @@ def redis() -> Iterator[RedisProcess]:
 
 @pytest.fixture(scope="module")
 def proxies(start_team_proxy: StartProxy, redis: RedisProcess) -> list[ProxyProcess]:
-    teams = {"shared": {"budget_usd": 100, "per": "month"}}
+    teams = {"shared": {"budget_usd": 100, "per": "month"}, "talking": {"lambda": 0}}
     settings = {"redis": {"url": "os.environ/ERP_TEST_REDIS", "every_s": 0.2}}
     return [start_team_proxy(teams, settings=settings, env={"ERP_TEST_REDIS": redis.url}) for _ in range(2)]
 
@@ -67,6 +70,38 @@ async def test_both_proxies_know_all_spend_through_a_kill_and_an_empty_return(
     redis.start()
     assert await send(proxies, "again") == [200] * REQUESTS
     wait_until(lambda: agree(proxies, cost_of(stub_process)))
+
+
+def go_on(proxy: ProxyProcess, number: int, *, tools: bool, poem: int = 0) -> Answer:
+    """Send the second turn of a conversation about a sum: a poem, which another model is better at."""
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    middle: list[Json] = [{"role": "assistant", "content": "7"}]
+    if tools:
+        middle = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "7"}]
+    wanted = " ".join(prompt_of("poetry", 10 * (number + poem) + i) for i in range(4))
+    first = {"role": "user", "content": prompt_of("arithmetic", number)}
+    return ask(proxy, messages=[first, *middle, {"role": "user", "content": wanted}], key="sk-talking")
+
+
+def test_a_conversation_goes_on_at_another_proxy_with_the_model_that_called_tools(
+    proxies: list[ProxyProcess], redis: RedisProcess
+) -> None:
+    here, there = proxies
+    with Redis.from_url(redis.url) as client:
+
+        def remembered() -> bool:
+            # A Redis that failed is left alone for some seconds.
+            assert ask(here, prompt_of("arithmetic", 1), key="sk-talking").model == "small"
+            return bool(client.keys("litellm_erp:turn:*"))
+
+        wait_until(remembered)
+    poems = itertools.count(10)
+    wait_until(lambda: go_on(there, 1, tools=True, poem=next(poems)).erp["reason"] == "sticky")
+    assert go_on(there, 1, tools=True, poem=next(poems)).model == "small"
+    assert go_on(there, 2, tools=True).model == "big"
+    redis.kill()
+    assert go_on(there, 3, tools=True).model == "big"
+    redis.start()
 
 
 async def test_a_proxy_that_starts_anew_knows_what_was_spent(

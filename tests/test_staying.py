@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.proxy_process import ProxyProcess
-from litellm_erp.choice.conversation import MAX_TURNS, awaits_tools, prefixes, turns_of
+from litellm_erp.choice.conversation import MAX_TURNS, asked_before, awaits_tools, prefixes, turns_of
+from litellm_erp.conversations.memory import Conversations, conversation_of
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.settings import StaySettings, parse
-from litellm_erp.serving.conversations import Conversations, conversation_of
 from tests.harness import Answer, ask, proxy_config, write_keys
 from tests.money import Clock
 from tests.planted import prompt_of
@@ -80,6 +80,20 @@ def test_a_conversation_without_end_has_a_bounded_number_of_digests():
 )
 def test_tools_are_awaited_until_the_model_that_called_them_has_spoken(turns, expected):
     assert awaits_tools(turns) is expected
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([user("a")], 0),
+        ([user("a"), said("b"), user("c")], 1),
+        ([user("a"), said("b"), user("c"), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}], 3),
+        ([user("a"), {"type": "reasoning"}, {"type": "function_call"}, {"type": "function_call_output"}], 1),
+        ([said("b"), user("c")], 0),
+    ],
+)
+def test_the_request_before_ended_where_the_last_answer_began(turns, expected):
+    assert asked_before(turns) == expected
 
 
 def test_what_is_warm_cools_and_is_forgotten(clock: Clock):

@@ -66,6 +66,16 @@ def prefixes(turns: Iterable[Any], scope: str, system: object = None) -> list[by
     return found
 
 
+def asked_before(turns: list[Any]) -> int:
+    """How many turns the request had that the last answer was given to; 0 where there was no answer yet."""
+    end = len(turns)
+    while end and not _is_answer(turns[end - 1]):
+        end -= 1
+    while end and _is_answer(turns[end - 1]):
+        end -= 1
+    return end
+
+
 def awaits_tools(turns: list[Any]) -> bool:
     """Whether the last answer called tools and its model has not yet spoken since: another would not know why it did.
 
@@ -74,16 +84,21 @@ def awaits_tools(turns: list[Any]) -> bool:
     turns : as from `turns_of`
     """
     for turn in reversed(turns):
-        kind, role = _get(turn, "type"), _get(turn, "role")
-        if isinstance(kind, str) and kind in _CALLS:
-            return True
-        if isinstance(role, str) and role in _ANSWERS:
+        if _is_answer(turn):
             return _calls_tools(turn)
     return False
 
 
+def _is_answer(turn: object) -> bool:
+    kind, role = _get(turn, "type"), _get(turn, "role")
+    return (isinstance(role, str) and role in _ANSWERS) or (
+        isinstance(kind, str) and (kind == "reasoning" or kind.endswith("_call"))
+    )
+
+
 def _calls_tools(turn: object) -> bool:
-    if _get(turn, "tool_calls") or _get(turn, "function_call"):
+    kind = _get(turn, "type")
+    if _get(turn, "tool_calls") or _get(turn, "function_call") or (isinstance(kind, str) and kind in _CALLS):
         return True
     content = _get(turn, "content")
     parts = content if isinstance(content, list) else _get(turn, "parts")

@@ -14,6 +14,8 @@ from litellm import Router
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_erp.budgets.totals import Totals
+from litellm_erp.conversations.memory import Conversations
+from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
@@ -28,7 +30,6 @@ from litellm_erp.proxy.request_note import called, known_note, metadata_of, note
 from litellm_erp.proxy.watch import Watch
 from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
-from litellm_erp.serving.conversations import Conversations
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
@@ -119,7 +120,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.pacer = self.spending.book
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
         self._teams = KnownTeams()
-        self._conversations = Conversations()
+        self._conversations = SharedConversations(Conversations(), self.sharing.redis)
         self._settings: Settings | None = None
         self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
@@ -215,7 +216,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         pick.keep(left)
         if pick.granted is not None and pick.granted.problem:
             _once.warn(f"group {name!r}: {pick.granted.problem}; ignored")
-        pick.recall(self._conversations)
+        await pick.recall(self._conversations)
         decision = await pick.decide(self._draw(pick.note))
         return self._narrow(pick, decision, decision.reason)
 

@@ -12,9 +12,9 @@ from typing import Any
 import litellm
 
 from litellm_erp.choice.conversation import turns_of
+from litellm_erp.conversations.memory import Conversation, conversation_of
 from litellm_erp.goals.request_goal import HEADER, KEY, RequestGoal
 from litellm_erp.goals.tenant import Tenant
-from litellm_erp.serving.conversations import Conversation, conversation_of
 
 # The two metadata that a request may have; which is LiteLLM's own differs by route.
 METADATA_KEYS = ("litellm_metadata", "metadata")

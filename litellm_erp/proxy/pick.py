@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from litellm_erp.choice.prompt import PromptText, from_request, whole_text
+from litellm_erp.conversations.memory import Served
+from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.tenant import Grant, Tenant, grant
@@ -17,7 +19,6 @@ from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.litellm_router import count_tokens
 from litellm_erp.proxy.request_note import metadata_of, note_of, tenant_of
-from litellm_erp.serving.conversations import Conversations, Served
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Decision, Note
@@ -98,7 +99,7 @@ class Pick:
         self._answers = self._answers or request_of.answers_asked(self.messages, self.request)
         return self._answers
 
-    def recall(self, conversations: Conversations) -> None:
+    async def recall(self, conversations: SharedConversations) -> None:
         """Find who served the request's conversation last."""
         settings, note = self.group.settings, self.note
         if settings.stay.mode == "off":
@@ -108,7 +109,7 @@ class Pick:
                 settings.name, self.messages, self.request, self.metadata, self.tenant
             )
         if note.conversation is not None:
-            self.last = conversations.last(note.conversation, settings.stay)
+            self.last = await conversations.last(note.conversation, settings.stay)
 
     def permit(self, access: Access) -> bool:
         """Drop what the key or its team may not use; False where nothing is left."""

@@ -18,13 +18,13 @@ from litellm_erp.budgets.holds import Ticket
 from litellm_erp.bundle.ranking import Warm
 from litellm_erp.choice.decision import Held
 from litellm_erp.choice.prompt import PromptText
+from litellm_erp.conversations.memory import Served
 from litellm_erp.embedding.base import Embedder, check
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import Pacer, RequestLambda, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.tenant import Grant, Tenant, grant
-from litellm_erp.serving.conversations import Served
 from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, Needs
 from litellm_erp.serving.note import Decision
 from litellm_erp.serving.offers import GroupState, Offer

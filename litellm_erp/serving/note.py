@@ -8,10 +8,10 @@ from typing import Literal
 from urllib.parse import quote
 
 from litellm_erp.budgets.holds import Ticket
+from litellm_erp.conversations.memory import Conversation
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.settings import HeaderLevel
 from litellm_erp.goals.tenant import Grant, Tenant
-from litellm_erp.serving.conversations import Conversation
 from litellm_erp.serving.deployments import NO_NEEDS, Needs
 
 # Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment

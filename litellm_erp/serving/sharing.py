@@ -66,6 +66,14 @@ class BudgetSharing:
         if self._shared is not None:
             await self._shared.exchange()
 
+    def redis(self) -> tuple[Connect, str] | None:
+        """How to reach the Redis that is shared with other processes, and the prefix of its keys; None without one."""
+        if self._redis is None:
+            return None
+        url = self._redis.url
+        connect = self._litellms_redis() if url is None else _by_url(url)
+        return None if connect is None else (connect, self._redis.prefix)
+
     def status(self) -> Sharing:
         """Whose spend this process knows."""
         if self._shared is None or not self._shared.connected:

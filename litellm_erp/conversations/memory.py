@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from litellm_erp.choice.conversation import awaits_tools, prefixes
+from litellm_erp.choice.conversation import asked_before, awaits_tools, prefixes
 from litellm_erp.goals.settings import StaySettings
 
 _MOST = 50_000
 # Longer than any tool takes, and than any prompt cache lives.
-_KEPT_S = 3600.0
+KEPT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,13 @@ class Conversation:
     Attributes
     ----------
     prefixes : digests of its turns up to each, the whole request last
+    before : that of the request which the last answer was given to; None where there was no answer yet
     session : digest of the session that its client names; None where it names none
     awaits_tools : whether the last answer called tools that its model has not yet heard of
     """
 
     prefixes: Sequence[bytes]
+    before: bytes | None
     session: bytes | None
     awaits_tools: bool
 
@@ -53,8 +55,10 @@ class Served:
     awaits_tools: bool
 
 
-@dataclass(slots=True)
-class _Turn:
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who served a request, how many tokens its input had, and when, on the clock of the process that remembers it."""
+
     model: str
     tokens: float
     at_s: float
@@ -70,7 +74,9 @@ def conversation_of(turns: list[Any], scope: str, session: str | None = None, sy
     session : as its client calls it
     """
     named = None if session is None else prefixes([session[:1024]], f"session:{scope}")[-1]
-    return Conversation(prefixes(turns, scope, system), named, awaits_tools(turns))
+    found, answered = prefixes(turns, scope, system), asked_before(turns)
+    before = found[answered - 1] if 0 < answered <= len(found) else None
+    return Conversation(found, before, named, awaits_tools(turns))
 
 
 class Conversations:
@@ -83,7 +89,7 @@ class Conversations:
     """
 
     def __init__(self, most: int = _MOST, clock: Callable[[], float] = time.monotonic) -> None:
-        self._turns: OrderedDict[bytes, _Turn] = OrderedDict()
+        self._turns: OrderedDict[bytes, Turn] = OrderedDict()
         self._most = most
         self._clock = clock
 
@@ -104,23 +110,39 @@ class Conversations:
         tokens = prefix.tokens * math.exp(-(now - prefix.at_s) / stay.warm_s) if warm and prefix is not None else 0.0
         return Served(newest.model, tokens, conversation.awaits_tools)
 
-    def serves(self, conversation: Conversation, model: str, tokens: float) -> None:
+    def knows(self, conversation: Conversation) -> bool:
+        """Whether the last answer was recorded here, so that nobody else knows better who gave it."""
+        return conversation.before is not None and self._known(conversation.before, self._clock()) is not None
+
+    def serves(self, conversation: Conversation, model: str, tokens: float) -> dict[bytes, Turn]:
         """Record who serves a request.
 
         Parameters
         ----------
         tokens : of its whole input; 0 where they are not known yet
+
+        Returns
+        -------
+        what was recorded, by digest
         """
-        now = self._clock()
-        for digest in (*conversation.prefixes[-1:], conversation.session):
-            if digest is not None:
-                self._turns[digest] = _Turn(model, tokens, now)
-                self._turns.move_to_end(digest)
+        turn = Turn(model, tokens, self._clock())
+        digests = [d for d in (*conversation.prefixes[-1:], conversation.session) if d is not None]
+        for digest in digests:
+            self._keep(digest, turn)
+        return dict.fromkeys(digests, turn)
+
+    def remember(self, digest: bytes, model: str, tokens: float, age_s: float) -> None:
+        """Take in what another process recorded so many seconds ago."""
+        self._keep(digest, Turn(model, tokens, self._clock() - age_s))
+
+    def _keep(self, digest: bytes, turn: Turn) -> None:
+        self._turns[digest] = turn
+        self._turns.move_to_end(digest)
         while len(self._turns) > self._most:
             self._turns.popitem(last=False)
 
-    def _known(self, digest: bytes, now: float) -> _Turn | None:
+    def _known(self, digest: bytes, now: float) -> Turn | None:
         turn = self._turns.get(digest)
-        if turn is None or now - turn.at_s > _KEPT_S:
+        if turn is None or now - turn.at_s > KEPT_S:
             return None
         return turn
