@@ -293,3 +293,33 @@ def test_a_large_summary_is_read_one_result_at_a_time(tmp_path):
     tracemalloc.stop()
     assert len(outcomes.prompts) == 2000
     assert peak < path.stat().st_size
+
+
+def test_the_summary_says_which_measure_became_the_reward_and_which_could_have(tmp_path):
+    result = CliRunner().invoke(cli, ["import", str(FOLDER / "lm_eval"), "--out", str(tmp_path / "run")])
+    assert "rewards are exact_match 4, acc 2; also found, for --metric: acc_norm" in result.stdout
+
+
+def test_what_is_wrong_with_a_record_names_its_own_file_and_its_place_there(tmp_path):
+    source = SAMPLES["lm-eval"]
+    good, bad = (tmp_path / model / source.name for model in ("org__a", "org__b"))
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    for path, reward in ((good, 1.0), (bad, 1e300)):
+        path.parent.mkdir()
+        changed = [*lines[:-1], {**lines[-1], "exact_match": reward}]
+        path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    with pytest.raises(OutcomesError) as refused:
+        read(good, bad, name="lm-eval", metric=f"exact_match,{lines[-1]['filter']}")
+    assert str(refused.value).startswith(f"{bad}: row {len(lines)} ")
+
+
+def test_a_summary_of_promptfoo_that_has_only_its_table_is_read(tmp_path):
+    output = {"pass": True, "score": 0.5, "text": "4", "prompt": "2+2?", "cost": 0.001}
+    table = {
+        "head": {"prompts": [{"raw": "{{q}}", "provider": "a"}, {"raw": "{{q}}", "provider": "b"}], "vars": ["q"]},
+        "body": [{"outputs": [output, {**output, "pass": False, "score": 0.0}], "vars": ["2+2?"], "test": {}}],
+    }
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"version": 2, "results": {"table": table, "stats": {}}}))
+    outcomes, _ = read(path, name="promptfoo")
+    assert cells(outcomes) == {("2+2?", "a"): 0.5, ("2+2?", "b"): 0.0}

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from erp_trainer.cli import cli
+from erp_trainer.console import columns
 from erp_trainer.outcomes.run import open_run
 
 ROWS = [
@@ -274,7 +275,7 @@ T = delimited()
 REFUSED = {
     "typo.csv": (T.replace("reward", "rewrad", 1), "--column reward=rewrad"),
     "percent.csv": (T.replace("0.25", "25%"), "column 'reward' holds '25%'; expected a number. Write a percentage"),
-    "comma.csv": (delimited(";").replace("0.25", "0,25"), "row 2: column 'reward' holds '0,25'"),
+    "comma.csv": (delimited(";").replace("0.25", "0,25").replace(";0\n", ";0.5\n"), "row 2: column 'reward' holds '0,25'"),
     "huge.csv": (T.replace("0.25", "1e300"), "row 2 (prompt_id 'p1', model 'b'): reward is 1e+300"),
     "infinite.csv": (T.replace("0.25", "inf"), "row 2 (prompt_id 'p1', model 'b'): reward is inf"),
     "text.csv": (T.replace("0.25", "good"), "row 2: column 'reward' holds 'good'"),
@@ -354,3 +355,49 @@ def test_a_column_that_is_not_there_is_named_with_what_is(tmp_path):
 def test_nothing_there_is_said(tmp_path, argument):
     (tmp_path / "empty").mkdir()
     assert argument in refused(tmp_path, tmp_path / argument)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (("87%", "50 %", "0%", "100%"), "percentages"),
+        (("0,87", "0,5", "0", "1"), "decimal commas"),
+        (("87,5%", "50%", "0%", "100%"), "percentages and decimal commas"),
+    ],
+)
+def test_a_column_that_is_written_otherwise_throughout_is_read_and_told(tmp_path, cells, said):
+    rows = [(*row[:3], f'"{cell}"') for row, cell in zip(ROWS, cells, strict=True)]
+    file = tmp_path / "o.csv"
+    file.write_text(delimited(rows=rows))
+    outcomes, payload = imported(tmp_path, file)
+    assert f"'reward' is read as {said}" in payload["warnings"]
+    assert outcomes.rewards_PM.ravel().tolist() == [pytest.approx(0.875 if "87,5" in cells[0] else 0.87), 0.5, 0, 1]
+
+
+@pytest.mark.parametrize("cells", [("87%", "0.5", "0", "1"), ("1,000", "2,000", "0", "1"), ("0,5", "0.5", "0", "1")])
+def test_a_column_that_is_written_otherwise_in_part_is_refused(tmp_path, cells):
+    rows = [(*row[:3], f'"{cell}"') for row, cell in zip(ROWS, cells, strict=True)]
+    file = tmp_path / "o.csv"
+    file.write_text(delimited(rows=rows))
+    assert "'reward'" in refused(tmp_path, file)
+
+
+def test_a_wide_table_says_how_a_text_column_can_be_read(tmp_path):
+    file = tmp_path / "wide.csv"
+    file.write_text("prompt,topic,a,b\none,math,0.1,0.2\ntwo,law,0.3,0.4\n")
+    assert "--column category=topic" in refused(tmp_path, file, "--wide")
+    _, payload = imported(tmp_path, file, "--wide", "--models", "a,b")
+    assert any("--column category=topic" in warning for warning in payload["warnings"])
+    _, payload = imported(tmp_path, file, "--wide", "--column", "category=topic")
+    assert payload["categories"] == {"law": 1, "math": 1}
+
+
+def test_a_name_as_long_as_a_line_breaks_no_table(tmp_path):
+    file = tmp_path / "o.csv"
+    long = "a-very-long-name/" * 15
+    file.write_text(delimited(rows=[(*row[:2], long if row[2] == "a" else "日本語モデル", row[3]) for row in ROWS]))
+    result = run("import", file, "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    table = result.stdout.splitlines()[-3:]
+    assert len({columns(line.rpartition("  ")[0]) for line in table}) == 1
+    assert max(map(columns, table)) < 100

@@ -30,7 +30,8 @@ def score(pairs):
         log.writelines(text + "\\n" for text in texts)
     if "stop" in texts and not pathlib.Path(__file__).with_name("well").exists():
         raise OSError("disk on fire")
-    return [float("nan") if text == "nan" else len(text) for text in texts]
+    odd = {"nan": float("nan"), "huge": 1e300}
+    return [odd.get(text, len(text)) for text in texts]
 """
 PROMPTS = [Prompt(f"p{i}", f"question {i}", reference="42", split="test" if i % 2 else "train") for i in range(6)]
 LENGTH = spec("callable", "length", callable="own_reward:score")
@@ -117,6 +118,12 @@ def test_other_responses_or_another_prompt_are_scored_anew(tmp_path: Path) -> No
     summary = scored(tmp_path, parts, prompts=changed)
     assert summary.by_reward["length"].reused == 4
     assert summary.scores["length"]["p0", "a"].tolist() == [13]
+
+
+def test_a_reward_that_no_table_may_hold_is_skipped_when_it_is_given(tmp_path: Path) -> None:
+    parts = {"a": sampled(tmp_path, "a", {"p2": ("fine", "huge")})}
+    summary = scored(tmp_path, parts)
+    assert summary.by_reward["length"].skipped == {"reward larger than 1e+15": 1}
 
 
 def test_a_nan_skips_its_prompt_and_is_counted(tmp_path: Path) -> None:

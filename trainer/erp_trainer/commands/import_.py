@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from erp_trainer.console import emit, json_option, listed, progress, warn
+from erp_trainer.console import columns, emit, json_option, listed, padded, progress, warn
 from erp_trainer.outcomes.formats.registry import FORMATS
+from erp_trainer.words import with_short_names
+
+_MOST_LISTED = 8
 
 if TYPE_CHECKING:
     from erp_trainer.outcomes.table import OutcomesTable
@@ -120,8 +123,9 @@ def command(
         advance(1)
     payload = _summary(outcomes, prices, run.manifest) | {"run": str(out)}
     payload |= {"format": imported.format, "left_out": dict(imported.left_out)}
+    payload |= {"measures": dict(imported.measures), "other_measures": list(imported.other_measures)}
     payload["price_template"] = _template(out, payload["unknown_prices"], prices)
-    payload["warnings"] = warnings + _warnings(payload)
+    payload["warnings"] = [*warnings, *imported.notes, *_warnings(payload)]
     for message in payload["warnings"]:
         warn(message)
     emit(payload, as_json, _render)
@@ -245,7 +249,15 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _others(measures: Sequence[str]) -> str:
+    if not measures:
+        return ""
+    more = f" and {len(measures) - _MOST_LISTED} more" if len(measures) > _MOST_LISTED else ""
+    return f"; also found, for --metric: {', '.join(measures[:_MOST_LISTED])}{more}"
+
+
 def _render(summary: Mapping[str, Any]) -> str:
+    summary = with_short_names(summary, [*summary["models"], *summary["categories"]])
     lines = [
         f"{summary['source']['file']} → {summary['run']}",
         f"  {summary['outcomes']:,} outcomes: {summary['prompts']:,} prompts × {len(summary['models'])} models",
@@ -257,11 +269,13 @@ def _render(summary: Mapping[str, Any]) -> str:
     ]
     if summary["reward_model"]:
         lines.append(f"  rewards by  {summary['reward_model']}")
-    width = max(map(len, summary["models"]))
+    if summary["measures"]:
+        lines.append(f"  rewards are {listed(summary['measures'])}{_others(summary['other_measures'])}")
+    width = max(5, *map(columns, summary["models"]))
     lines += ["", f"  {'model':<{width}}  {'mean reward':>11}  {'prompts':>9}  price"]
     for name, model in summary["models"].items():
         lines.append(
-            f"  {name:<{width}}  {model['mean_reward']:>11.4f}  {model['prompts']:>9,}  {_price(model['price'])}"
+            f"  {padded(name, width)}  {model['mean_reward']:>11.4f}  {model['prompts']:>9,}  {_price(model['price'])}"
         )
     return "\n".join(lines)
 

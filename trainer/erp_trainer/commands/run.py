@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from erp_trainer.commands.options import PATH
-from erp_trainer.console import emit, json_option, progress, warn
+from erp_trainer.console import emit, json_option, padded, progress, warn
+from erp_trainer.words import with_short_names
 
 
 @click.command("run")
@@ -27,6 +28,7 @@ def command(pool: Path, as_json: bool) -> None:
 
 
 def _render(payload: Mapping[str, Any]) -> str:
+    payload = with_short_names(payload, [*payload["models"], *payload["rewards"]], most=32)
     lines = [
         f"{payload['run']} → {payload['bundle']} ({payload['id']})",
         "",
@@ -36,8 +38,9 @@ def _render(payload: Mapping[str, Any]) -> str:
     for name, model in payload["models"].items():
         skipped = {**model["skipped"], **({"no reward": model["unscored"]} if model["unscored"] else {})}
         lines.append(
-            f"{name:<32} {model['prompts']:>8} {model['samples']:>8} {sum(skipped.values()):>8} {model['failed']:>7} "
-            f"{model['truncated']:>9} {model['empty']:>6} {model['input_tokens']:>11} {model['output_tokens']:>11}"
+            f"{padded(name, 32)} {model['prompts']:>8} {model['samples']:>8} {sum(skipped.values()):>8} "
+            f"{model['failed']:>7} {model['truncated']:>9} {model['empty']:>6} {model['input_tokens']:>11} "
+            f"{model['output_tokens']:>11}"
         )
         lines += [f"  skipped, {reason}: {count}" for reason, count in skipped.items()]
     for name, reward in payload["rewards"].items():

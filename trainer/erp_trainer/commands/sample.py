@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from erp_trainer.console import emit, json_option, padded, progress, ray_options, warn
+from erp_trainer.words import with_short_names
 
 
 @click.command("sample")
@@ -61,6 +62,7 @@ def command(
 
 
 def _render(payload: Mapping[str, Any]) -> str:
+    payload = with_short_names(payload, [*payload["models"], *payload["errors"]], most=24)
     lines = [
         f"{payload['run']}",
         f"{'model':<24} {'prompts':>8} {'sampled':>8} {'before':>7} {'skipped':>8} {'failed':>7} {'empty':>6} "

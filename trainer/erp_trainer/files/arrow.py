@@ -271,6 +271,7 @@ def _cells(
 ) -> dict[str, Any]:
     """The wanted values of a record by their names here; ``names`` remembers every key that was met."""
     cells: dict[str, Any] = {}
+    at = f"{path}: line {number}" if asked.where is None else asked.where(number)
     for key, value in record.items():
         name = names[key] if key in names else asked.name(key)
         if key not in names and len(names) < MAX_COLUMNS:
@@ -282,11 +283,11 @@ def _cells(
             continue
         if name in cells:
             asked.names(path, list(record))
-        cells[name] = _json_text(path, number, name, value) if name in asked.text else value
+        cells[name] = _json_text(at, name, value) if name in asked.text else value
     for name, keys in asked.inside.items():
         value = _inside(record, keys)
         if value is not None:
-            cells[name] = _json_text(path, number, name, value) if name in asked.text else value
+            cells[name] = _json_text(at, name, value) if name in asked.text else value
     return cells
 
 
@@ -301,22 +302,18 @@ def _inside(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
-def _json_text(path: Path, number: int, name: str, value: Any) -> str | None:
+def _json_text(at: str, name: str, value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, float):
-        raise OutcomesError(f"{path}: line {number}: {name} is the number {value}; expected text")
+        raise OutcomesError(f"{at}: {name} is the number {value}; expected text")
     try:
         cell = value if isinstance(value, str) else as_json(value)
         cell.encode()
     except RecursionError as exc:
-        raise OutcomesError(
-            f"{path}: line {number}: {name} is nested too deep; expected text or chat messages"
-        ) from exc
+        raise OutcomesError(f"{at}: {name} is nested too deep; expected text or chat messages") from exc
     except UnicodeEncodeError as exc:
-        raise OutcomesError(
-            f"{path}: line {number}: {name} holds a lone surrogate, which is no character; expected valid text"
-        ) from exc
+        raise OutcomesError(f"{at}: {name} holds a lone surrogate, which is no character; expected valid text") from exc
     return cell
 
 

@@ -33,6 +33,7 @@ class Asked:
     rename : what the file calls a column to its name here, None for one that must not be read
     inside : name to the keys of a value inside a JSON record, for names such as ``scores.accuracy``
     on_bad : called with the message of each row that is malformed, which is then left out; None raises it
+    where : how messages call a record, from its number; None calls it a line of the file
     """
 
     wanted: Callable[[str], bool]
@@ -40,6 +41,7 @@ class Asked:
     rename: Callable[[str], str | None] = str.strip
     inside: Mapping[str, Sequence[str]] = field(default_factory=dict)
     on_bad: Callable[[str], None] | None = None
+    where: Callable[[int], str] | None = None
 
     def name(self, found: str) -> str | None:
         """The name here of a column as a file calls it; None where it is not wanted."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from litellm_erp.errors import BadRowsError, OutcomesError
 
 # Characters; what is longer is no prompt, and no model could read it.
 MAX_CELL = 16 << 20
+_ALL_PERCENT, _ALL_COMMA = r"^[+-]?\d+([.,]\d+)?\s*%$", r"^[+-]?\d+(,\d+)?$"
+_OF_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})*$"
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -169,6 +171,39 @@ def numbers(table: FileTable, name: str, hint: str = "") -> Numbers:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
         raise OutcomesError(f"{table.path}: column {name!r} holds {column.type}; expected numbers{hint}") from exc
     return _numbers(column)
+
+
+def as_written_elsewhere(table: FileTable, name: str) -> tuple[FileTable, str]:
+    """A column whose every cell is a percentage, or has a decimal comma, as plain numbers, and what was done to it.
+
+    A column that is so only in part, or in which a comma may be of thousands, is left for `numbers` to refuse.
+
+    Returns
+    -------
+    the table, and "" where nothing was done
+    """
+    column = table.columns[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return table, ""
+    cells = pc.utf8_trim_whitespace(column)
+    stated = pc.filter(cells, pc.not_equal(cells, ""))
+
+    def all_match(pattern: str) -> bool:
+        return len(stated) > 0 and bool(pc.all(pc.match_substring_regex(stated, pattern)).as_py())
+
+    comma = bool(pc.any(pc.match_substring(stated, ",")).as_py())
+    if comma and all_match(_OF_THOUSANDS):
+        return table, ""
+    percent = all_match(_ALL_PERCENT)
+    if not percent and not (comma and all_match(_ALL_COMMA)):
+        return table, ""
+    bare = pc.replace_substring(pc.utf8_rtrim(cells, " %"), ",", ".")
+    numbers_ = pc.cast(pc.if_else(pc.equal(bare, ""), None, bare), pa.float64())
+    what = " and ".join(["percentages"] * percent + ["decimal commas"] * comma)
+    changed = pc.divide(numbers_, 100.0) if percent else numbers_
+    return replace(table, columns={**table.columns, name: changed}), f"{name!r} is read as {what}"
 
 
 def number_lists(table: FileTable, name: str, rows: np.ndarray) -> Lists:

@@ -11,10 +11,11 @@ import shutil
 import sys
 import tempfile
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ from erp_trainer.files.arrow import READ_SUFFIXES, read, table_of_records
 from erp_trainer.files.file_table import Asked, FileTable, joined, listed
 from erp_trainer.files.opening import first_bytes, plain_suffix
 from erp_trainer.outcomes import columns
-from erp_trainer.outcomes.formats.base import HEAD_BYTES, Format, Reading
+from erp_trainer.outcomes.formats.base import AT, HEAD_BYTES, Format, Reading
 from erp_trainer.outcomes.formats.registry import FORMATS, guessed
 from erp_trainer.outcomes.names import renaming, suggested
 from erp_trainer.outcomes.read import REPEATED, from_columns
@@ -69,12 +70,18 @@ class Imported:
     files : that were read, sorted
     format : the foreign format's name; None for a plain table
     left_out : rows by why they are not in ``outcomes``
+    measures : which measures of a foreign file became rewards, and of how many rows
+    other_measures : those that could have been
+    notes : columns that were read otherwise than as plain numbers
     """
 
     outcomes: OutcomesTable
     files: tuple[Path, ...]
     format: str | None
     left_out: Mapping[str, int]
+    measures: Mapping[str, int] = field(default_factory=dict)
+    other_measures: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @contextmanager
@@ -145,13 +152,19 @@ def import_outcomes(files: Sequence[Path], options: ImportOptions) -> Imported:
     OutcomesError : a file that cannot be used, or rows that cannot be and may not be left out; names file and row
     """
     left_out: Counter[str] = Counter()
+    reading = Reading(options.metric, left_out, options.model)
+    reading.on_bad = _asked(options, left_out).on_bad
     format_ = _format(files, options)
     if format_ is None:
         table = joined([read(path, _asked(options, left_out)) for path in files])
         _check_roles(table, options)
     else:
-        table = _foreign(format_, files, options, left_out)
+        table = _foreign(format_, files, options, reading)
     table = _without_placeholders(table, left_out)
+    notes = _unread(table, options)
+    for column in [name for name in table.columns if name not in TEXT_COLUMNS]:
+        table, note = columns.as_written_elsewhere(table, column)
+        notes += [note] if note else []
     while True:
         try:
             _check_models(table)
@@ -163,7 +176,9 @@ def import_outcomes(files: Sequence[Path], options: ImportOptions) -> Imported:
             left_out[exc.what] += int(exc.bad_N.sum())
             table = _without(table, exc.bad_N, str(exc))
         else:
-            return Imported(outcomes, tuple(files), None if format_ is None else format_.name, dict(left_out))
+            name = None if format_ is None else format_.name
+            others = [measure for measure in reading.measures if measure not in reading.rewards]
+            return Imported(outcomes, tuple(files), name, dict(left_out), dict(reading.rewards), others, notes)
 
 
 def _format(files: Sequence[Path], options: ImportOptions) -> Format | None:
@@ -198,6 +213,16 @@ def _asked(options: ImportOptions, left_out: Counter[str]) -> Asked:
     )
 
 
+def _unread(table: FileTable, options: ImportOptions) -> list[str]:
+    """Of a wide table whose models are named, the columns that are neither a model nor anything else."""
+    if not options.wide or options.models is None:
+        return []
+    unread = [name for name in table.names if name not in table.columns and name not in options.columns.values()]
+    if not unread or "category" in table.columns:
+        return []
+    return [f"not read: {listed(unread)}; say what a column is, as in --column category={unread[0]}"]
+
+
 def _check_roles(table: FileTable, options: ImportOptions) -> None:
     for role, source in options.columns.items():
         if role not in table.columns:
@@ -208,18 +233,45 @@ def _check_roles(table: FileTable, options: ImportOptions) -> None:
             )
 
 
-def _foreign(format_: Format, files: Sequence[Path], options: ImportOptions, left_out: Counter[str]) -> FileTable:
-    asked = _asked(options, left_out)
-    reading = Reading(options.metric, left_out, options.model, asked.on_bad)
-    rows: Iterator[tuple[int, Mapping[str, Any]]] = enumerate(format_.read(files, reading), start=1)
-    table = table_of_records(files[0], rows, asked)
+def _foreign(format_: Format, files: Sequence[Path], options: ImportOptions, reading: Reading) -> FileTable:
+    places = _Places(files[0])
+    asked = replace(_asked(options, reading.skipped), where=places.at)
+    table = places.told(table_of_records(files[0], places.numbered(format_.read(files, reading)), asked))
     if table.n_rows == 0:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reading.skipped.items())
         raise OutcomesError(
             f"{files[0]}: no outcome found as {format_.name}{f' (left out: {why})' if why else ''}; expected "
             f"{format_.about}. Name another --format"
         )
     return table
+
+
+class _Places:
+    """From which record of which file each row of a foreign format is."""
+
+    def __init__(self, first: Path) -> None:
+        self._files = {first: 0}
+        self._file, self._record = array("l"), array("l")
+
+    def numbered(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The rows by their place among all, from 1."""
+        for number, row in enumerate(rows, start=1):
+            path, record = row.get(AT, (None, number))
+            self._file.append(0 if path is None else self._files.setdefault(path, len(self._files)))
+            self._record.append(record)
+            yield number, {name: cell for name, cell in row.items() if name != AT}
+
+    def at(self, number: int) -> str:
+        """File and record of a row, as messages begin."""
+        return f"{list(self._files)[self._file[number - 1]]}: record {self._record[number - 1]}"
+
+    def told(self, table: FileTable) -> FileTable:
+        """The table with its rows numbered as in their files."""
+        rows = table.row_N - 1 if table.row_N is not None else np.arange(table.n_rows)
+        file_N, record_N = np.array(self._file, dtype=np.int64)[rows], np.array(self._record, dtype=np.int64)[rows]
+        firsts = np.flatnonzero(np.diff(file_N, prepend=-1)).tolist()
+        paths = list(self._files)
+        return replace(table, row_N=record_N, files=tuple((first, paths[file_N[first]]) for first in firsts))
 
 
 def _check_models(table: FileTable) -> None:

@@ -92,10 +92,10 @@ def wide_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
         )
     if not pool:
         raise OutcomesError(f"{table.path}: no model columns; found only {listed(table.names)}. Leave out --wide")
-    hint = " in every model column. Name the model columns with --models a,b"
     row_parts, model_parts, reward_parts = [], [], []
     for index, name in enumerate(pool):
-        cells = columns.numbers(table, name, hint)
+        hint = f" in every model column. Name the model columns with --models a,b, or say what {name!r} is, as in "
+        cells = columns.numbers(table, name, f"{hint}--column category={name}")
         rows = np.flatnonzero(~_missing(table, cells))
         if not rows.size:
             raise OutcomesError(

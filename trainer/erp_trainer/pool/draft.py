@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from erp_trainer.pool.litellm_map import offline_litellm, per_mtok
+from erp_trainer.pool.litellm_map import per_mtok, price_map
 from erp_trainer.pool.pool import Sampling
 from erp_trainer.pool.prices import resolve_prices
 from erp_trainer.pool.proxy_config import ProxyConfig, info_of, parse_config
@@ -115,7 +115,7 @@ def _unusable(alias: str, entry: Mapping[str, Any]) -> str | None:
     model = str(entry["litellm_params"]["model"])
     if "*" in alias or "*" in model:
         return "a wildcard names no single model"
-    listed = offline_litellm().model_cost
+    listed = price_map()
     mode = info_of(entry).get("mode") or (listed.get(model) or listed.get(model.partition("/")[2]) or {}).get("mode")
     return None if mode is None or mode in _CHAT_MODES else f"its mode is {mode}"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from erp_trainer.pool.litellm_map import per_mtok, price_map
 from erp_trainer.pool.price_names import SELF_HOSTED, PriceIndex
+from erp_trainer.words import short
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.errors import PricesError
 from litellm_erp.yaml_file import read_yaml
@@ -63,7 +64,7 @@ def resolve_prices(
     PricesError : some of the pool's prices are relative and some are in USD
     """
     for name in sorted(set(stated) - set(models)):
-        warn(f"a price is stated for {name!r}, which is not a model of the outcomes; it is ignored")
+        warn(f"a price is stated for {short(name)!r}, which is not a model of the outcomes; it is ignored")
     mine = {name: stated.get(name, UNKNOWN_PRICE) for name in models}
     relative = [name for name, price in mine.items() if price.relative_cost is not None]
     in_usd = [name for name, price in mine.items() if price.relative_cost is None and price != UNKNOWN_PRICE]
@@ -82,7 +83,7 @@ def resolve_prices(
             near = [] if relative or suggestions == _MOST_SUGGESTED else _index().near(name)
             suggestions += bool(near)
             perhaps = f" (which has {' and '.join(near)})" if near else ""
-            warn(f"no price for {name!r} in {where}{perhaps}; its cost is unknown. State it with --prices FILE")
+            warn(f"no price for {short(name)!r} in {where}{perhaps}; its cost is unknown. State it with --prices FILE")
     return mine
 
 

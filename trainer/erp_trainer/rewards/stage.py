@@ -32,6 +32,7 @@ import numpy as np
 
 from erp_trainer.console import Progress
 from erp_trainer.files.records import Parts, PartWriter
+from erp_trainer.outcomes.read import LARGEST
 from erp_trainer.pool.pool import RewardSpec
 from erp_trainer.prompts.prompt_set import Prompt
 from erp_trainer.rewards.base import Pair, RewardModel, Scored
@@ -41,6 +42,7 @@ from litellm_erp.errors import RunError
 
 SCORES = "scores"
 NAN, NO_REFERENCE, NOT_SAMPLED = "nan reward", "no reference", "not sampled"
+TOO_LARGE = f"reward larger than {LARGEST:g}"
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 8192
 _CHUNK_S = 15.0
 
@@ -186,10 +188,10 @@ class _Stage:
             by_text = {pair.response: next(remaining) for pair in task.pairs}
             own = [by_text[text] for text in task.responses]
             record: dict[str, Any] = {"prompt_id": task.prompt_id, "model": task.model, "inputs": task.inputs}
-            if all(math.isfinite(s.reward) for s in own):
+            if all(abs(s.reward) <= LARGEST for s in own):
                 record |= {"rewards": [s.reward for s in own], "truncated": sum(s.truncated for s in own)}
             else:
-                record["skipped"] = NAN
+                record["skipped"] = NAN if any(math.isnan(s.reward) for s in own) else TOO_LARGE
             writers[task.model].append(record)
             self._note(task, record)
 

@@ -7,15 +7,21 @@ placeholders, rewards that are no numbers, repeated rows) is checked after readi
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from erp_trainer.outcomes.formats.values import chosen
+
 Row = Mapping[str, Any]
+# Where in a row it says which record of which file it is from; a row made of many records says nothing.
+AT = "@"
 # How much of a file a guess may look at, after decompression.
 HEAD_BYTES = 1 << 16
+_MOST_NOTED = 200
 
 
 @dataclass
@@ -28,12 +34,24 @@ class Reading:
     skipped : what a reader leaves out, by reason in a few words ("answers without a score"); shown to the user
     model : the model that answered, where a foreign file does not say; None takes what the file or its folder says
     on_bad : called with the message of a malformed record, which is then left out; None raises it
+    rewards : how many outcomes took each measure for their reward
+    measures : every measure that was met, in the order of meeting
     """
 
     metric: str | None = None
     skipped: Counter[str] = field(default_factory=Counter)
     model: str | None = None
     on_bad: Callable[[str], None] | None = None
+    rewards: Counter[str] = field(default_factory=Counter)
+    measures: dict[str, None] = field(default_factory=dict)
+
+    def choose(self, scores: Mapping[str, Any], metric: str | None, known: Iterable[str]) -> str:
+        """As `values.chosen`, noted for whoever asks what the rewards are."""
+        if len(self.measures) < _MOST_NOTED:
+            self.measures.update(dict.fromkeys(itertools.islice((str(name) for name in scores), _MOST_NOTED)))
+        name = chosen(scores, metric, known)
+        self.rewards[name] += 1
+        return name
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,14 @@ class _Log:
     metric: str | None
     scorers: dict[str, None]
 
-    def rows(self, sample: Mapping[str, Any], _: Reading) -> Iterator[Row]:
+    def rows(self, sample: Mapping[str, Any], reading: Reading) -> Iterator[Row]:
         usage = mapping(mapping(sample.get("model_usage")).get(self.model))
         usage = usage or mapping(mapping(sample.get("output")).get("usage"))
         yield {
             "prompt_id": f"{self.task}/{member(sample, 'id')}",
             "prompt": _asked(sample),
             "model": self.model,
-            "reward": _reward(sample, self.metric, self.scorers),
+            "reward": _reward(sample, self.metric, self.scorers, reading),
             "category": self.task,
             "sample": int(number(sample.get("epoch", 1)) or 1) - 1,
             "input_tokens": _input_tokens(usage),
@@ -176,7 +176,7 @@ def _asked(sample: Mapping[str, Any]) -> str:
     return "\n".join([prompt, "", *(f"{chr(65 + i)}) {choice}" for i, choice in enumerate(choices))])
 
 
-def _reward(sample: Mapping[str, Any], metric: str | None, scorers: dict[str, None]) -> float:
+def _reward(sample: Mapping[str, Any], metric: str | None, scorers: dict[str, None], reading: Reading) -> float:
     scores = mapping(sample.get("scores")) or ({"score": sample["score"]} if sample.get("score") else {})
     if not scores:
         raise NoOutcome("samples that ended in an error" if sample.get("error") else "samples without a score")
@@ -192,7 +192,8 @@ def _reward(sample: Mapping[str, Any], metric: str | None, scorers: dict[str, No
     if isinstance(value, Mapping):
         part = chosen(value, part or None, ())
         name, value = f"{name}/{part}", value[part]
-    return _graded(value, name)
+        scores = {**scores, name: None}
+    return _graded(value, reading.choose(scores, name, ()))
 
 
 def _graded(value: Any, name: str) -> float:

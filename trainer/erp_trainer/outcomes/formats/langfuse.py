@@ -19,7 +19,6 @@ from erp_trainer.outcomes.formats.records import listed, numbered, outcomes
 from erp_trainer.outcomes.formats.values import (
     BadRecord,
     NoOutcome,
-    chosen,
     cost,
     count,
     mapping,
@@ -61,13 +60,14 @@ class _Export:
             raise BadRecord(f"neither a trace nor an observation nor a score; found {', '.join(list(record)[:12])}")
         yield from ()
 
-    def rows(self, metric: str | None, skipped: Counter[str]) -> Iterator[Row]:
+    def rows(self, reading: Reading) -> Iterator[Row]:
         """The generations that have a score."""
         alone = Counter(trace for trace, _ in self.generations)
         measures = {name: None for scores in self.scores.values() for name in scores}
         if not measures:
             raise BadRecord("no score that is a number; expected some beside the observations. Export the scores too")
-        name = chosen(measures, metric, ())
+        name, skipped = reading.choose(measures, reading.metric, ()), reading.skipped
+        del reading.rewards[name]
         for (trace, observation), row in self.generations.items():
             values = self.scores.get((trace, observation), {}).get(name)
             if values is None and (trace, "") in self.scores and alone[trace] > 1:
@@ -77,6 +77,7 @@ class _Export:
             if not values:
                 skipped["generations without a score"] += 1
                 continue
+            reading.rewards[name] += 1
             yield {**row, "reward": sum(values) / len(values)}
 
     def _trace(self, trace: Mapping[str, Any], reading: Reading) -> None:
@@ -131,7 +132,7 @@ def read(paths: Sequence[Path], reading: Reading) -> Iterator[Row]:
     for path in paths:
         yield from outcomes(path, listed(path, reading), reading, export.take)
     try:
-        yield from numbered(export.rows(reading.metric, reading.skipped))
+        yield from numbered(export.rows(reading))
     except BadRecord as exc:
         raise OutcomesError(f"{paths[0]}: {exc}") from exc
 

@@ -16,7 +16,6 @@ from erp_trainer.outcomes.formats.base import Format, Reading, Row
 from erp_trainer.outcomes.formats.records import listed, numbered, outcomes
 from erp_trainer.outcomes.formats.values import (
     NoOutcome,
-    chosen,
     cost,
     count,
     mapping,
@@ -41,7 +40,7 @@ def rows(record: Mapping[str, Any], reading: Reading) -> Iterator[Row]:
         raise NoOutcome("requests without a score")
     if reading.metric is not None and reading.metric not in scores:
         raise NoOutcome(f"requests without a score called {reading.metric}")
-    name = chosen(scores, reading.metric, _KNOWN)
+    name = reading.choose(scores, reading.metric, _KNOWN)
     asked = _asked(record)
     # An answer out of a cache cost nothing, and its model would have.
     paid = None if str(record.get("cache_hit")).lower() == "true" else record.get("response_cost", record.get("spend"))

@@ -20,7 +20,6 @@ from erp_trainer.outcomes.formats.records import outcomes, records, worded_once
 from erp_trainer.outcomes.formats.values import (
     BadRecord,
     NoOutcome,
-    chosen,
     mapping,
     member,
     names,
@@ -97,14 +96,14 @@ class _File:
     asked: _Asked
     filter: str | None
 
-    def rows(self, record: Mapping[str, Any], _: Reading) -> Iterator[Row]:
+    def rows(self, record: Mapping[str, Any], reading: Reading) -> Iterator[Row]:
         if self.filter is None:
             self.filter = str(record.get("filter", "none"))
         if str(record.get("filter", "none")) != self.filter:
             raise NoOutcome(f"answers under another filter than {self.filter}, which --metric MEASURE,FILTER chooses")
         scores = _scores(record)
         self.asked.measures.update(dict.fromkeys(scores))
-        name = chosen(scores, self.asked.metric if self.asked.metric in scores else None, _KNOWN)
+        name = reading.choose(scores, self.asked.metric if self.asked.metric in scores else None, _KNOWN)
         yield {
             "prompt_id": self._prompt_id(record),
             "prompt": prompt_of(_asked(member(record, "arguments"))),

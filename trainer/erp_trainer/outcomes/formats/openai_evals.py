@@ -14,7 +14,7 @@ from typing import Any
 
 from erp_trainer.outcomes.formats.base import Format, Reading, Row
 from erp_trainer.outcomes.formats.records import outcomes, records, worded_once
-from erp_trainer.outcomes.formats.values import BadRecord, NoOutcome, chosen, count, mapping, member, prompt_of, reward
+from erp_trainer.outcomes.formats.values import BadRecord, NoOutcome, count, mapping, member, prompt_of, reward
 from litellm_erp.errors import OutcomesError
 
 _KNOWN = ("correct", "accuracy", "score", "f1_score", "similarity", "metascore")
@@ -69,7 +69,7 @@ def _rows(record: Mapping[str, Any], reading: Reading) -> Iterator[Row]:
     numbers = {k: v for k, v in sample.scores.items() if isinstance(v, (int, float))}
     if not numbers:
         raise BadRecord(f"sample {record['id']!r} has no measure that is a number")
-    name = chosen(numbers, reading.metric, _KNOWN)
+    name = reading.choose(numbers, reading.metric, _KNOWN)
     yield {
         "prompt_id": record["id"],
         "prompt": prompt_of(sample.prompt),

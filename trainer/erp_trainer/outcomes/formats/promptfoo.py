@@ -19,7 +19,6 @@ from erp_trainer.outcomes.formats.records import numbered, outcomes
 from erp_trainer.outcomes.formats.values import (
     BadRecord,
     NoOutcome,
-    chosen,
     cost,
     count,
     mapping,
@@ -48,7 +47,7 @@ def rows(result: Mapping[str, Any], reading: Reading) -> Iterator[Row]:
         "prompt_id": text_id(asked),
         "prompt": asked,
         "model": _provider(member(result, "provider")),
-        "reward": _reward(result, reading.metric),
+        "reward": _reward(result, reading),
         "input_tokens": count(usage.get("prompt")),
         "output_tokens": count(usage.get("completion")),
     }
@@ -80,8 +79,33 @@ def _results(path: Path, reading: Reading) -> Iterator[tuple[int, Mapping[str, A
         found = items_inside(path, ("results",), around)
         first = next(found, None)
     if first is None:
+        # Before results were listed there was only the table that promptfoo shows.
+        found = _of_table(path)
+        first = next(found, None)
+    if first is None:
         raise OutcomesError(f"{path}: no results inside; expected what `promptfoo eval -o results.json` writes")
     yield from itertools.chain([first], found)
+
+
+def _of_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The outputs of a summary's table as results: one row a test, one output for each prompt at each provider."""
+    for outer in (("results", "table"), ("table",)):
+        heads = [head for _, head in items_inside(path, (*outer, "head", "prompts"), {})]
+        for number, row in items_inside(path, (*outer, "body"), {}):
+            outputs = row.get("outputs")
+            for i, output in enumerate(outputs if isinstance(outputs, list) else ()):
+                head = mapping(heads[i]) if i < len(heads) else {}
+                found = mapping(output)
+                yield (
+                    number,
+                    {
+                        "success": found.get("pass"),
+                        **found,
+                        "prompt": {"raw": found.get("prompt") or head.get("raw")},
+                        "provider": found.get("provider") or head.get("provider"),
+                        "testCase": row.get("test"),
+                    },
+                )
 
 
 def _failed(result: Mapping[str, Any]) -> bool:
@@ -98,12 +122,14 @@ def _provider(provider: Any) -> str:
     return found
 
 
-def _reward(result: Mapping[str, Any], metric: str | None) -> float:
+def _reward(result: Mapping[str, Any], reading: Reading) -> float:
+    metric, named = reading.metric, mapping(result.get("namedScores"))
     if metric is not None and metric not in ("score", "success"):
-        named = mapping(result.get("namedScores"))
-        return reward(named[chosen({**named, "score": None, "success": None}, metric, ())], metric)
+        return reward(named[reading.choose({**named, "score": None, "success": None}, metric, ())], metric)
     name = metric or ("score" if result.get("score") is not None else "success")
-    return reward(member(result, name), name)
+    value = reward(member(result, name), name)
+    reading.choose({"score": None, "success": None, **named}, name, ())
+    return value
 
 
 def _category(result: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from erp_trainer.files.json_records import items_inside, json_records
 from erp_trainer.files.opening import first_bytes, open_bytes, plain_suffix
-from erp_trainer.outcomes.formats.base import HEAD_BYTES, Reading, Row
+from erp_trainer.outcomes.formats.base import AT, HEAD_BYTES, Reading, Row
 from erp_trainer.outcomes.formats.values import BadRecord, NoOutcome, text_id
 from litellm_erp.errors import OutcomesError
 
@@ -116,7 +116,8 @@ def outcomes(path: Path, found: Iterable[tuple[int, Record]], reading: Reading, 
     """
     for number, record in found:
         try:
-            yield from convert(record, reading)
+            for row in convert(record, reading):
+                yield {**row, AT: (path, number)}
         except NoOutcome as exc:
             reading.skipped[str(exc)] += 1
         except BadRecord as exc:
