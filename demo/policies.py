@@ -12,7 +12,9 @@ import numpy as np
 from demo.prepare import HeldOut
 from demo.sending import Served
 from erp_trainer.learning.bootstrap import Interval, Resamples, interval
+from erp_trainer.learning.outcome import best_of
 from litellm_erp.bundle.frontier import upper_hull
+from litellm_erp.choice.decision import name_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +67,12 @@ def saving(data: HeldOut, row: Row, other: Row) -> Interval:
 
 
 def best_single(data: HeldOut) -> int:
-    """The model with the highest mean reward on the train split; the hard baseline."""
-    return int(np.argmax(np.nanmean(data.train.rewards_PM, axis=0)))
+    """The model with the highest mean reward on the train split, the cheaper one of equals; the hard baseline."""
+    return _best(data, data.train.rewards_PM)
+
+
+def _best(data: HeldOut, rewards_PM: np.ndarray) -> int:
+    return best_of(np.nanmean(rewards_PM, axis=0), data.cost_PM.mean(axis=0), name_order(data.outcomes.models))
 
 
 def rows(data: HeldOut, served: Sequence[Served]) -> list[Row]:
@@ -129,8 +135,5 @@ def _row(data: HeldOut, name: str, reward_P: np.ndarray, cost_P: np.ndarray, sha
 def _per_category(data: HeldOut) -> np.ndarray:
     """Best model of each prompt's own category on the train split; no router is told the category."""
     categories = np.array(data.train.categories)
-    best = {
-        name: int(np.argmax(np.nanmean(data.train.rewards_PM[categories == name], axis=0)))
-        for name in set(categories.tolist())
-    }
+    best = {name: _best(data, data.train.rewards_PM[categories == name]) for name in set(categories.tolist())}
     return np.array([best.get(category, best_single(data)) for category in data.outcomes.categories])

@@ -71,7 +71,7 @@ def serve(bundle: Bundle) -> None:
     for goal in FORMS:
         policy = Goal(goal, 0.5, Window("day") if goal == "budget_usd" else None)
         found = expectation(solve(policy, bundle.frontier), bundle.frontier, bundle.cost_scale)
-        json.dumps([found, reachable(policy, bundle.frontier)], allow_nan=False)
+        json.dumps([found, reachable(policy, bundle.frontier, cost_kind=bundle.manifest.cost_kind)], allow_nan=False)
     verdict = bundle.frontier.document["verdict"]
     f"{verdict['helps']} {verdict['text']}".encode()
     json.dumps([bundle.frontier.document, bundle.manifest.to_json()], allow_nan=False).encode()

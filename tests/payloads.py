@@ -127,6 +127,7 @@ def payload(*, models: tuple[str, ...] = MODELS, costs: bool = True, samples: in
         "routellm": None,
         "leave_one_task_out": _unseen(best),
         "price_of_adding": _adding(models),
+        "bundle_verdict": {"text": "Routing helps (out of fold)."},
         "verdict": {
             "kind": "both",
             "helps": True,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -82,6 +83,9 @@ def test_a_target_that_cannot_be_reached_says_what_can_and_exits_1(planted_bundl
     assert "what can" in found["remedy"]
     code, output = run("calibrate", bundle, *options)
     assert (code, "what can" in output, "expected reward" in output) == (1, True, True)
+    # Every figure of money has its unit, and a reward in units of reward has no second one.
+    assert re.search(r"from\s\S+\sUSD\sper\s1,000\srequests", output)
+    assert not output.split("expected reward")[1].splitlines()[0].endswith("reward")
 
 
 def test_a_bundle_without_costs_keeps_no_budget_and_exits_1(planted_bundle, tmp_path):

@@ -83,6 +83,9 @@ def test_inspect_shows_the_verdict_and_refuses_a_damaged_bundle(fitted):
     shown = run("inspect", fitted / "bundle").stdout
     assert "Routing helps" in shown
     assert "On training prompts, out of fold" in shown
+    assert re.search(r"every \d+\w\w λ of \d+; --json has all", shown)
+    # The verdict keeps to the terminal's width.
+    assert max(map(len, shown[shown.index("Routing helps") :].splitlines())) <= 110
     run("fit", fitted / "run", "--out", fitted / "damaged")
     (fitted / "damaged" / "embedder" / "vocab.txt").write_text("x")
     result = run("inspect", fitted / "damaged")

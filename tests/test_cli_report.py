@@ -32,6 +32,8 @@ def test_one_evaluation_writes_every_format(reported):
 
 def test_the_page_has_the_verdict_first_and_the_examples_later(reported):
     page = (reported[0] / "r.html").read_text(encoding="utf-8")
+    payload = json.loads((reported[0] / "r.json").read_text(encoding="utf-8"))
+    assert all(payload[key]["text"] in html.unescape(page) for key in ("verdict", "bundle_verdict"))
     places = [page.index(text) for text in ("My pool", "<h1>", 'id="frontier"', 'id="policies"', 'class="example"')]
     assert places == sorted(places)
 

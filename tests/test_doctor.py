@@ -400,3 +400,17 @@ def test_a_wrong_key_hides_no_other_mistake(tmp_path, config):
     assert "lamda" in text
     assert "missing does not exist" in text
     assert "is in no routing group" in text
+
+
+def test_a_slip_in_a_models_name_is_told_in_the_last_line_beside_the_groups_own_expectation(tmp_path, config):
+    assert ", expected reward" in next(
+        line for line in doctor(tmp_path, config).output.splitlines() if "group " in line
+    )
+    slip = config["model_list"][0]["model_name"]
+    config["model_list"][0]["model_name"] = f"{slip}x"
+    for group in config["router_settings"]["routing_groups"]:
+        group["models"] = [f"{slip}x" if name == slip else name for name in group["models"]]
+    result = doctor(tmp_path, config)
+    assert result.output.splitlines()[-1].startswith(f"would route without {slip} (")
+    assert json.loads(doctor(tmp_path, config, "--json").stdout)["groups"]["auto"]["without"] == [slip]
+    assert all(len(line) <= 110 for line in result.output.splitlines() if "Routing helps" in line)

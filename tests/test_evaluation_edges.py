@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
-from erp_trainer.console import columns, plain
+from erp_trainer.console import WIDTH, columns, plain
 from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
-from erp_trainer.report.text import WIDTH, report_text
+from erp_trainer.report.text import report_text
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.ranking import rank_pool
 from litellm_erp.choice.cost import Price

@@ -80,6 +80,13 @@ def test_the_terminal_names_every_policy_and_ends_with_the_verdict(payload: dict
     printed = report_text(payload)
     assert all(label in printed for label in ("Zooter", "pairwise preference", "cascade by reward", "oracle"))
     assert printed.splitlines()[-1].endswith(payload["verdict"]["text"].split()[-1])
+    # The bundle's own beside it, in the same words, each of its prompts.
+    said = " ".join(printed.split())
+    places = [said.index(payload[key]["text"]) for key in ("bundle_verdict", "verdict")]
+    assert places == sorted(places)
+    assert "(out of fold, " in payload["bundle_verdict"]["text"]
+    assert "(test split, " in payload["verdict"]["text"]
+    assert "choices, permuted: as many prompts to each model" in said
 
 
 def test_policies_that_see_the_truth_stand_apart_and_are_said_to(payload: dict[str, Any]) -> None:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from erp_trainer.bundles.predict import bundle_embedder
+from erp_trainer.console import WIDTH
 from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
 from erp_trainer.evaluation.payload import payload_of
 from erp_trainer.evaluation.studies.new_tasks import task_score_rows
 from erp_trainer.evaluation.studies.tasks import Tasks
 from erp_trainer.outcomes.run import open_run
-from erp_trainer.report.text import WIDTH, report_text
+from erp_trainer.report.text import report_text
 from litellm_erp.bundle.load import load_bundle
 
 

@@ -25,6 +25,7 @@ from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY, ProxyProcess
 from demo.terminal import INDENT, Terminal, run_command, write_json
 from demo.vllm_process import VLLMProcess
+from erp_trainer.console import paragraph
 from erp_trainer.outcomes.run import open_run
 from erp_trainer.prompts.prompt_set import read_prompt_set
 from litellm_erp.errors import ServingError
@@ -117,7 +118,7 @@ class Live:
         for name, model in report["models"].items():
             rate = f"{model['samples']} samples, {model['output_tokens']} tokens"
             self.terminal.show(f"{INDENT}{name}: {rate}, {model['failed']} failed, {model['empty']} empty")
-        self.terminal.show(f"{INDENT}{report['verdict']['text']}")
+        self.terminal.show(paragraph(report["verdict"]["text"], INDENT))
 
     def _add(
         self, newcomer: Member, api_bases: Mapping[str, str], proxy: ProxyProcess, asked: Sequence[Question]

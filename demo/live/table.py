@@ -11,9 +11,11 @@ from demo import terminal
 from demo.live.questions import Question
 from demo.live.serving import Reply
 from erp_trainer.learning.bootstrap import Interval, interval
+from erp_trainer.learning.outcome import best_of
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.words import points_from_to
+from litellm_erp.choice.decision import name_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,9 @@ def results(run: Run, members: Sequence[str], before: Sequence[Reply], after: Se
     outcomes = run.outcomes()
     train, test = (outcomes.subset(np.array([s == name for s in outcomes.splits])) for name in ("train", "test"))
     reward = _columns(test, members)
-    first = int(np.argmax(np.nanmean(_columns(train, members[:-1]), axis=0)))
+    means = np.nanmean(_columns(train, members[:-1]), axis=0)
+    # Nobody pays for them.
+    first = best_of(means, np.zeros(len(means)), name_order(members[:-1]))
     questions = np.arange(len(reward))
     chosen = [
         *((f"always {name}", np.full_like(questions, m), None) for m, name in enumerate(members)),

@@ -36,15 +36,20 @@ def at_lambdas(frontier: Frontier, parts: Sequence[tuple[float, float]], *, reac
     )
 
 
-def reachable(goal: Goal, frontier: Frontier) -> str | None:
-    """What can be reached, where a goal cannot; None where it can."""
+def reachable(goal: Goal, frontier: Frontier, *, cost_kind: str) -> str | None:
+    """What can be reached, where a goal cannot; None where it can.
+
+    Parameters
+    ----------
+    cost_kind : of the bundle; ``usd`` or relative
+    """
     if solve(goal, frontier).reached:
         return None
     hull = frontier.envelope
     if len(hull) == 0:
         return f"{goal.form} {goal.value:g} cannot be met: no cost is known; fit with --prices"
+    unit = "USD per 1,000 requests" if cost_kind == "usd" else "relative cost of 1,000 requests"
     cheap, best = (
-        f"{frontier.cost_L[i] * 1000:.4g} per 1,000 requests at mean reward {frontier.reward_L[i]:.4g}"
-        for i in (hull[0], hull[-1])
+        f"{frontier.cost_L[i] * 1000:.4g} {unit} at mean reward {frontier.reward_L[i]:.4g}" for i in (hull[0], hull[-1])
     )
     return f"{goal.form} {goal.value:g} cannot be reached; what can: from {cheap} to {best}"

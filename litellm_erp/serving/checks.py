@@ -109,6 +109,11 @@ def check_router(
     return worst_first(found)
 
 
+def undeployed(view: RouterView, group: GroupSettings, bundle: Bundle, members: MemberTable) -> list[str]:
+    """The pool models that no deployment of a group serves; a slip in a name makes one of them."""
+    return sorted(set(bundle.models) - {members.member(d).pool_model for d in _deployments(view, group)})
+
+
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Errors, then warnings, then what is only good to know; each once."""
     return sorted(dict.fromkeys(findings), key=lambda finding: LEVELS.index(finding.level))
@@ -137,8 +142,7 @@ def _check_group(
         return
     if listed is not None and (group.name in own_names or group.name in view.aliases):
         yield Finding("error", "a model or alias has the same name and hides the group; rename one of them")
-    names = {group.name} if listed is None else set(listed)
-    deployments = [d for d in view.model_list if str(d.get("model_name")) in names]
+    deployments = _deployments(view, group)
     if not deployments:
         text = "none of its models is in model_list, so there is nothing to choose from; add deployments of them"
         yield Finding(absent, text)
@@ -151,6 +155,12 @@ def _check_group(
         if any(entry.get(key) is not None for entry in params):
             text = f"litellm_params.{key} of its deployments {does} among replicas of one pool model only"
             yield Finding("info", text)
+
+
+def _deployments(view: RouterView, group: GroupSettings) -> list[Deployment]:
+    listed = view.groups.get(group.name)
+    names = {group.name} if listed is None else set(listed)
+    return [d for d in view.model_list if str(d.get("model_name")) in names]
 
 
 def _check_fallbacks(view: RouterView, settings: Settings, kind: str, value: object) -> Iterator[Finding]:
@@ -242,7 +252,7 @@ def _check_goals(group: GroupSettings, bundle: Bundle) -> Iterator[Finding]:
         if goal.form in MONEY and bundle.manifest.cost_kind != "usd":
             text = f"{where}: {goal.form} is in USD, and the bundle's costs are relative; state a lambda or min_quality"
             yield Finding("error", text)
-        elif remedy := reachable(goal, bundle.frontier):
+        elif remedy := reachable(goal, bundle.frontier, cost_kind=bundle.manifest.cost_kind):
             yield Finding("warning", f"{where}: {remedy}")
     # Bounds that shut out the team's own goal: nobody below can ask for what the team itself has.
     for name, team in group.teams.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,15 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 # `progress`, or like it: total and label to a function that is called with the steps just done.
 Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
+
+
+# In columns: no table is wider, and narrower ones cannot be read.
+WIDTH, _NARROWEST = 110, 72
+
+
+def terminal_width() -> int:
+    """The terminal's width in columns, within what can be read; a pipe has none of its own."""
+    return min(WIDTH, max(_NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def json_option(command: _Command) -> _Command:
@@ -63,6 +73,22 @@ def listed(counts: Mapping[str, int]) -> str:
 def padded(text: str, width: int) -> str:
     """Text filled up with spaces to a width in terminal columns, of which wide characters take two."""
     return text + " " * max(0, width - columns(text))
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most so many columns, of which wide characters take two; no word is broken."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and columns(lines[-1]) + 1 + columns(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def paragraph(text: str, indent: str = "") -> str:
+    """A text in lines of the terminal's width, each behind an indent."""
+    return "\n".join(indent + line for line in wrapped(text, terminal_width() - columns(indent)))
 
 
 def columns(text: str) -> int:

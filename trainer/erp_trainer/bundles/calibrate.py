@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from erp_trainer.console import paragraph
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.errors import SettingsError
@@ -49,7 +50,7 @@ def calibrate(bundle: Bundle, policy: Goal) -> dict[str, Any]:
         "cost_unit": "relative cost of 1,000 requests" if relative else "USD per 1,000 requests",
         "curve": _curve(frontier),
         "single_models": frontier.document["single_models"],
-        "remedy": reachable(policy, frontier),
+        "remedy": reachable(policy, frontier, cost_kind=bundle.manifest.cost_kind),
     }
     if form.floor is not None:
         payload["floor_reward"] = form.floor(frontier, policy.value)
@@ -130,10 +131,11 @@ def calibration_text(payload: Mapping[str, Any]) -> str:
             f"other {1 - high:.1%}"
         )
     cost = _cost(expected)
+    unit = "" if payload["reward_unit"] == "reward" else f" {payload['reward_unit']}"
     lines = [
         f"{next(iter(goal))} {next(iter(goal.values())):g} on bundle {payload['bundle']}",
         said,
-        f"expected reward {expected['reward']:.4f}{_interval(expected['reward_ci'])} {payload['reward_unit']}",
+        f"expected reward {expected['reward']:.4f}{_interval(expected['reward_ci'])}{unit}",
         f"expected cost   {'unknown' if cost is None else f'{cost:.5g}'}{_interval(expected['cost_ci'])} "
         f"{payload['cost_unit']}",
         "mix             " + ", ".join(f"{name} {part:.1%}" for name, part in expected["share"].items()),
@@ -141,7 +143,7 @@ def calibration_text(payload: Mapping[str, Any]) -> str:
     if "floor_reward" in payload:
         lines.append(f"floor           mean reward {payload['floor_reward']:.4f}")
     if payload["remedy"]:
-        lines.append(payload["remedy"])
+        lines.append(paragraph(payload["remedy"]))
     return "\n".join([*lines, "", *curve_lines(payload)])
 
 

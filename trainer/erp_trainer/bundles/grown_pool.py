@@ -30,6 +30,7 @@ from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.features import Labelling, labels_of
 from erp_trainer.learning.newcomer import Newcomer, newcomer_of, newcomer_out_of_fold
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.ridge import MIN_ROWS, CrossFit
 from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import SingleMeans, TrainingTable
@@ -294,7 +295,7 @@ def frontier_of(pool: GrownPool) -> dict[str, Any]:
         cost = pool.estimate(base.cost_of(before), table.cost_of(after))
         share_M = np.clip(shares, 0.0, None) / np.clip(shares, 0.0, None).sum()
         points.append(frontier_point(table.models, lambda_, shrinkage, reward, cost, share_M))
-    best_is_partial = pool.partial_M[int(np.argmax(table.mean_reward_M))]
+    best_is_partial = pool.partial_M[best_single(table)]
     rows = pool.audit_P if best_is_partial else np.ones(len(table), dtype=bool)
     oracle = pool.estimate(np.nanmax(base.rewards_PM, axis=1), np.nanmax(table.rewards_PM, axis=1))
     judged = judge(table.rows(rows), lambdas, [choice[rows] for choice in choices])

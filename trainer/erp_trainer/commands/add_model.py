@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from erp_trainer.commands.options import PATH
-from erp_trainer.console import emit, json_option, progress, warn
+from erp_trainer.console import emit, json_option, paragraph, progress, warn
 from erp_trainer.words import percent
 
 
@@ -74,4 +74,4 @@ def _render(payload: Mapping[str, Any]) -> str:
         cost = "-" if before is None or after is None else f"{before:.4g} → {after:.4g}"
         reward = f"{gain['reward_before']:.4f} → {gain['reward_after']:.4f}"
         lines.append(f"{gain['lambda']:>10.4g} {reward:>22} {cost:>26}")
-    return "\n".join([*lines, "", payload["verdict"]["text"]])
+    return "\n".join([*lines, "", paragraph(payload["verdict"]["text"])])

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from erp_trainer.console import emit, json_option
+from erp_trainer.console import emit, json_option, paragraph
+from erp_trainer.words import short
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 
@@ -45,13 +46,14 @@ def _render(payload: Mapping[str, Any]) -> str:
 
     lines = [f"{payload['config']}"]
     for name, group in payload["groups"].items():
-        lines.append(f"  group {name}: bundle {group['bundle']}, {mixture_text(group['lambda'])}")
+        own = f"{mixture_text(group['lambda'])}{_expected(group['expected'])}"
+        lines.append(f"  group {name}: bundle {group['bundle']}, {own}")
         lines += [
             f"    team {team}: {mixture_text(lambda_)}{' to begin with' if team in group['paced'] else ''}"
             f"{_expected(group['expected_of_teams'][team])}"
             for team, lambda_ in group["teams"].items()
         ]
-        lines.append(f"    {group['verdict']}")
+        lines.append(paragraph(group["verdict"], "    "))
     for finding in payload["findings"]:
         label = click.style(f"{finding['level']:>7}", fg=_COLOURS[finding["level"]])
         lines.append(f"{label}  {finding['text']}")
@@ -71,5 +73,7 @@ def _verdict(payload: Mapping[str, Any]) -> str:
         for level in ("error", "warning")
     )
     if payload["routes"]:
-        return "would route" + (f" ({warnings})" if warnings else "")
+        without = sorted({short(name) for group in payload["groups"].values() for name in group["without"]})
+        said = "would route" + (f" without {', '.join(without)}" if without else "")
+        return said + (f" ({warnings})" if warnings else "")
     return click.style(f"would not route: {errors}" + (f", {warnings}" if warnings else ""), fg="red")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,7 @@ import click
 
 from erp_trainer.commands.measuring import measuring_options
 from erp_trainer.commands.options import PATH
-from erp_trainer.console import emit, json_option, progress
-
-# Narrower than this no table can be read.
-_NARROWEST = 72
+from erp_trainer.console import emit, json_option, progress, terminal_width
 
 
 @click.command("evaluate")
@@ -30,10 +26,9 @@ def command(run: Path, bundle: Path, as_json: bool, **options: Any) -> None:
     """
     from erp_trainer.evaluation.measure import measured
     from erp_trainer.evaluation.payload import payload_of
-    from erp_trainer.report.text import WIDTH, report_text
+    from erp_trainer.report.text import report_text
 
     def render(payload: Mapping[str, Any]) -> str:
-        # A pipe has no width of its own.
-        return report_text(payload, min(WIDTH, max(_NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)))
+        return report_text(payload, terminal_width())
 
     emit(payload_of(measured(run, bundle, progress, **options)), as_json, render)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from erp_trainer.commands.options import PATH
-from erp_trainer.console import emit, json_option, padded
+from erp_trainer.console import emit, json_option, padded, paragraph
 from erp_trainer.words import percent, with_short_names
 
 if TYPE_CHECKING:
     from litellm_erp.bundle.bundle import Bundle
+
+# Of a frontier, about as many as a screen has room for beside the models.
+_MOST_POINTS = 8
+_ORDINAL = {2: "nd", 3: "rd"}
 
 
 @click.command("inspect")
@@ -141,7 +145,8 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
     ]
     lines += [f"{'λ':>10} {'reward':>8} {unit:>18} {'believed':>9}  mix"]
     points = payload["frontier"]
-    for point in points[:: max(1, len(points) // 8)]:
+    step = max(1, len(points) // _MOST_POINTS)
+    for point in points[::step]:
         cost = point["cost_usd"]
         scaled = "-" if cost is None else f"{cost * (1000 if payload['cost_kind'] == 'usd' else 1):.4g}"
         mix = sorted(point["share"].items(), key=lambda item: -item[1])[:3]
@@ -149,4 +154,6 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
         lines.append(
             f"{point['lambda']:>10.4g} {point['reward']:>8.4f} {scaled:>18} {point['shrinkage']:>9.0%}  {shares}"
         )
-    return "\n".join([*lines, "", payload["verdict"]["text"]])
+    if step > 1:
+        lines.append(f"every {step}{_ORDINAL.get(step, 'th')} λ of {len(points)}; --json has all")
+    return "\n".join([*lines, "", paragraph(payload["verdict"]["text"])])

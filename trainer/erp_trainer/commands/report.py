@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from erp_trainer.commands.measuring import measuring_options
-from erp_trainer.console import emit, json_option, progress
+from erp_trainer.console import emit, json_option, paragraph, progress
 from erp_trainer.report import FORMATS
 
 
@@ -79,4 +79,4 @@ def _format_of(path: Path) -> str:
 
 
 def _render(result: Mapping[str, Any]) -> str:
-    return "\n".join([*result["files"], "", result["verdict"]["text"]])
+    return "\n".join([*result["files"], "", paragraph(result["verdict"]["text"])])

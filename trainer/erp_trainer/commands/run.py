@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from erp_trainer.commands.options import PATH
-from erp_trainer.console import emit, json_option, padded, progress, warn
+from erp_trainer.console import emit, json_option, padded, paragraph, progress, warn
 from erp_trainer.words import with_short_names
 
 
@@ -46,4 +46,4 @@ def _render(payload: Mapping[str, Any]) -> str:
     for name, reward in payload["rewards"].items():
         cut = f", {reward['truncated']} responses cut to fit" if reward["truncated"] else ""
         lines.append(f"scored by {name}: {reward['scored']} (prompt, model) pairs{cut}")
-    return "\n".join([*lines, "", payload["verdict"]["text"]])
+    return "\n".join([*lines, "", paragraph(payload["verdict"]["text"])])

@@ -72,6 +72,7 @@ def payload_of(ev: Evaluation) -> dict[str, Any]:
         "leave_one_task_out": _unseen(ev) if options.leave_one_task_out else None,
         "price_of_adding": _adding(ev) if options.price_of_adding else None,
         "verdict": _verdict(ev, found.best),
+        "bundle_verdict": dict(served.bundle.frontier.document["verdict"]),
     }
 
 

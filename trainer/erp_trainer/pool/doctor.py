@@ -24,7 +24,7 @@ from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.goal import MONEY
 from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant
-from litellm_erp.serving.checks import Finding, check_router, router_view, worst_first
+from litellm_erp.serving.checks import Finding, check_router, router_view, undeployed, worst_first
 from litellm_erp.serving.deployments import Deployment, MemberTable
 from litellm_erp.serving.team_view import team_view
 
@@ -75,10 +75,14 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
             findings.append(Finding("error", f"group {name!r}: {e}"))
     deployments = _with_ids(deployments)
     view = router_view(deployments, proxy.router_settings)
-    findings += check_router(view, settings, loaded, MemberTable(listed_model), running=False)
+    members = MemberTable(listed_model)
+    findings += check_router(view, settings, loaded, members, running=False)
     if not any(finding.level == "error" for finding in findings):
         findings += try_picks(proxy, deployments, list(settings.groups))
-    return worst_first(findings), _summary(settings, loaded)
+    summary = _summary(settings, loaded)
+    for name, group in summary.items():
+        group["without"] = undeployed(view, settings.groups[name], loaded[name], members)
+    return worst_first(findings), summary
 
 
 def _with_ids(model_list: Sequence[Deployment]) -> list[Deployment]:

@@ -73,7 +73,11 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
     parts = [part for part in found if part is not None]
     return Page(
         title=title,
-        verdict={"kind": _TONES.get(said["kind"], "helps"), "headline": headline(said), "lines": [said["text"]]},
+        verdict={
+            "kind": _TONES.get(said["kind"], "helps"),
+            "headline": headline(said),
+            "lines": [said["text"], payload["bundle_verdict"]["text"]],
+        },
         tiles=tiles(payload),
         sections=[part.section for part in parts],
         charts={name: spec for part in parts for name, spec in part.charts.items()},

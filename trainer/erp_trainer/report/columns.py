@@ -31,17 +31,6 @@ class Head:
 Row = Sequence[str] | str
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most so many columns, of which wide characters take two; no word is broken."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and columns(lines[-1]) + 1 + columns(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
-
-
 def table(heads: Sequence[Head], rows: Sequence[Row], width: int) -> Iterator[str]:
     """Rows below their heads, no line wider than ``width``; a row that is one text stands across the columns."""
     cells = [row for row in rows if not isinstance(row, str)]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
 
-from erp_trainer.report.columns import Head, Row, table, wrapped
+from erp_trainer.console import WIDTH, wrapped
+from erp_trainer.report.columns import Head, Row, table
 from erp_trainer.report.page import Figures
 from erp_trainer.words import NOTHING, bare, number, percent, with_short_names
 
-WIDTH = 110
 MAX_ROWS = 20
 
 _TRUTH = "These see the rewards they are judged by, so no router can do what they do:"
@@ -117,6 +117,11 @@ class _Text:
         heads = [Head("policy", True), Head("reward"), Head("interval", spare=2), Head(self._cost_head),
                  Head("regret", spare=1), Head("against best single model")]  # fmt: skip
         yield from self._table(heads, rows)
+        own = next(iter(self.payload["curves"].values()))["label"]
+        explained = f"{own}'s choices, permuted: as many prompts to each model, dealt at random."
+        if any(row["label"] == f"{own} --no-safety" for row in listed.values()):
+            explained += f" {own} --no-safety: the same bundle on its predictions alone."
+        yield from self._wrap(explained)
 
     def _policy(self, row: Figures) -> Row:
         bound = row["kind"] == "bound"
@@ -251,4 +256,6 @@ class _Text:
         yield from self._table(heads, rows)
 
     def verdict(self) -> Iterator[str]:
+        yield from self._wrap(self.payload["bundle_verdict"]["text"])
+        yield ""
         yield from self._wrap(self.payload["verdict"]["text"])
