@@ -58,7 +58,7 @@ def reproduce(name: str, folder: Path, n_prompts: int | None = None) -> Reproduc
     erp_train("import", outcomes, *priced, "--out", run)
     erp_train("fit", run, "--out", folder / "bundle")
     outs = [argument for suffix in FORMATS for argument in ("--out", folder / f"report.{suffix}")]
-    everything = ("--leave-one-task-out", "--price-of-adding")
+    everything = ("--studies", "--leave-one-task-out", "--price-of-adding")
     erp_train("report", run, "--bundle", folder / "bundle", *everything, *outs, "--title", name)
     payload = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return Reproduced(name, folder, payload, time.perf_counter() - started)

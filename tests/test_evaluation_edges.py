@@ -12,7 +12,7 @@ from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.console import WIDTH, columns, plain
 from erp_trainer.evaluation.evaluation import EvaluationOptions
 from erp_trainer.evaluation.measure import evaluation_of
-from erp_trainer.evaluation.payload import payload_of
+from erp_trainer.evaluation.payload import STUDIES, payload_of
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.run import Run, create_run, open_run
 from erp_trainer.report.text import report_text
@@ -42,7 +42,7 @@ def measured(run: Run, bundle: Path, **options: Any) -> dict[str, Any]:
     loaded = load_bundle(bundle)
     embedder = bundle_embedder(loaded)
     try:
-        options = {"rivals": False} | options
+        options = {"rivals": False, "studies": True} | options
         payload = payload_of(evaluation_of(run, loaded, embedder, EvaluationOptions(**options)))
     finally:
         embedder.close()
@@ -245,3 +245,19 @@ def test_long_names_break_no_table_and_stay_apart(
     heads = printed.splitlines().index("Always one model:")
     singles = [line.split(" ")[0] + line[1:40] for line in printed.splitlines()[heads + 1 : heads + 4]]
     assert len(set(singles)) == 3
+
+
+def test_many_tasks_of_two_prompts_and_some_of_one_have_a_study(tmp_path: Path, planted_bundle: Path) -> None:
+    def few(row: Row) -> Row | None:
+        number = int("".join(filter(str.isdigit, str(row["prompt_id"]))) or 0)
+        return row | {"category": f"task {number // 2}"} if row["model"] != "mid" or number % 3 else None
+
+    payload = measured(edge(tmp_path, few), planted_bundle, rivals=True, leave_one_task_out=True)
+    points = payload["leave_one_task_out"]["benchmark"]["in_distribution"]
+    assert all(value is not None for point in points for value in point.values())
+
+
+def test_what_only_studies_need_is_left_out_unless_asked_for(tmp_path: Path, planted_bundle: Path) -> None:
+    payload = measured(edge(tmp_path, lambda row: row), planted_bundle, studies=False)
+    assert {payload[key] for key in STUDIES} == {None}
+    assert payload["pairs"]

@@ -140,6 +140,12 @@ def progress(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
         yield lambda steps: bar.advance(task, steps)
 
 
+@contextmanager
+def silent(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
+    """:func:`progress` of which nothing is shown."""
+    yield lambda steps: None
+
+
 def warn(message: str) -> None:
     """Print one yellow line on stderr."""
     click.secho(f"warning: {printable(message)}", fg="yellow", err=True)

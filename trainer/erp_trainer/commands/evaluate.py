@@ -31,4 +31,4 @@ def command(run: Path, bundle: Path, as_json: bool, **options: Any) -> None:
     def render(payload: Mapping[str, Any]) -> str:
         return report_text(payload, terminal_width())
 
-    emit(payload_of(measured(run, bundle, progress, **options)), as_json, render)
+    emit(payload_of(measured(run, bundle, progress, **options), progress), as_json, render)

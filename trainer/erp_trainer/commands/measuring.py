@@ -9,6 +9,7 @@ from erp_trainer.commands.options import FiniteRange, add_options, bundle_embedd
 measuring_options = add_options(
     click.option("--lambda", "lambdas", type=FiniteRange(min=0), multiple=True, help="Where to list; repeatable."),
     click.option("--rivals/--no-rivals", default=True, show_default=True, help="Fit the other policies and compare."),
+    click.option("--studies", is_flag=True, help="Measure what only papers' studies need, too: APGR, tasks, …"),
     click.option("--leave-one-task-out", is_flag=True, help="Fit without each category and measure on it; slow."),
     click.option("--price-of-adding", is_flag=True, help="Add models anew with 25, 50, 100, … of their prompts; slow."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of resamples and folds."),

@@ -60,7 +60,7 @@ def command(
     from erp_trainer.report.units import Units
 
     found = measured(run, bundle, progress, **options)
-    payload = payload_of(found)
+    payload = payload_of(found, progress)
     examples = pick(candidates_of(found), Units.of(payload)) if prompts else []
     for path, kind in zip(outs, formats, strict=True):
         write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)

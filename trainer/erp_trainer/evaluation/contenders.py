@@ -54,17 +54,21 @@ def rival(policy: PolicySpec, applied: Applied) -> Contender:
     )
 
 
-def rivals_of(name: str, preset: str, tuning: Tuning, test: TrainingTable) -> tuple[list[Contender], dict[str, str]]:
+def rivals_of(
+    name: str, preset: str, tuning: Tuning, test: TrainingTable, advance: Callable[[int], None] = lambda steps: None
+) -> tuple[list[Contender], dict[str, str]]:
     """Every other policy that the data can feed, and why others are missing.
 
     Parameters
     ----------
     name, preset : of the bundle's policy, which is not its own rival
     tuning : holds the policies and the train split
+    advance : called as policies are done
     """
     found, missing = [], {}
     alone = "one pool model with test outcomes leaves nothing to choose" if len(test.models) < 2 else None
     for policy in tuning.policies:
+        advance(1)
         if policy.name == name and policy.preset in ("", preset):
             continue
         if alone:

@@ -24,12 +24,14 @@ class EvaluationOptions:
     ----------
     lambdas : where policies are listed, the first being the λ asked; empty takes 0 and points down the frontier
     rivals : compare with the other policies, fitted on the same train split
+    studies : measure what only the papers' studies need, too
     leave_one_task_out, price_of_adding : measure these too, which fits many times
     seed : of resamples and folds
     """
 
     lambdas: tuple[float, ...] = ()
     rivals: bool = True
+    studies: bool = False
     leave_one_task_out: bool = False
     price_of_adding: bool = False
     seed: int = 0

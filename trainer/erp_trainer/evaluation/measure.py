@@ -12,7 +12,7 @@ import numpy as np
 from erp_trainer.bundles.predict import bundle_embedder
 from erp_trainer.bundles.records import stack_of
 from erp_trainer.bundles.training_data import table_of
-from erp_trainer.console import Progress
+from erp_trainer.console import Progress, silent
 from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
 from erp_trainer.evaluation.evaluation import Evaluation, EvaluationOptions, ServedBundle
 from erp_trainer.learning.bootstrap import Resamples
@@ -45,8 +45,7 @@ def measured(
     opened, loaded = open_run(run), load_bundle(bundle)
     embedder = bundle_embedder(loaded, url=embedder_url, trust_remote_code=trust_remote_code)
     try:
-        with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
-            return evaluation_of(opened, loaded, embedder, EvaluationOptions(**options), advance)
+        return evaluation_of(opened, loaded, embedder, EvaluationOptions(**options), progress)
     finally:
         embedder.close()
 
@@ -56,7 +55,7 @@ def evaluation_of(
     bundle: Bundle,
     embedder: Embedder,
     options: EvaluationOptions,
-    advance: Callable[[int], None] = lambda steps: None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Choose on the test prompts as the bundle serves, and fit what it is compared with; the bundle is not changed.
 
@@ -69,7 +68,8 @@ def evaluation_of(
     outcomes = run.outcomes()
     if missing := sorted(set(bundle.models) - set(outcomes.models)):
         raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; evaluate on a run that has them")
-    embedded = embed_run(run, outcomes, embedder, advance)
+    with progress(len(outcomes.prompt_ids), "embedding") as advance:
+        embedded = embed_run(run, outcomes, embedder, advance)
     everything = table_of(outcomes, embedded, run.prices(), bundle.manifest.expected_output_tokens)
     everything = everything.columns([outcomes.models.index(name) for name in bundle.models])
     splits = np.array(outcomes.splits)
@@ -87,7 +87,8 @@ def evaluation_of(
         bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices()
     )
     served, tuning = ServedBundle(bundle, predictions, measured), Tuning(POLICIES, train, options.seed)
-    contenders, missing_rivals = _contenders(served, test, tuning, rivals=options.rivals)
+    with progress(len(POLICIES), "fitting rivals") as advance:
+        contenders, missing_rivals = _contenders(served, test, tuning, advance, rivals=options.rivals)
     lambdas = tuple(options.lambdas or default_lambdas(bundle.frontier))
     step = 1 if len(test) <= _MANY_PROMPTS else 2
     counts = outcomes.n_samples_PM[held_out]
@@ -112,7 +113,7 @@ def evaluation_of(
 
 
 def _contenders(
-    served: ServedBundle, test: TrainingTable, tuning: Tuning, *, rivals: bool
+    served: ServedBundle, test: TrainingTable, tuning: Tuning, advance: Callable[[int], None], *, rivals: bool
 ) -> tuple[list[Contender], dict[str, str]]:
     """The bundle first, with and without safety, and what it is compared with; and why rivals are missing."""
 
@@ -125,5 +126,5 @@ def _contenders(
     found = [bundle(name, name)]
     if manifest.safety:
         found.append(bundle(f"{name}-no-safety", f"{name} --no-safety", safety=False))
-    fitted, missing = rivals_of(name, manifest.preset, tuning, test) if rivals else ([], {})
+    fitted, missing = rivals_of(name, manifest.preset, tuning, test, advance) if rivals else ([], {})
     return [*found, *fitted, *baselines(test, tuning.train, name, served.choose)], missing

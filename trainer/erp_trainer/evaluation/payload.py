@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from erp_trainer.console import Progress, silent
 from erp_trainer.evaluation.evaluation import Evaluation
 from erp_trainer.evaluation.pairs import PairScore, bound_tightness, pair_measures, win_rates
 from erp_trainer.evaluation.predictions import model_measures
 from erp_trainer.evaluation.studies.categories import category_measures
-from erp_trainer.evaluation.studies.newcomers import price_of_adding
-from erp_trainer.evaluation.studies.routellm import two_model_measures
-from erp_trainer.evaluation.studies.tasks import entropy_bins, task_rows, tasks_of
-from erp_trainer.evaluation.studies.unseen import unseen_tasks
 from erp_trainer.evaluation.tables.base import MeasuredTable
 from erp_trainer.evaluation.tables.best_chosen import BEST_CHOSEN
 from erp_trainer.evaluation.tracing import Traced, curve_entries, policy_rows, traced
@@ -24,6 +21,8 @@ from erp_trainer.learning.verdict import judge
 
 # Measures that the reports draw as tables of their own, in this order.
 TABLES: tuple[MeasuredTable, ...] = (BEST_CHOSEN,)
+# What only the papers' studies need.
+STUDIES = ("proposition", "tasks", "entropy", "routellm")
 _ORACLES = {
     "ex-post": "the largest recorded reward of each prompt, in hindsight: too high where rewards are noisy",
     "split-sample": "the best model of each prompt by half of its samples, scored on the other half",
@@ -36,15 +35,15 @@ _BRACKETS = {
 }
 
 
-def payload_of(ev: Evaluation) -> dict[str, Any]:
-    """Measure everything."""
+def payload_of(ev: Evaluation, progress: Progress = silent) -> dict[str, Any]:
+    """Measure everything that the options ask for."""
     test, resamples, options = ev.test, ev.resamples, ev.options
     served, manifest = ev.served, ev.served.bundle.manifest
-    found = traced(ev)
+    with progress(len(ev.contenders), "measuring") as advance:
+        found = traced(ev, advance)
     curves = curve_entries(ev, found)
     earned = _earned(ev)
     routed = {key: outcome for key, outcome in earned.items() if key != "random"}
-    scores = _scores(ev)
     cost = _cost(ev, found)
     choice_P = ev.choice(ev.lambdas[0])
     return {
@@ -63,14 +62,11 @@ def payload_of(ev: Evaluation) -> dict[str, Any]:
         "models": _models(ev),
         "pairs": pair_measures(test, _pair_scores(ev), resamples),
         "win_rates": win_rates(test, served.predicted_PM, resamples),
-        "proposition": bound_tightness(test, resamples, seed=options.seed),
         "categories": category_measures(test, ev.train, routed, found.best, choice_P, resamples),
-        "tasks": _tasks(ev, found, scores, earned),
-        "entropy": entropy_bins(test, served.predicted_PM, resamples),
-        "routellm": two_model_measures(test, ev.train.mean_reward_M, scores, resamples, seed=options.seed),
+        **(_studies(ev, found, earned) if options.studies else dict.fromkeys(STUDIES)),
         "tables": {table.key: table.to_json(ev) for table in TABLES},
-        "leave_one_task_out": _unseen(ev) if options.leave_one_task_out else None,
-        "price_of_adding": _adding(ev) if options.price_of_adding else None,
+        "leave_one_task_out": _unseen(ev, progress) if options.leave_one_task_out else None,
+        "price_of_adding": _adding(ev, progress) if options.price_of_adding else None,
         "verdict": _verdict(ev, found.best),
         "bundle_verdict": dict(served.bundle.frontier.document["verdict"]),
     }
@@ -145,9 +141,26 @@ def _models(ev: Evaluation) -> dict[str, dict[str, Any]]:
     return measures
 
 
+def _studies(ev: Evaluation, found: Traced, earned: Mapping[str, PolicyOutcome]) -> dict[str, Any]:
+    # scipy's statistics are slow to load, and nothing else needs them.
+    from erp_trainer.evaluation.studies.routellm import two_model_measures
+    from erp_trainer.evaluation.studies.tasks import entropy_bins
+
+    scores, seed = _scores(ev), ev.options.seed
+    measured = (
+        bound_tightness(ev.test, ev.resamples, seed=seed),
+        _tasks(ev, found, scores, earned),
+        entropy_bins(ev.test, ev.served.predicted_PM, ev.resamples),
+        two_model_measures(ev.test, ev.train.mean_reward_M, scores, ev.resamples, seed=seed),
+    )
+    return dict(zip(STUDIES, measured, strict=True))
+
+
 def _tasks(
     ev: Evaluation, found: Traced, scores: Mapping[str, np.ndarray], earned: Mapping[str, PolicyOutcome]
 ) -> dict[str, Any] | None:
+    from erp_trainer.evaluation.studies.tasks import task_rows, tasks_of
+
     tasks = tasks_of(ev.test, found.best)
     if tasks is None:
         return None
@@ -156,12 +169,16 @@ def _tasks(
     return {"tasks": list(tasks.names), "rows": task_rows(tasks, scores, rewards, labels, ev.test, ev.resamples)}
 
 
-def _unseen(ev: Evaluation) -> dict[str, Any] | None:
+def _unseen(ev: Evaluation, progress: Progress) -> dict[str, Any] | None:
+    from erp_trainer.evaluation.studies.unseen import unseen_tasks
+
     preset = ev.served.bundle.manifest.preset
-    return unseen_tasks(ev.tuning, ev.test, preset, ev.lambdas[0], ev.resamples, rivals=ev.options.rivals)
+    with progress(None, "leaving tasks out") as advance:
+        return unseen_tasks(ev.tuning, ev.test, preset, ev.lambdas[0], ev.resamples, rivals=ev.options.rivals,
+                            advance=advance)  # fmt: skip
 
 
-def _adding(ev: Evaluation) -> dict[str, Any] | None:
+def _adding(ev: Evaluation, progress: Progress) -> dict[str, Any] | None:
     if ev.stack is None:
         return None
     served, lambda_ = ev.served, ev.lambdas[0]
@@ -169,8 +186,12 @@ def _adding(ev: Evaluation) -> dict[str, Any] | None:
     def choose(table: TrainingTable, predicted_PM: np.ndarray, mean_reward_M: np.ndarray) -> np.ndarray:
         return served.choose_by(table, predicted_PM, mean_reward_M, lambda_)
 
-    return price_of_adding(ev.train, ev.test, served.predicted_PM, served.mean_reward_M, choose, ev.stack,
-                           served.bundle.features, lambda_, ev.resamples, seed=ev.options.seed)  # fmt: skip
+    from erp_trainer.evaluation.studies.newcomers import price_of_adding
+
+    with progress(None, "adding models") as advance:
+        return price_of_adding(ev.train, ev.test, served.predicted_PM, served.mean_reward_M, choose, ev.stack,
+                               served.bundle.features, lambda_, ev.resamples, seed=ev.options.seed,
+                               advance=advance)  # fmt: skip
 
 
 def _verdict(ev: Evaluation, best: int) -> dict[str, Any]:

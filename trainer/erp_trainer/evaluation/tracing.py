@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,17 @@ class Traced:
         return next(iter(self.curves.values()))
 
 
-def traced(ev: Evaluation) -> Traced:
-    """Measure every policy at every λ, paired on the same resamples."""
+def traced(ev: Evaluation, advance: Callable[[int], None] = lambda steps: None) -> Traced:
+    """Measure every policy at every λ, paired on the same resamples; ``advance`` is called as policies are done."""
     train_reward, train_cost = ev.train.mean_reward_M, ev.train.mean_cost_M
     best = best_single(ev.train)
     cheapest = best if np.isnan(train_cost).all() else int(np.nanargmin(train_cost))
     baseline_P = ev.test.rewards_PM[:, best]
     bracket = OracleBracket.of(ev.test, [ev.contenders[0].outcome(ev.test, 0.0).reward_P, baseline_P])
-    found = {c.key: trace(c, ev.test, ev.grid, ev.resamples, bracket, baseline_P) for c in ev.contenders}
+    found = {}
+    for contender in ev.contenders:
+        found[contender.key] = trace(contender, ev.test, ev.grid, ev.resamples, bracket, baseline_P)
+        advance(1)
     singles = [found[f"single:{name}"] for name in ev.test.models]
     references = {"best_single": singles[best]}
     if len(hull := upper_hull(train_cost, train_reward)) > 1:

@@ -129,16 +129,25 @@ def in_distribution_curve(
     records = records_of(table, options.threshold)
     best_on_average = _best_on_average(table, codes)
     points: list[dict[str, float]] = [{"share": share, "prompts": 0.0} for share in shares]
-    for task, trust in enumerate(trusts):
-        own = codes == task
+    # Of a task of one prompt nothing is left to score; nor of one whose other half some model did not answer.
+    scored = [task for task in range(len(names)) if _is_scored(table.rewards_PM[(codes == task) & (place_P >= 0.5)])]
+    if not scored:
+        return []
+    for task in scored:
+        own, trust = codes == task, trusts[task]
         target = table.rows(own & (place_P >= 0.5))
         for point in points:
             shared = own & (place_P < 0.5 * point["share"])
             rewards = _routed_task(records.take(~own | shared), target, options, trust)
             rewards["best_on_average"] = float(target.mean_reward_M[best_on_average[task]])
             for key, reward in {**rewards, "prompts": float(shared.sum())}.items():
-                point[key] = point.get(key, 0.0) + reward / len(names)
+                point[key] = point.get(key, 0.0) + reward / len(scored)
     return points
+
+
+def _is_scored(rewards_PM: np.ndarray) -> bool:
+    """Whether every model has an outcome of some of these prompts."""
+    return bool((~np.isnan(rewards_PM)).any(axis=0).all())
 
 
 def small_models(table: TrainingTable) -> list[int]:

@@ -43,6 +43,7 @@ def price_of_adding(
     resamples: Resamples,
     *,
     seed: int,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any] | None:
     """Routed reward without each model, and with it after so many of its prompts; None for fewer than two models.
 
@@ -52,6 +53,7 @@ def price_of_adding(
     mean_reward_M : shape (M,), the bundle's mean rewards, which predictions lean towards
     choose : from the test table, predictions and mean rewards to first choices at λ, shape (P,)
     stack, features : of the bundle
+    advance : called as models are done
     """
     if len(test.models) < 2:
         return None
@@ -85,6 +87,7 @@ def price_of_adding(
 
     rows = []
     for m in sorted(np.argsort(-train.mean_reward_M, kind="stable")[:MAX_MODELS].tolist()):
+        advance(1)
         out = replace(test, rewards_PM=np.where(np.arange(len(test.models)) == m, np.nan, test.rewards_PM))
         answered = candidates[~np.isnan(train.rewards_PM[candidates, m])]
         everything = np.flatnonzero(~np.isnan(train.rewards_PM[:, m]))

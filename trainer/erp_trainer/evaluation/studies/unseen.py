@@ -5,6 +5,7 @@ Source: leave-one-task-out as in arXiv 2309.15789, for all policies; tasks are c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,14 @@ MAX_TASKS = 20
 
 
 def unseen_tasks(
-    tuning: Tuning, test: TrainingTable, preset: str, lambda_: float, resamples: Resamples, *, rivals: bool
+    tuning: Tuning,
+    test: TrainingTable,
+    preset: str,
+    lambda_: float,
+    resamples: Resamples,
+    *,
+    rivals: bool,
+    advance: Callable[[int], None] = lambda steps: None,
 ) -> dict[str, Any] | None:
     """Gains on left-out tasks against the single model that is best on the others; None with too few tasks or models.
 
@@ -33,6 +41,7 @@ def unseen_tasks(
     preset : of the ERP that is fitted
     rivals : fit the other policies that a bundle can hold, too
     resamples : of the test prompts
+    advance : called as tasks are done
     """
     train = tuning.train
     names = sorted(test.categories, key=lambda name: (-int((test.categories_P == name).sum()), name))[:MAX_TASKS]
@@ -42,6 +51,7 @@ def unseen_tasks(
     gains: dict[str, np.ndarray] = {}
     tasks = []
     for name in names:
+        advance(1)
         rows = np.flatnonzero(test.categories_P == name)
         others, target = train.rows(train.categories_P != name), test.rows(test.categories_P == name)
         try:
