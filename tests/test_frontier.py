@@ -72,3 +72,29 @@ def test_costs_near_nought_lead_to_no_lambda_beyond_what_a_bundle_may_hold(usd):
     assert lambdas[0] == 0
     assert lambdas[-1] <= LARGEST
     assert (np.diff(lambdas) > 0).all()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_models_that_answered_other_prompts_are_compared_on_the_same_ones():
+    """The cheap model was asked easy prompts mostly, the dear one hard ones; the curve is that of all prompts."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(4000) < 0.5
+    predicted = np.where(hard[:, None], [0.3, 0.7], [0.8, 0.9]) + rng.normal(0, 0.05, (4000, 2))
+    whole = table_of((rng.random((4000, 2)) < predicted).astype(float), costs_M=[1e-4, 1e-3])
+    chance = np.where(hard[:, None], [0.1, 0.9], [0.9, 0.1])
+    asked = rng.random((4000, 2)) < chance
+    asked[~asked.any(axis=1), 0] = True
+    part = replace(whole, rewards_PM=np.where(asked, whole.rewards_PM, np.nan),
+                   realised_cost_PM=np.where(asked, whole.realised_cost_PM, np.nan))  # fmt: skip
+    true, found = (frontier(table, predicted, np.ones(4000), safe=False) for table in (whole, part))
+    # Over its own prompts the cheap model earns .75, as much as the dear one; over all .55, against .8.
+    assert abs(np.nanmean(part.rewards_PM, axis=0) - np.nanmean(whole.rewards_PM, axis=0)).max() > 0.08
+    for name, single in true["single_models"].items():
+        assert found["single_models"][name]["reward"] == pytest.approx(single["reward"], abs=0.03)
+    rewards = {point["cost_usd"]: point["reward"] for point in true["points"]}
+    costs = np.array(sorted(rewards))
+    for point in found["points"]:
+        expected = np.interp(point["cost_usd"], costs, [rewards[cost] for cost in costs])
+        assert point["reward"] == pytest.approx(expected, abs=0.03)
+    assert found["points"][-1]["reward"] == pytest.approx(found["single_models"]["a"]["reward"])
+    assert found["points"][-1]["reward_se"] > true["points"][-1]["reward_se"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,37 @@ def best_of(reward_M: np.ndarray, cost_M: np.ndarray, order_M: np.ndarray) -> in
     equal = np.flatnonzero(np.isclose(reward_M, top, rtol=1e-12, atol=0.0))
     dear = np.nan_to_num(cost_M[equal], nan=np.inf)
     return int(equal[np.lexsort((order_M[equal], dear))[0]])
+
+
+def filled(table: TrainingTable, predicted_PM: np.ndarray) -> TrainingTable:
+    """The table with what is expected of the outcomes that are missing, so that all models count on the same prompts.
+
+    Per model, the line from predictions to its rewards where it has some, and expected costs times what its answers
+    cost against them. Models without predictions or costs stay as they are. A table that misses nothing is returned.
+
+    Parameters
+    ----------
+    predicted_PM : out of fold, in any unit
+    """
+    missing = np.isnan(table.rewards_PM)
+    if not missing.any():
+        return table
+    rewards, costs = table.rewards_PM.astype(np.float64), table.realised_cost_PM.astype(np.float64)
+    for m in np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)):
+        gap, known = missing[:, m], ~missing[:, m]
+        rewards[gap, m] = _on_line(predicted_PM[known, m], rewards[known, m], predicted_PM[gap, m])
+        expected = table.expected_cost_PM[:, m]
+        spent = expected[known].mean()
+        costs[gap, m] = expected[gap] * (costs[known, m].mean() / spent if spent else 1.0)
+    return replace(table, rewards_PM=rewards, realised_cost_PM=costs)
+
+
+def _on_line(x_K: np.ndarray, y_K: np.ndarray, x_N: np.ndarray) -> np.ndarray:
+    """The least squares line through known points, elsewhere; level where it would fall, and within what is known."""
+    centred = x_K - x_K.mean()
+    spread = float(centred @ centred)
+    slope = max(float(centred @ y_K) / spread, 0.0) if spread > 0 else 0.0
+    return np.asarray(np.clip(y_K.mean() + slope * (x_N - x_K.mean()), y_K.min(), y_K.max()))
 
 
 def chosen(table: TrainingTable, choice_P: np.ndarray, lambda_: float | None = None) -> PolicyOutcome:

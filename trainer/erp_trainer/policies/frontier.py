@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from erp_trainer.learning.outcome import filled
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.learning.verdict import judge
 from litellm_erp.bundle.frontier import LARGEST, Frontier
@@ -26,13 +27,17 @@ class MeanEstimate:
     error: float
 
     @classmethod
-    def of(cls, values_P: np.ndarray) -> MeanEstimate:
-        """The mean of what was recorded of every prompt."""
-        return cls(float(values_P.mean()), float(values_P.std() / np.sqrt(len(values_P))))
+    def of(cls, values_P: np.ndarray, recorded_P: np.ndarray) -> MeanEstimate:
+        """The mean over all prompts; its error by those whose outcome was recorded, as the others are expectations."""
+        known = values_P[recorded_P] if recorded_P.any() else values_P
+        return cls(float(values_P.mean()), float(known.std() / np.sqrt(len(known))))
 
 
 def frontier(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray, *, safe: bool) -> dict[str, Any]:
     """The content of frontier.json.
+
+    Where outcomes are missing, points and single models count what is expected there, so that all are of the same
+    prompts, as they are served; the verdict is on recorded outcomes alone.
 
     Parameters
     ----------
@@ -43,18 +48,21 @@ def frontier(table: TrainingTable, predicted_PM: np.ndarray, trust_P: np.ndarray
     shrinkage = 1.0 if not safe or trust_P.any() else 0.0
     leaning: dict[str, Any] = {"mean_reward_M": table.mean_reward_M, "trust": trust_P[:, None]} if safe else {}
 
+    whole = filled(table, predicted_PM)
+
     def choose(lambda_: float) -> np.ndarray:
-        return table.choose(predicted_PM, lambda_, **leaning)
+        return whole.choose(predicted_PM, lambda_, **leaning)
 
     points, lambdas, choices = [], [], []
-    for lambda_, choice in swept(table, choose):
+    for lambda_, choice in swept(whole, choose):
         lambdas.append(lambda_)
-        choices.append(choice)
+        choices.append(choice if whole is table else table.choose(predicted_PM, lambda_, **leaning))
         share_M = np.bincount(choice, minlength=len(table.models)) / len(choice)
-        reward, cost = MeanEstimate.of(table.reward_of(choice)), MeanEstimate.of(table.cost_of(choice))
+        recorded = ~np.isnan(table.reward_of(choice))
+        reward, cost = (MeanEstimate.of(of(choice), recorded) for of in (whole.reward_of, whole.cost_of))
         points.append(frontier_point(table.models, lambda_, shrinkage, reward, cost, share_M))
     oracle = float(np.fmax.reduce(table.rewards_PM, axis=1).mean())
-    return frontier_document(table, points, oracle, judge(table, lambdas, choices))
+    return frontier_document(whole, points, oracle, judge(table, lambdas, choices))
 
 
 def frontier_point(
