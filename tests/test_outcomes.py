@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from erp_trainer.outcomes.read import read_outcomes
 from erp_trainer.outcomes.table import OutcomesTable, assign_split
 from erp_trainer.outcomes.write import write_outcomes
+from erp_trainer.prompts.duplicates import split_by_share
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "llmrouter_example" / "outcomes.parquet"
@@ -157,6 +158,28 @@ def test_an_assigned_split_halves_every_category_and_keeps_duplicates_together()
     for category in set(outcomes.categories):
         inside = [s for s, c in zip(outcomes.splits, outcomes.categories, strict=True) if c == category]
         assert abs(inside.count("train") - inside.count("test")) <= 2
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.37, 0.8])
+@pytest.mark.parametrize("n", [300, 6108])
+def test_a_share_for_testing_holds_over_all_and_in_every_category(share, n):
+    everything = unsplit_example()
+    outcomes = assign_split(everything.subset(np.arange(len(everything.prompts)) < n), seed=3, test_share=share)
+    sides: dict[int, set[str]] = {}
+    for group, side in zip(outcomes.duplicate_groups().tolist(), outcomes.splits, strict=True):
+        sides.setdefault(group, set()).add(side)
+    assert all(len(side) == 1 for side in sides.values())
+    assert outcomes.splits.count("test") == pytest.approx(
+        share * len(outcomes.prompts), abs=0.02 * len(outcomes.prompts)
+    )
+    for category in set(outcomes.categories):
+        inside = [s for s, c in zip(outcomes.splits, outcomes.categories, strict=True) if c == category]
+        assert abs(inside.count("test") - share * len(inside)) <= 2
+
+
+def test_categories_of_one_prompt_are_shared_out_together():
+    found = split_by_share(np.arange(100), [f"category {i}" for i in range(100)], 0, 0.2)
+    assert found.count("test") == 20
 
 
 def test_an_assigned_split_depends_on_the_seed_and_not_on_the_order_of_prompts():

@@ -28,6 +28,11 @@ def test_models_inherit_the_sampling_they_do_not_state(tmp_path):
     assert (loaded.models["terse"].sampling.k, loaded.models["terse"].sampling.temperature) == (8, 0.2)
 
 
+def test_a_bundle_may_be_served_from_all_rows(tmp_path):
+    assert not load(tmp_path).refit_all
+    assert load(tmp_path, fit={"refit_all": True}).refit_all
+
+
 def test_paths_start_from_the_file(tmp_path):
     assert load(tmp_path, run="elsewhere/run").run == tmp_path / "elsewhere" / "run"
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from litellm.proxy.spend_tracking.spend_tracking_utils import _sanitize_request_body_for_spend_logs_payload
 
 from erp_trainer.cli import cli
-from erp_trainer.prompts.duplicates import near_duplicate_groups, split_in_half
+from erp_trainer.prompts.duplicates import near_duplicate_groups, split_by_share
 from erp_trainer.prompts.perfectblend import CATEGORIES, category_of
 from erp_trainer.prompts.prompt_set import read_prompt_set
 from erp_trainer.prompts.sources import gather, source_spec
@@ -200,7 +200,7 @@ def test_near_duplicates_are_grouped_and_different_tasks_are_not():
 def test_near_duplicates_stay_on_one_side_whatever_the_seed():
     groups = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])
     for seed in range(20):
-        splits = split_in_half(groups, ["c"] * 10, seed)
+        splits = split_by_share(groups, ["c"] * 10, seed)
         assert splits.count("train") == 5
         assert len({*splits[:3]}) == len({*splits[3:5]}) == 1
 
@@ -221,6 +221,8 @@ def test_a_split_that_leaks_is_counted_and_kept(tmp_path):
         ({"source": "x.csv", "dataset": "a/b"}, "either source"),
         ({"source": "x.csv", "colour": 1}, "colour"),
         ({"source": "x.csv", "limit": 0}, "limit"),
+        ({"source": "x.csv", "test_share": 1}, "test_share"),
+        ({"source": "x.csv", "test_share": 0.0}, "test_share"),
         ({"source": "x.csv"}, "does not exist"),
         ({"source": "x.xlsx"}, "suffix"),
         ({"source": "litellm-log"}, "needs path"),
@@ -275,3 +277,9 @@ def test_the_command_writes_a_file_of_its_own(tmp_path):
     assert run(*arguments).exit_code == 0
     assert [prompt.cell for prompt in read_prompt_set(tmp_path / "p.jsonl")] == ["one", "two"]
     assert run(*arguments).exit_code == 2
+
+
+def test_a_section_may_say_what_share_goes_to_test(tmp_path):
+    (tmp_path / "q.csv").write_text("prompt\n" + "".join(f"{sentence(i)}\n" for i in range(100)))
+    found = from_section(tmp_path, source="q.csv", test_share=0.2)
+    assert [prompt.split for prompt in found.prompts].count("test") == 20

@@ -66,7 +66,7 @@ def run_pool(pool: Pool, progress: Progress, warn: Warn) -> dict[str, Any]:
         parts = {model.name: sample_parts(pool.run, model) for model in models}
         scored = score_run(pool.run, gathered.prompts, parts, pool.rewards, progress)
         run, counts = assemble(pool, gathered.prompts, scored, warn)
-        spec = FitSpec(preset="paper" if pool.preset == "paper" else "best")
+        spec = FitSpec(preset="paper" if pool.preset == "paper" else "best", refit_all=pool.refit_all)
         with (
             closing(load_embedder(pool.embedder)) as embedder,
             progress(run.manifest["counts"]["prompts"], "embedding") as advance,

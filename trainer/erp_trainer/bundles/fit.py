@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from erp_trainer.bundles.policy_records import FittedRival, fit_rival
 from erp_trainer.bundles.records import (
     copy_embedder,
     created,
+    fitted_rows,
     prompt_set,
     write_features,
     write_json,
@@ -27,7 +29,7 @@ from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.training_table import EmbeddedPrompts
 from erp_trainer.outcomes.run import Run
 from erp_trainer.outcomes.table import OutcomesTable
-from erp_trainer.policies.erp import FittedERP, Preset, fit_erp
+from erp_trainer.policies.erp import FittedERP, Preset, fit_erp, refit_erp
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MANIFEST, Manifest
@@ -47,12 +49,14 @@ class FitSpec:
     policy : erp, or another that a bundle can hold (``policies.registry``)
     preset, beta : of erp; ``beta`` fixes the ridge penalty
     seed : of the cross-validation folds
+    refit_all : of erp: choose on train, then fit what is served on test rows too
     """
 
     policy: str = "erp"
     preset: Preset = "best"
     beta: float | None = None
     seed: int = 0
+    refit_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +115,32 @@ def fit_pool(run: Run, outcomes: OutcomesTable, embedded: EmbeddedPrompts, spec:
     ------
     FitError : too little data
     """
-    train = np.array([split == "train" for split in outcomes.splits])
+    train = fitted_rows(outcomes, refitted=False)
     check_training_rows(run, int(train.sum()))
-    data = training_data(
+    of_rows = partial(
+        training_data,
         outcomes,
         embedded,
-        train,
-        run.prices(),
-        float(run.manifest["expected_output_tokens"]),
+        prices=run.prices(),
+        expected_tokens=float(run.manifest["expected_output_tokens"]),
         token_heads=spec.preset == "best",
         seed=spec.seed,
     )
+    data = of_rows(train)
     rival = None if spec.policy == "erp" else fit_rival(data.table, spec.policy, spec.seed)
     erp = fit_erp(data.table, preset=spec.preset, beta=spec.beta, seed=spec.seed) if rival is None else rival.pool
+    rows = train
+    if spec.refit_all:
+        rows = fitted_rows(outcomes, refitted=True)
+        data = of_rows(rows)
+        erp = refit_erp(erp, data.table, seed=spec.seed)
     return FittedPool(
         models=data.table.models,
         erp=erp,
         rival=rival,
         output_tokens=data.output_tokens,
         rows_M=(~np.isnan(data.table.rewards_PM)).sum(axis=0),
-        prompts=prompt_set(outcomes, train),
+        prompts=prompt_set(outcomes, rows, refitted=spec.refit_all),
         reward=_reward(run, outcomes),
     )
 

@@ -188,7 +188,8 @@ class _Total:
         blocks = tuple((group.columns, group.moments) for group in self.groups)
         probes = self._probes(fitted.erp.stack, mean_M)
         erp = replace(fitted.erp, probes=probes, blocks=blocks, mean_reward_M=mean_M)
-        prompts = {"fingerprint": self._fingerprint.hexdigest(), "train": self._train, "test": self._test}
+        counts = {"train": self._train, "test": self._test, "refitted": False, "fitted": self._train}
+        prompts = {"fingerprint": self._fingerprint.hexdigest(), **counts}
         return replace(fitted, erp=erp, rows_M=rows_M, prompts=prompts)
 
     def _probes(self, stack: Stack, mean_M: np.ndarray) -> Probes:

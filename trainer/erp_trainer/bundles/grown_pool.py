@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.records import probe_file, prompt_set, stack_of
+from erp_trainer.bundles.records import fitted_rows, probe_file, prompt_set, stack_of
 from erp_trainer.bundles.training_data import training_data
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.learning.embed import embed_run
@@ -73,6 +73,7 @@ class GrownPool:
     partial_M : bool, models of which only chosen and audit rows have outcomes
     audit_P : bool, rows that estimates with them rest on; all rows where there is none
     prompts : what the manifest is to say of the rows
+    reported_P : bool, rows of the train split: what the frontier is of, whatever rows are fitted
     """
 
     table: TrainingTable
@@ -89,6 +90,7 @@ class GrownPool:
     audit_P: np.ndarray
     safe: bool
     prompts: Mapping[str, Any]
+    reported_P: np.ndarray
 
     def choose(self, table: TrainingTable, lambda_: float) -> np.ndarray:
         """First choices at one λ, shape (P,)."""
@@ -96,6 +98,12 @@ class GrownPool:
             return table.choose(self.predicted_PM, lambda_)
         mean = self.table.mean_reward_M
         return table.choose(self.predicted_PM, lambda_, mean_reward_M=mean, trust=self.trust_P[:, None])
+
+    def reported(self) -> GrownPool:
+        """The pool on the rows that figures are of."""
+        rows = self.reported_P
+        taken = {name: getattr(self, name)[rows] for name in ("predicted_PM", "trust_P", "audit_P", "reported_P")}
+        return replace(self, table=self.table.rows(rows), **taken)
 
     def without(self, out_M: np.ndarray) -> TrainingTable:
         """The table in which some models are never available; they keep their columns and their means."""
@@ -149,13 +157,18 @@ def train_rows(bundle: Bundle, run: Run, outcomes: OutcomesTable, models: Sequen
     if missing := sorted({*models, *bundle.models} - set(outcomes.models)):
         raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; found {', '.join(outcomes.models)}")
     answered = (outcomes.of_models(bundle.models).n_samples_PM > 0).any(axis=1)
-    train = np.array([split == "train" for split in outcomes.splits]) & answered
+    train = fitted_rows(outcomes, refitted=is_refitted(bundle)) & answered
     if prompt_set(outcomes, train)["fingerprint"] != manifest.prompt_set.get("fingerprint"):
         raise RunError(
             f"{run.path}: its train prompts are not those that {bundle.path} was fitted on; name the run it was "
             "fitted on, or fit a new bundle"
         )
     return train
+
+
+def is_refitted(bundle: Bundle) -> bool:
+    """Whether what is served was fitted on test rows too."""
+    return bool(bundle.manifest.prompt_set.get("refitted"))
 
 
 def pool_of(
@@ -210,9 +223,10 @@ def pool_of(
     else:
         table = with_constant_cost(table, recorded_cost(table))
     partial_M = np.isin(np.arange(len(models)), list(partial))
+    prompts = prompt_set(outcomes, train, refitted=is_refitted(bundle))
     return GrownPool(
         table, found.ridge, newcomers, labels, found.stack, features, found.predicted_PM, leverage, found.trust_P,
-        data.output_tokens, partial_M, audit, manifest.safety, prompt_set(outcomes, train)
+        data.output_tokens, partial_M, audit, manifest.safety, prompts, np.array(outcomes.splits)[train] == "train"
     )  # fmt: skip
 
 
@@ -281,6 +295,7 @@ def rated_rows(pool: GrownPool, m: int) -> np.ndarray:
 
 def frontier_of(pool: GrownPool) -> dict[str, Any]:
     """frontier.json; see the module docstring where some models were asked only some prompts."""
+    pool = pool.reported()
     if not pool.partial_M.any():
         return frontier(pool.table, pool.predicted_PM, pool.trust_P, safe=pool.safe)
     table, base = pool.table, pool.without(pool.partial_M)

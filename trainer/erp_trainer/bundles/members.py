@@ -74,7 +74,7 @@ def add_model(
         pool = pool_of(bundle, run, models, {**_prices(bundle), name: price}, embedder, newcomer=name)
         m = models.index(name)
         added = _rewrite(target, bundle, pool, newcomer=m, price=price)
-        return Added(added, _report(pool, m, bundle, added))
+        return Added(added, _report(pool.reported(), m, bundle, added))
 
 
 def check_newcomer(bundle: Bundle, name: str) -> None:

@@ -169,15 +169,29 @@ def copy_embedder(folder: Path, embedder: Embedder) -> tuple[FileRecord, ...]:
     return tuple(write_file(folder, f"embedder/{path.name}", path.read_bytes()) for path in embedder.files())
 
 
-def prompt_set(outcomes: OutcomesTable, train: np.ndarray) -> dict[str, Any]:
-    """What the manifest says of the prompts; the fingerprint is of those of the train split."""
+def fitted_rows(outcomes: OutcomesTable, *, refitted: bool) -> np.ndarray:
+    """The rows that are served from, shape (P,), bool: those of train, and of test where it was fitted again."""
+    wanted = ("train", "test") if refitted else ("train",)
+    return np.array([split in wanted for split in outcomes.splits])
+
+
+def prompt_set(outcomes: OutcomesTable, rows: np.ndarray, *, refitted: bool = False) -> dict[str, Any]:
+    """What the manifest says of the prompts; the fingerprint is of those that what is served was fitted on.
+
+    Parameters
+    ----------
+    rows : shape (P,), bool, that it was fitted on
+    refitted : chosen, and all figures, on the train split; then fitted on test too
+    """
     digest = hashlib.sha256()
-    for index in np.flatnonzero(train):
+    for index in np.flatnonzero(rows):
         digest.update(prompt_digest(outcomes.prompt_ids[index], outcomes.prompts[index]))
     return {
         "fingerprint": digest.hexdigest(),
-        "train": int(train.sum()),
+        "train": int(rows.sum() if not refitted else sum(split == "train" for split in outcomes.splits)),
         "test": sum(split == "test" for split in outcomes.splits),
+        "refitted": refitted,
+        "fitted": int(rows.sum()),
     }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--preset", type=click.Choice(["best", "paper"]), default="best", show_default=True)
 @click.option("--beta", type=FiniteRange(min=1e-6, max=10**9), help="Fix the ridge penalty instead of tuning it.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the cross-validation folds.")
+@click.option("--refit-all", is_flag=True, help="Choose on train, then fit what is served on all rows.")
 @ray_worker_options("Actors that sum.")
 @json_option
 def command(
@@ -38,6 +39,7 @@ def command(
     preset: Preset,
     beta: float | None,
     seed: int,
+    refit_all: bool,
     ray: RaySettings | None,
     as_json: bool,
 ) -> None:
@@ -47,7 +49,9 @@ def command(
     nearest training prompts vote, and pairwise compares each pair of models: rivals from the literature, served like
     erp, but without its safety, and without adding models later.
 
-    Everything that is chosen is chosen out of fold; the test split is not looked at.
+    Everything that is chosen is chosen out of fold; the test split is not looked at, but for --refit-all: then what is
+    served is fitted on all rows once everything is chosen. Figures stay those of train, and the bundle cannot be
+    evaluated on the run any more; fit one without it for that.
 
     With --engine ray the run is embedded and summed up in parts on a cluster, so that it need not fit into one memory;
     probes are of all rows, and what is chosen is chosen on up to 50,000 training prompts. The run is not cached.
@@ -56,10 +60,12 @@ def command(
         raise click.UsageError(f"--preset and --beta are erp's; --policy {policy} chooses its options itself")
     if policy != "erp" and ray is not None:
         raise click.UsageError(f"--engine ray fits erp; fit --policy {policy} without it")
+    if refit_all and (policy != "erp" or ray is not None):
+        raise click.UsageError("--refit-all is erp's, and without --engine ray")
     from erp_trainer.bundles.fit import FitSpec, fit_bundle
     from erp_trainer.outcomes.run import open_run
 
-    opened, spec = open_run(run), FitSpec(policy, preset, beta, seed)
+    opened, spec = open_run(run), FitSpec(policy, preset, beta, seed, refit_all)
     with progress(opened.manifest["counts"]["prompts"], "embedding") as advance:
         if ray is not None:
             from erp_trainer.bundles.fit_shards import fit_from_shards, on_ray

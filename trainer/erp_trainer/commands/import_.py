@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from erp_trainer.commands.options import FiniteRange
 from erp_trainer.console import columns, emit, json_option, listed, padded, progress, warn
 from erp_trainer.outcomes.formats.registry import FORMATS
 from erp_trainer.words import with_short_names
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split, where the file has none."
 )
 @click.option(
+    "--test-share",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    help="Of the prompts that are kept for testing, where the file has no split.  [default: 0.5]",
+)
+@click.option(
     "--expected-output-tokens",
     type=click.IntRange(min=1),
     default=256,
@@ -64,6 +70,7 @@ def command(
     skip_bad_rows: bool,
     keep_first: bool,
     seed: int,
+    test_share: float | None,
     expected_output_tokens: int,
     as_json: bool,
 ) -> None:
@@ -71,13 +78,14 @@ def command(
 
     A table is Parquet, CSV (any delimiter) or JSON (lines or a list), also compressed. Long form has one row
     per prompt and model, with columns prompt, model and reward, and mostly prompt_id; other names are said with
-    --column reward=score. Prompts without a split get a seeded half-and-half one. An existing run is replaced
-    only if the import succeeds.
+    --column reward=score. Prompts without a split get a seeded one, half and half or by --test-share. An existing
+    run is replaced only if the import succeeds.
     """
     from erp_trainer.outcomes.importing import ImportOptions, found_files, import_outcomes
     from erp_trainer.outcomes.run import check_run_target, create_run
     from erp_trainer.outcomes.table import assign_split
     from erp_trainer.pool.prices import load_prices, resolve_prices
+    from erp_trainer.prompts.duplicates import TEST_SHARE
 
     warnings: list[str] = []
     options = ImportOptions(
@@ -96,8 +104,10 @@ def command(
         imported = import_outcomes(found, options)
         advance(1)
         has_split = any(imported.outcomes.splits)
-        outcomes = assign_split(imported.outcomes, seed)
+        outcomes = assign_split(imported.outcomes, seed, TEST_SHARE if test_share is None else test_share)
         advance(1)
+        if has_split and test_share is not None:
+            warnings.append("--test-share is not used: the file says which prompts are train and which are test")
         stated = load_prices(price_file) if price_file else {}
         prices = resolve_prices(outcomes.models, stated, warn=warnings.append)
         advance(1)
@@ -116,6 +126,7 @@ def command(
                 "metric": metric,
                 "model": model,
                 "left_out": dict(imported.left_out),
+                "test_share": None if has_split else test_share or TEST_SHARE,
             },
             split_seed=None if has_split else seed,
             expected_output_tokens=expected_output_tokens,

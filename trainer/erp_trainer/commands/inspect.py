@@ -106,6 +106,7 @@ def bundle_payload(bundle: Bundle) -> dict[str, Any]:
         "embedder": manifest.embedder.to_json(),
         "cost_kind": manifest.cost_kind,
         "train_prompts": manifest.prompt_set.get("train"),
+        "refitted_on": manifest.prompt_set.get("fitted") if manifest.prompt_set.get("refitted") else None,
         "models": {
             model.name: {
                 "rows": model.rows,
@@ -129,6 +130,11 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
         f"bundle {payload['id']}  {payload['bundle']}",
         f"policy {payload['policy']} ({payload['preset']}), embedder {embedder['id']} ({embedder['dimension']} "
         f"dimensions), {payload['train_prompts']} training prompts",
+        *(
+            [f"everything is chosen and measured on those; what is served is fitted on all {payload['refitted_on']}"]
+            if payload["refitted_on"]
+            else []
+        ),
         "",
         f"{'model':<40} {'mean reward':>11} {'R²':>7} {'β':>7} {'rows':>7}",
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from erp_trainer.commands.options import FiniteRange
 from erp_trainer.console import emit, json_option, listed, warn
 
 
@@ -24,11 +25,16 @@ from erp_trainer.console import emit, json_option, listed, warn
 @click.option("--per-category", type=click.IntRange(min=1), help="How many to draw of each category.")
 @click.option("--limit", type=click.IntRange(min=1), help="How many to draw.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draw and of the split.  [default: 0]")
+@click.option(
+    "--test-share",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    help="Of the prompts that are kept for testing, where the source has no split.  [default: 0.5]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="A .jsonl file; with POOL they go into its run folder.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @json_option
 def command(pool: Path | None, out: Path | None, force: bool, as_json: bool, **options: Any) -> None:
-    """Gather prompts, split them half and half into train and test, and write prompts.jsonl.
+    """Gather prompts, split them into train and test, half and half or by --test-share, and write prompts.jsonl.
 
     Near-duplicates stay on one side of the split. Of a request log only the text of the user turns is kept.
     """

@@ -65,6 +65,11 @@ def evaluation_of(
     ------
     RunError : the run has no test prompts, or none of a pool model's outcomes
     """
+    if bundle.manifest.prompt_set.get("refitted"):
+        raise RunError(
+            f"{bundle.path}: was fitted on test prompts too (--refit-all), so nothing is left to measure it on; "
+            "evaluate one that is fitted on the same run without --refit-all: the same choices on fewer prompts"
+        )
     outcomes = run.outcomes()
     if missing := sorted(set(bundle.models) - set(outcomes.models)):
         raise RunError(f"{run.path}: no outcomes of pool model {missing[0]!r}; evaluate on a run that has them")

@@ -55,20 +55,23 @@ class Labelling:
         return Labelling(self.codes_P[rows], self.n, self.shrinkage, self.names)
 
 
-def labellings(embeddings_PD: np.ndarray, categories_P: np.ndarray, seed: int = 0) -> tuple[Labelling, ...]:
+def labellings(
+    embeddings_PD: np.ndarray, categories_P: np.ndarray, seed: int = 0, clusters: Sequence[int] | None = None
+) -> tuple[Labelling, ...]:
     """Tasks, where prompts have at least two, then clusters: none where there are too few prompts.
 
     Parameters
     ----------
     categories_P : shape (P,), str; ``""`` for none. Rare ones, and none, share one task
+    clusters : how many each labelling has, in order; by default as many as the prompts allow
     """
     tasks = _tasks(categories_P)
     found = [] if tasks is None else [tasks]
     space = embeddings_PD if tasks is None else embeddings_PD @ task_space(embeddings_PD, tasks)
-    for n in sorted({min(n, len(space) // _ROWS_PER_CLUSTER) for n in CLUSTERS}):
-        if n >= 2:
-            found.append(_clusters(space, n, seed))
-    return tuple(found)
+    if clusters is None:
+        allowed = sorted({min(n, len(space) // _ROWS_PER_CLUSTER) for n in CLUSTERS})
+        clusters = [n for n in allowed if n >= 2]
+    return (*found, *(_clusters(space, n, seed) for n in clusters))
 
 
 def labels_of(features: Features, embeddings_PD: np.ndarray, categories_P: np.ndarray) -> tuple[Labelling, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.prompts.duplicates import split_in_half
+from erp_trainer.prompts.duplicates import TEST_SHARE, split_by_share
 
 # The columns of the table in a file, which is long: one row per (prompt, model[, reward model][, sample]).
 TEXT_COLUMNS = ("prompt_id", "prompt", "model", "category", "split", "tags", "reward_model")
@@ -160,16 +160,17 @@ def single_rewards(cell_S: np.ndarray, reward_S: np.ndarray, shape: tuple[int, i
     return samples.reshape(*shape, -1)
 
 
-def assign_split(outcomes: OutcomesTable, seed: int = 0) -> OutcomesTable:
-    """Give every prompt the split "train" or "test", half each, where none has a split yet.
+def assign_split(outcomes: OutcomesTable, seed: int = 0, test_share: float = TEST_SHARE) -> OutcomesTable:
+    """Give every prompt the split "train" or "test" where none has a split yet.
 
     Parameters
     ----------
     seed : the same seed and prompts give the same split, whatever the order of the prompts
+    test_share : of the prompts that go to test, in (0, 1)
 
     Returns
     -------
-    unchanged if any prompt already has a split. Categories are halved one by one, and prompts with the same text
+    unchanged if any prompt already has a split. Categories are split one by one, and prompts with the same text
     (`OutcomesTable.duplicate_groups`) stay on one side
 
     Source: arXiv 2603.20217 evaluates on a random half; strata and duplicate groups are ours, against leakage.
@@ -179,7 +180,7 @@ def assign_split(outcomes: OutcomesTable, seed: int = 0) -> OutcomesTable:
     order = np.array(sorted(range(len(outcomes.prompt_ids)), key=outcomes.prompt_ids.__getitem__), dtype=np.intp)
     categories = [outcomes.categories[p] for p in order]
     splits = np.empty(len(order), dtype=object)
-    splits[order] = split_in_half(outcomes.duplicate_groups()[order], categories, seed)
+    splits[order] = split_by_share(outcomes.duplicate_groups()[order], categories, seed, test_share)
     return replace(outcomes, splits=tuple(splits))
 
 

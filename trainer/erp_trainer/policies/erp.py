@@ -117,9 +117,33 @@ def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, 
     stacked = safe and beta is None
     labels = labellings(table.embeddings_PD, table.categories_P, seed) if stacked else ()
     found = fit_out_of_fold(table, labels, None if stacked else Stack(beta or PAPER_BETA, (1.0,)), seed=seed)
+    return _fitted(table, found, safe)
+
+
+def refit_erp(fitted: FittedERP, table: TrainingTable, *, seed: int = 0) -> FittedERP:
+    """The same choices, fitted on more rows: what is served is of all of them, what is reported stays as it was.
+
+    Parameters
+    ----------
+    fitted : by `fit_erp` on some of the rows
+    table : all rows
+    """
+    sizes = () if fitted.features is None else fitted.features.sizes
+    has_tasks = fitted.features is not None and bool(len(fitted.features.entropy_Q))
+    clusters = sizes[1:] if has_tasks else sizes
+    categories_P = table.categories_P if has_tasks else np.full(len(table), "")
+    labels = labellings(table.embeddings_PD, categories_P, seed, clusters) if sizes else ()
+    unusual = None if fitted.features is None else fitted.features.unusual
+    found = fit_out_of_fold(table, labels, fitted.stack, unusual=unusual, seed=seed)
+    reported = {name: getattr(fitted, name) for name in ("r2_M", "r2_by_category", "frontier")}
+    return replace(_fitted(table, found, fitted.safe), **reported)
+
+
+def _fitted(table: TrainingTable, found: CrossFitted, safe: bool) -> FittedERP:
+    """What is served, of all rows, and what it earned out of fold."""
     constant_cost = recorded_cost(table) if safe else table.mean_cost_M
     table = with_constant_cost(table, constant_cost)
-    probes, cells = combined_probes(found.ridge, table.rewards_PM, labels, found.stack)
+    probes, cells = combined_probes(found.ridge, table.rewards_PM, found.labels, found.stack)
     leverage = found.ridge.out_of_fold_leverage(LEVERAGE_BETA)
     predicted, ridge = found.predicted_PM, found.ridge
     return FittedERP(

@@ -213,7 +213,8 @@ rewards:
   - {{kind: exact-match, extract: "(-?[0-9]+)", weight: 1.0}}
 
 embedder: static                # or a sentence-transformers id, or the URL of an embedding server
-fit: {{preset: best}}             # paper: β = 1, one cost per model, no safety
+# preset paper: β = 1, one cost per model, no safety. refit_all: choose on train, then fit what is served on all prompts
+fit: {{preset: best, refit_all: false}}
 """
 
 

@@ -163,6 +163,7 @@ class Pool:
     rewards: tuple[RewardSpec, ...]
     embedder: str
     preset: str
+    refit_all: bool
     expected_output_tokens: int
     ray: RaySettings = RaySettings()
 
@@ -192,7 +193,7 @@ def load(path: Path | str) -> Pool:
     sampling = _sampling(sampling_section, Sampling())
     engine = sampling_section.choice("engine", ENGINES, "server")
     models = top.section("models")
-    fit = top.section("fit", {"preset"}, default={})
+    fit = top.section("fit", {"preset", "refit_all"}, default={})
     return Pool(
         source=source,
         run=source.parent / top.text("run", "run"),
@@ -207,6 +208,7 @@ def load(path: Path | str) -> Pool:
         rewards=_rewards(top, source.parent),
         embedder=top.text("embedder", "static"),
         preset=fit.choice("preset", ("best", "paper"), "best"),
+        refit_all=fit.boolean("refit_all", False),
         expected_output_tokens=top.integer("expected_output_tokens", DEFAULT_OUTPUT_TOKENS, low=1),
         ray=ray,
     )

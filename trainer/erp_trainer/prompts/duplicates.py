@@ -18,6 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 THRESHOLD = 0.6
+# Of the prompts that are tested on, where nothing else is stated.
+TEST_SHARE = 0.5
 WORDS = 5
 _BANDS, _ROWS = 32, 4
 _BLOCK = 4096
@@ -58,12 +60,17 @@ def near_duplicate_groups(texts: Sequence[str]) -> np.ndarray:
     return np.array([numbers.setdefault(root(p), len(numbers)) for p in range(len(shingles))], dtype=np.int64)
 
 
-def split_in_half(groups_P: np.ndarray, categories: Sequence[str], seed: int) -> list[str]:
-    """Assign "train" and "test", half each in every category, with the prompts of a group on one side.
+def split_by_share(
+    groups_P: np.ndarray, categories: Sequence[str], seed: int, test_share: float = TEST_SHARE
+) -> list[str]:
+    """Assign "train" and "test", in their shares of every category, with the prompts of a group on one side.
 
     Parameters
     ----------
     groups_P : shape (P,), int; a group counts as of the category of its first prompt
+    test_share : in (0, 1). Categories too small for a prompt of the smaller side share one
+
+    Source: seats by votes (Webster's divisors), category by category.
     """
     members: dict[int, list[int]] = {}
     for p, group in enumerate(np.asarray(groups_P).tolist()):
@@ -71,15 +78,24 @@ def split_in_half(groups_P: np.ndarray, categories: Sequence[str], seed: int) ->
     strata: dict[str, list[list[int]]] = {}
     for found in members.values():
         strata.setdefault(categories[found[0]], []).append(found)
+    share = {"train": 1.0 - test_share, "test": test_share}
+    tiny = [name for name, found in strata.items() if len(found) * min(share.values()) < 0.5]
+    # Sorted first, the tiny ones together: halves have none.
+    order = [strata[name] for name in sorted(strata.keys() - set(tiny))]
+    order += [[found for name in sorted(tiny) for found in strata[name]]] if tiny else []
     rng = np.random.default_rng(seed)
     splits = [""] * len(groups_P)
     overall = {"train": 0, "test": 0}
-    for category in sorted(strata):
+    for stratum in order:
         inside = {"train": 0, "test": 0}
-        shuffled = [strata[category][i] for i in rng.permutation(len(strata[category]))]
+        shuffled = [stratum[i] for i in rng.permutation(len(stratum))]
         # Large groups first, so that single prompts can even out what they leave.
         for found in sorted(shuffled, key=len, reverse=True):
-            side = min(("train", "test"), key=lambda name: (inside[name], overall[name]))
+            half = len(found) / 2
+            side = min(
+                ("train", "test"),
+                key=lambda name: ((inside[name] + half) / share[name], (overall[name] + half) / share[name]),
+            )
             inside[side] += len(found)
             overall[side] += len(found)
             for p in found:

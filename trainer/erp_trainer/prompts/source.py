@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from erp_trainer.prompts.duplicates import TEST_SHARE
 from erp_trainer.prompts.prompt_set import Prompt
 
 
@@ -21,6 +22,7 @@ class SourceSpec:
     location : the file, folder or hub data set
     split : of the hub data set
     per_category, limit : how many to draw; None takes all
+    test_share : of the prompts that go to test, where the source has no split
     """
 
     kind: str
@@ -33,6 +35,7 @@ class SourceSpec:
     per_category: int | None = None
     limit: int | None = None
     seed: int = 0
+    test_share: float = TEST_SHARE
 
 
 # By prompt_id, prompt, category, reference, split, tags; only the prompt must be there.

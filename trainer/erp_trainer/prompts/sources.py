@@ -7,8 +7,8 @@ The ``prompts`` section of pool.yaml is one of::
     prompts: {dataset: org/name, split: train, column: prompt, revision: main}
     prompts: {source: litellm-log, path: spend_logs.jsonl, limit: 2000}
 
-Common keys: ``limit`` (that many at random), ``per_category``, ``seed``. Prompts without a split get a seeded
-half-and-half one, stratified by category, near-duplicates on one side.
+Common keys: ``limit`` (that many at random), ``per_category``, ``seed``, ``test_share``. Prompts without a split get
+a seeded one, half and half or by that share, stratified by category, near-duplicates on one side.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from erp_trainer.files.atomic import atomic_file
 from erp_trainer.prompts import hub_dataset, litellm_log, perfectblend, table_file
 from erp_trainer.prompts.conversation import decoded, first_user_turn
-from erp_trainer.prompts.duplicates import near_duplicate_groups, split_in_half
+from erp_trainer.prompts.duplicates import near_duplicate_groups, split_by_share
 from erp_trainer.prompts.placeholders import CUT, placeholder
 from erp_trainer.prompts.prompt_set import (
     PROMPTS,
@@ -41,7 +41,7 @@ from litellm_erp.errors import PromptError
 
 _COLUMNS = ("column", "category_column", "reference_column", "split", "revision")
 _LEAST = {"per_category": 1, "limit": 1, "seed": 0}
-_KEYS = {"source", "path", "dataset", *_COLUMNS, *_LEAST}
+_KEYS = {"source", "path", "dataset", "test_share", *_COLUMNS, *_LEAST}
 
 
 def source_spec(value: Mapping[str, Any], base: Path) -> SourceSpec:
@@ -57,6 +57,10 @@ def source_spec(value: Mapping[str, Any], base: Path) -> SourceSpec:
         raise PromptError("prompts: expected either source (open-perfectblend, litellm-log, a file) or dataset")
     options: dict[str, Any] = {key: found for key in _COLUMNS if (found := section.optional_text(key)) is not None}
     options |= {key: section.integer(key, low=low) for key, low in _LEAST.items() if section.get(key) is not None}
+    if section.get("test_share") is not None:
+        options["test_share"] = section.number("test_share", low=0.0, high=1.0)
+        if not 0.0 < options["test_share"] < 1.0:
+            raise section.wrong("test_share", options["test_share"], "a number between 0 and 1, such as 0.2")
     if dataset is not None:
         local = base / (path or dataset)
         return SourceSpec("dataset", str(local) if local.exists() else dataset, **options)
@@ -96,7 +100,7 @@ def gather(spec: SourceSpec) -> Gathered:
     if not prompts:
         explained = ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in counts.items() if key != "rows")
         raise PromptError(f"{spec.location}: no prompt found in {counts['rows']} rows; {explained}")
-    prompts = _split(prompts, spec.seed, counts)
+    prompts = _split(prompts, spec, counts)
     return Gathered(prompts, counts | {"prompts": len(prompts)})
 
 
@@ -211,11 +215,11 @@ def _drawn(prompts: list[Prompt], spec: SourceSpec, rng: np.random.Generator) ->
     return [prompts[index] for index in np.sort(kept)]
 
 
-def _split(prompts: Sequence[Prompt], seed: int, counts: dict[str, int]) -> list[Prompt]:
+def _split(prompts: Sequence[Prompt], spec: SourceSpec, counts: dict[str, int]) -> list[Prompt]:
     groups = near_duplicate_groups([prompt.cell for prompt in prompts])
     counts["near_duplicates"] = len(prompts) - int(np.unique(groups).size)
     if not any(prompt.split for prompt in prompts):
-        splits = split_in_half(groups, [prompt.category for prompt in prompts], seed)
+        splits = split_by_share(groups, [prompt.category for prompt in prompts], spec.seed, spec.test_share)
         prompts = [replace(prompt, split=split) for prompt, split in zip(prompts, splits, strict=True)]
     train = {int(group) for group, prompt in zip(groups, prompts, strict=True) if prompt.split == "train"}
     counts["leaking"] = sum(p.split == "test" and int(g) in train for g, p in zip(groups, prompts, strict=True))
