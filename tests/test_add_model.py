@@ -60,6 +60,7 @@ def test_a_newcomer_has_the_penalty_and_the_memberships_of_the_pool(made, bundle
     after = load_bundle(bundle)
     assert {model.beta for model in after.manifest.models} == {before.manifest.models[0].beta}
     assert after.manifest.stack == before.manifest.stack
+    assert after.manifest.tasks == before.manifest.tasks == (("arithmetic",), ("code",), ("poetry",))
     assert after.predictor.cells_FM.shape == (len(before.features.bias_F), 3)
     assert np.abs(after.predictor.cells_FM[:, after.models.index("mid")]).max() > 0.05
 

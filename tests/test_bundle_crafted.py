@@ -133,7 +133,7 @@ def test_a_manifest_with_an_impossible_field_is_refused(bundle, change):
 
 def test_a_missing_field_of_the_manifest_is_refused(bundle):
     whole = json.loads((bundle / "manifest.json").read_text())
-    optional = {"policy_files", "policy_options"}
+    optional = {"policy_files", "policy_options", "tasks"}
     for key in set(whole) - optional:
         (bundle / "manifest.json").write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
         refused(bundle, key)

@@ -78,6 +78,19 @@ def labels_of_bundle(bundle, x, tasks):
     return labels_of(bundle.features, x, tasks)
 
 
+def test_tasks_are_known_by_name_where_most_prompts_of_one_left_with_a_model():
+    x, rewards, tasks, _ = pool()
+    bundle = fit_erp(table(rewards, x, categories=tasks), preset="best")
+    assert bundle.tasks == (("0",), ("1",), ("2",), ("3",))
+    # Two prompts of task 1 stay: by number there would still be four tasks, but others.
+    stay = np.sort(np.concatenate([np.flatnonzero(tasks != "1"), np.flatnonzero(tasks == "1")[:2]]))
+    labels = labels_of(bundle.features, x[stay], tasks[stay], bundle.tasks)
+    assert labels[0].codes_P.tolist() == [int(task) for task in tasks[stay]]
+    # A category that the bundle never saw is the task that it looks like.
+    unknown = labels_of(bundle.features, x[stay], np.full(len(stay), "new"), bundle.tasks)
+    assert (unknown[0].codes_P == labels[0].codes_P).mean() > 0.8
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1000.0])
 def test_the_unit_of_rewards_changes_nothing(scale):
     x, rewards, _, _ = pool()

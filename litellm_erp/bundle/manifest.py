@@ -78,6 +78,7 @@ class Manifest:
     ----------
     features : of ERP, what all models share (`bundle.features`); None where the probes are all there is
     stack : the weights of the estimator's parts, one for each set of memberships and the ridge's last; for later models
+    tasks : the categories of each of the first set's memberships, where these are tasks; empty where it is not said
     policy_files, policy_options : what other policies than ERP keep and were fitted with
     """
 
@@ -96,6 +97,7 @@ class Manifest:
     models: tuple[ModelRecord, ...]
     features: FileRecord | None = None
     stack: tuple[float, ...] = (1.0,)
+    tasks: tuple[tuple[str, ...], ...] = ()
     policy_files: tuple[FileRecord, ...] = ()
     policy_options: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = field(default=SCHEMA_VERSION)
@@ -151,6 +153,7 @@ class Manifest:
             models=models,
             features=_shared_features(top),
             stack=tuple(_weights(top)),
+            tasks=_tasks(top),
             policy_files=_files(top, "policy_files") if "policy_files" in top.value else (),
             policy_options=top.section("policy_options").value if "policy_options" in top.value else {},
             schema_version=version,
@@ -223,6 +226,14 @@ def _weights(top: Section) -> list[float]:
         raise top.wrong("stack", f"{len(found)} weights", f"from 1 to {MAX_SETS + 1}")
     entry = Section({str(i): weight for i, weight in enumerate(found)}, top.at("stack"), BundleError, remedy=_REMEDY)
     return [entry.number(key, low=0.0, high=LARGEST) for key in entry]
+
+
+def _tasks(top: Section) -> tuple[tuple[str, ...], ...]:
+    found = top.list("tasks") if top.get("tasks") is not None else []
+    names = [name for each in found for name in (each if isinstance(each, list) else [None])]
+    if len(found) > MAX_FEATURES or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise top.wrong("tasks", found, f"at most {MAX_FEATURES} lists of categories, each category once")
+    return tuple(tuple(each) for each in found)
 
 
 def _check_models(top: Section, models: tuple[ModelRecord, ...]) -> None:

@@ -179,6 +179,7 @@ def _write(folder: Path, run: Run, embedder: Embedder, fitted: FittedPool, spec:
         frontier=write_json(folder, "frontier.json", erp.frontier),
         features=write_features(folder, erp.features),
         stack=erp.stack.weights,
+        tasks=erp.tasks,
         models=tuple(
             write_model(
                 folder,

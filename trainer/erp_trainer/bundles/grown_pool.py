@@ -209,7 +209,7 @@ def pool_of(
     )
     table = data.table
     features = bundle.features
-    labels = () if features is None else labels_of(features, table.embeddings_PD, table.categories_P)
+    labels = () if features is None else labels_of(features, table.embeddings_PD, table.categories_P, manifest.tasks)
     ids = np.array(outcomes.prompt_ids, dtype=object)[train]
     partial = {models.index(name): np.isin(ids, list(audit)) for name, audit in audits(run.path).items()
                if name in models}  # fmt: skip

@@ -74,13 +74,29 @@ def labellings(
     return (*found, *(_clusters(space, n, seed) for n in clusters))
 
 
-def labels_of(features: Features, embeddings_PD: np.ndarray, categories_P: np.ndarray) -> tuple[Labelling, ...]:
+def labels_of(
+    features: Features,
+    embeddings_PD: np.ndarray,
+    categories_P: np.ndarray,
+    names: Sequence[Sequence[str]] = (),
+) -> tuple[Labelling, ...]:
     """The labels of the prompts that a bundle's features were fitted on.
 
     Tasks follow from categories. Which cluster a prompt fell into is not on record; that it belongs to most stands in.
+
+    Parameters
+    ----------
+    names : the categories of each task, as the bundle has them; where it has none, tasks are told by their number
     """
     memberships = features.memberships(features.scores(embeddings_PD))
-    tasks = _tasks(categories_P) if len(features.entropy_Q) else None
+    has_tasks = bool(len(features.entropy_Q))
+    tasks = _tasks(categories_P) if has_tasks and not names else None
+    if has_tasks and len(names) == features.sizes[0]:
+        # Some of the prompts may have gone with a model: a task that is rare now is still the bundle's.
+        numbers = {name: number for number, each in enumerate(names) for name in each}
+        likely_P = memberships[:, : len(names)].argmax(axis=1)
+        codes = [numbers.get(name, int(guess)) for name, guess in zip(categories_P.tolist(), likely_P, strict=True)]
+        tasks = Labelling(np.array(codes), len(names), TASK_SHRINKAGE, tuple(map(tuple, names)))
     found: list[Labelling] = []
     start = 0
     for n in features.sizes:

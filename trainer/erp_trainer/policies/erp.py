@@ -84,6 +84,7 @@ class FittedERP:
     cells_FM : what is added by membership, see `FeatureProbes`; F = 0 without features
     constant_cost_M : costs that stand in the place of expected ones, shape (M,); NaN where prices say more
     safe : prompts that belong nowhere lean towards the models' means
+    tasks : the categories of each task, in the order of the first memberships; empty without tasks
     """
 
     probes: Probes
@@ -98,6 +99,7 @@ class FittedERP:
     r2_by_category: dict[str, np.ndarray]
     frontier: dict[str, Any]
     blocks: tuple[tuple[np.ndarray, Moments], ...]
+    tasks: tuple[tuple[str, ...], ...] = ()
 
 
 def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
@@ -159,6 +161,7 @@ def _fitted(table: TrainingTable, found: CrossFitted, safe: bool) -> FittedERP:
         r2_by_category=r_squared_by_category(predicted, table.rewards_PM, table.categories_P),
         frontier=frontier(table, predicted, found.trust_P if safe else np.ones(len(table)), safe=safe),
         blocks=tuple((block.columns, moments) for block, moments in zip(ridge.blocks, ridge.moments, strict=True)),
+        tasks=found.labels[0].names if found.labels else (),
     )
 
 
