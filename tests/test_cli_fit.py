@@ -223,3 +223,13 @@ def test_rewards_of_any_scale_that_an_import_takes_are_fitted(tmp_path):
     result = run("fit", tmp_path / "run", "--out", tmp_path / "bundle")
     assert result.exit_code == 0, result.output
     assert load_bundle(tmp_path / "bundle").uncertainty.noise_M.max() > 1e20
+
+
+@pytest.mark.parametrize("options", [(), ("--beta", "1e-6"), ("--preset", "paper"), ("--policy", "pairwise")])
+def test_rewards_as_far_apart_as_an_import_takes_them_are_fitted(tmp_path, options):
+    rows = [row | {"reward": 9e14 if row["reward"] > 0.7 else -9e14} for row in planted_rows(120)]
+    outcomes = write_outcomes(tmp_path / "outcomes.jsonl", rows)
+    assert run("import", outcomes, "--out", tmp_path / "run").exit_code == 0
+    result = run("fit", tmp_path / "run", "--out", tmp_path / "bundle", *options)
+    assert result.exit_code == 0, result.output
+    assert run("predict", tmp_path / "bundle", "--prompts", outcomes, "--out", tmp_path / "p.csv").exit_code == 0

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from litellm_erp.bundle.frontier import LARGEST
 from litellm_erp.bundle.manifest import MAX_FILE_BYTES, FileRecord
 from litellm_erp.errors import BundleError, BundleTampered
 from litellm_erp.shown import shown_names
 from litellm_erp.strict_files import MAX_HEADER_BYTES, MAX_JSON_BYTES, parse_json, parse_tensors, read_whole
 
 _BYTES_PER_NUMBER = 8
+# Rewards may be 1e15 in size and penalties 1e-6, with which weights come to 1e21; sums of such products are finite.
+MOST = 1e22
 
 
 def read_file(root: Path, record: FileRecord, most: int = MAX_FILE_BYTES) -> bytes:
@@ -98,7 +99,7 @@ def checked(
     where: Path,
     *,
     integers: bool = False,
-    most: float = LARGEST,
+    most: float = MOST,
 ) -> np.ndarray:
     """One tensor, if it has the shape (None matches any length), the dtype, and only finite numbers.
 

@@ -194,6 +194,8 @@ _RANGES = {
         LARGEST,
         f"a finite number of at most {LARGEST:g} in size. Leave the row out if there is no outcome",
     ),
+    # Of rewards as far apart as they may be.
+    "reward_std": (0.0, 2 * LARGEST, f"a finite number of at least 0 and at most {2 * LARGEST:g}"),
     "n_samples": (1.0, 1e9, "a whole number of at least 1, and at most 1e9"),
     "log_likelihood": (-LARGEST, LARGEST, "a finite number"),
     "self_check": (0.0, 1.0, "a number from 0 to 1"),
