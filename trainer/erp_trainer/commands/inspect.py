@@ -114,6 +114,7 @@ def bundle_payload(bundle: Bundle) -> dict[str, Any]:
                 "mean_reward": model.mean_reward,
                 "r2": model.r2,
                 "price": model.price.to_json(),
+                "cost": dict(bundle.frontier.document["single_models"][model.name]),
             }
             for model in manifest.models
         },
@@ -136,14 +137,18 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
             else []
         ),
         "",
-        f"{'model':<40} {'mean reward':>11} {'R²':>7} {'β':>7} {'rows':>7}",
+        f"{'model':<40} {'mean reward':>11} {'R²':>7} {'β':>7} {'rows':>7} {'cost expected':>13} {'recorded':>8} "
+        f"{'slope':>5}",
     ]
+    scale = 1000 if payload["cost_kind"] == "usd" else 1
     for name, model in payload["models"].items():
         r2 = "-" if model["r2"] is None else f"{model['r2']:.3f}"
         lines.append(
             f"{padded(name, 40)} {model['mean_reward']:>11.4f} {r2:>7} {model['beta']:>7.4g} {model['rows']:>7}"
+            f"{_costs(model['cost'], scale)}"
         )
     unit = "USD / 1k requests" if payload["cost_kind"] == "usd" else "relative cost"
+    lines.append(_cost_remark(payload, unit))
     lines += [
         "",
         "On training prompts, out of fold (erp-train evaluate measures on test prompts); believed: how far predictions",
@@ -154,7 +159,7 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
     step = max(1, len(points) // _MOST_POINTS)
     for point in points[::step]:
         cost = point["cost_usd"]
-        scaled = "-" if cost is None else f"{cost * (1000 if payload['cost_kind'] == 'usd' else 1):.4g}"
+        scaled = "-" if cost is None else f"{cost * scale:.4g}"
         mix = sorted(point["share"].items(), key=lambda item: -item[1])[:3]
         shares = ", ".join(f"{name} {percent(share)}" for name, share in mix if share > 0)
         lines.append(
@@ -163,3 +168,23 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
     if step > 1:
         lines.append(f"every {step}{_ORDINAL.get(step, 'th')} λ of {len(points)}; --json has all")
     return "\n".join([*lines, "", paragraph(payload["verdict"]["text"])])
+
+
+def _costs(cost: Mapping[str, float | None], scale: float) -> str:
+    """What was expected of a model's requests out of fold, what they cost, and how one grows with the other."""
+    expected, recorded = (_number(cost.get(key), scale) for key in ("expected_cost_usd", "cost_usd"))
+    return f" {expected:>13} {recorded:>8} {_number(cost.get('cost_slope'), 1.0, '.2f'):>5}"
+
+
+def _number(value: float | None, scale: float, form: str = ".4g") -> str:
+    return "-" if value is None else format(value * scale, form)
+
+
+def _cost_remark(payload: Mapping[str, Any], unit: str) -> str:
+    known = [model["cost"].get("cost_usd") is not None for model in payload["models"].values()]
+    if not any(known):
+        return (
+            "no model's cost is known, so λ, budgets and quality floors can do nothing: state prices (import --prices)"
+        )
+    remark = f"cost: {unit}, expected out of fold and recorded; a slope of 1 is calibrated, - the same for every prompt"
+    return remark if all(known) else f"{remark}. At λ > 0 a model of unknown cost comes last"

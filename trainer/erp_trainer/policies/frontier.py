@@ -92,12 +92,26 @@ def frontier_document(
     return {
         "points": points,
         "single_models": {
-            name: {"reward": float(reward), "cost_usd": number_or_none(cost)}
-            for name, reward, cost in zip(table.models, table.mean_reward_M, table.mean_cost_M, strict=True)
+            name: {"reward": float(reward), "cost_usd": number_or_none(cost)} | _calibration(table, m)
+            for m, (name, reward, cost) in enumerate(
+                zip(table.models, table.mean_reward_M, table.mean_cost_M, strict=True)
+            )
         },
         "oracle_reward": oracle_reward,
         "verdict": found,
     }
+
+
+def _calibration(table: TrainingTable, m: int) -> dict[str, float | None]:
+    """Mean expected cost of one model, out of fold, and the slope of realised on expected cost, None without either."""
+    expected, realised = table.expected_cost_PM[:, m], table.realised_cost_PM[:, m]
+    both = ~np.isnan(expected) & ~np.isnan(realised) & ~np.isnan(table.rewards_PM[:, m])
+    if both.sum() < 2:
+        return {"expected_cost_usd": None, "cost_slope": None}
+    x, y = expected[both], realised[both]
+    varies = np.ptp(x) > 1e-6 * abs(x.mean())
+    slope = np.cov(x, y)[0, 1] / x.var(ddof=1) if varies else np.nan
+    return {"expected_cost_usd": float(x.mean()), "cost_slope": number_or_none(slope)}
 
 
 def number_or_none(value: float) -> float | None:
