@@ -76,6 +76,11 @@ def test_what_the_file_lacks_comes_from_the_price_map_of_litellm():
         "Gemini 2.5 Pro",
         "vertex_ai/gemini-2.5-pro",
         "openrouter/google/gemini-2.5-pro",
+        "google/gemini-2.5-pro:free",
+        "models/gemini-2.5-pro",
+        "publishers/google/models/gemini-2.5-pro",
+        "vertex_ai/publishers/google/models/gemini-2.5-pro",
+        "litellm_proxy/gemini-2.5-pro",
     ],
 )
 def test_a_model_goes_by_many_names_at_one_price(name):
@@ -84,10 +89,29 @@ def test_a_model_goes_by_many_names_at_one_price(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "price"),
+    [
+        ("gpt-4o-20240806", (2.5, 10.0)),
+        ("gpt-4o@2024-08-06", (2.5, 10.0)),
+        ("anthropic/claude-3-5-sonnet-20241022", (3.0, 15.0)),
+        ("bedrock/converse/anthropic.claude-3-haiku-20240307-v1:0", (0.25, 1.25)),
+        ("vertex_ai/claude-sonnet-4@20250514", (3.0, 15.0)),
+        ("anthropic/claude-opus-4.1", (15.0, 75.0)),
+        ("deepseek/deepseek-chat:free", (0.28, 0.42)),
+    ],
+)
+def test_dates_regions_versions_and_offers_hide_no_price(name, price):
+    prices, warnings = resolve([name], {})
+    assert (prices[name], warnings) == (Price(*price), [])
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "meta-llama/Llama-3.1-8B-Instruct",
         "hosted_vllm/gpt-4o",
+        "openai/gpt-4o-mini:batch",
+        "openrouter/meta-llama/llama-3.1-8b-instruct:free",
         "ollama/gpt-4o",
         "gpt-4o-mimi",
         "",
