@@ -290,15 +290,23 @@ class Candidates:
         warm: Warm | None,
     ) -> Ranked:
         bundle = self._bundle
+        believed = 1.0
         if embedding is None:
-            tokens = np.full(len(bundle.models), bundle.manifest.expected_output_tokens)
-            tokens = tokens if max_output_tokens is None else np.minimum(tokens, max_output_tokens)
-            cost = self._prices.expected_cost(input_tokens, tokens)
-            predictions = Predictions(bundle.mean_reward_M, cost, np.float64(0.0), np.float64(1.0))
+            rewards, tokens = bundle.mean_reward_M, np.full(len(bundle.models), bundle.manifest.expected_output_tokens)
         else:
-            predictions = predict_pool(
-                bundle, embedding, input_tokens, prices=self._prices, max_output_tokens=max_output_tokens
-            )
+            tokens = np.maximum(bundle.output_tokens.predict(embedding), 1.0)
+            if isinstance(bundle.predictor, FeatureProbes):
+                features = bundle.predictor.features
+                memberships = features.memberships(features.scores(embedding))
+                rewards = bundle.predictor.predict(embedding, memberships)
+                believed = features.trust_of_one(memberships)
+            else:
+                rewards = bundle.predictor.predict(embedding)
+        if max_output_tokens is not None:
+            tokens = np.minimum(tokens, max_output_tokens)
+        cost = self._prices.expected_cost(input_tokens, tokens)
+        # Leverage is for standard errors, which no ranking needs.
+        predictions = Predictions(rewards, cost, np.float64(0.0), np.float64(believed))
         best = np.nan if self._best is None else float(predictions.cost[self._best])
         ranked_by = partial(
             rank_among,

@@ -150,7 +150,9 @@ def rank(
         holds = held is not None and held.margin == math.inf and unknown != "exclude"
         without_probe = _but_for(no_probe, held.position) if held is not None and holds else no_probe
         keys.append(_tiers(without_probe, tier, unknown))
-    order = np.lexsort(keys, axis=-1)
+    order = np.argsort(keys[2]) if raw.ndim == 1 and len(keys) == 3 else None
+    if order is None or not _descends(wanted, order):
+        order = np.lexsort(keys, axis=-1)
     n_ranked = np.full(raw.shape[:-1], raw.shape[-1])
     if any_no_probe and unknown == "exclude":
         n_ranked = n_ranked - no_probe.sum(axis=-1)
@@ -312,6 +314,12 @@ def _break_ties(chosen_P: np.ndarray, equal_MP: np.ndarray, cost_MP: np.ndarray,
 def _as_wide(array: np.ndarray, like: np.ndarray) -> np.ndarray:
     # numpy takes longer to find that there is nothing to broadcast than to rank five models.
     return array if np.shape(array) == like.shape else np.broadcast_to(array, like.shape)
+
+
+def _descends(utility_M: np.ndarray, order_M: np.ndarray) -> bool:
+    """Whether every utility is below the one before, so that nothing but utility decides; never where one is NaN."""
+    sorted_M = utility_M[order_M]
+    return bool((sorted_M[1:] < sorted_M[:-1]).all())
 
 
 def _tiers(no_probe: np.ndarray, tier: np.ndarray | None, unknown: UnknownPlace) -> np.ndarray:
