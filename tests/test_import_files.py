@@ -275,7 +275,10 @@ T = delimited()
 REFUSED = {
     "typo.csv": (T.replace("reward", "rewrad", 1), "--column reward=rewrad"),
     "percent.csv": (T.replace("0.25", "25%"), "column 'reward' holds '25%'; expected a number. Write a percentage"),
-    "comma.csv": (delimited(";").replace("0.25", "0,25").replace(";0\n", ";0.5\n"), "row 2: column 'reward' holds '0,25'"),
+    "comma.csv": (
+        delimited(";").replace("0.25", "0,25").replace(";0\n", ";0.5\n"),
+        "row 2: column 'reward' holds '0,25'",
+    ),
     "huge.csv": (T.replace("0.25", "1e300"), "row 2 (prompt_id 'p1', model 'b'): reward is 1e+300"),
     "infinite.csv": (T.replace("0.25", "inf"), "row 2 (prompt_id 'p1', model 'b'): reward is inf"),
     "text.csv": (T.replace("0.25", "good"), "row 2: column 'reward' holds 'good'"),
