@@ -17,6 +17,7 @@ tests=(
     tests/test_litellm_routes.py
     tests/test_proxy_followed.py
     tests/test_proxy_attacks.py
+    tests/test_proxy_metrics.py
 )
 oldest=1.99.4
 pinned=$(sed -n 's/^litellm==//p' constraints.txt)

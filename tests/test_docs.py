@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from erp_trainer.pool.pool import Pool, PoolModel, RaySettings, Sampling
@@ -13,7 +14,7 @@ from erp_trainer.prompts.sources import SourceSpec
 from erp_trainer.rewards.registry import KINDS, load_reward_model
 from litellm_erp.choice.cost import Price
 from litellm_erp.goals import settings as settings_file
-from scripts.write_cli_reference import TARGET, reference
+from scripts import write_cli_reference, write_metrics_reference
 
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("examples/*/README.md")]
@@ -26,8 +27,9 @@ WHOLE_POOL = {
 }
 
 
-def test_the_command_line_reference_is_up_to_date():
-    assert TARGET.read_text(encoding="utf-8") == reference(), "run python scripts/write_cli_reference.py"
+@pytest.mark.parametrize("page", [write_cli_reference, write_metrics_reference], ids=lambda page: page.TARGET.name)
+def test_a_page_that_is_made_from_code_is_up_to_date(page):
+    assert page.TARGET.read_text(encoding="utf-8") == page.reference(), f"run python scripts/{page.__name__[8:]}.py"
 
 
 def test_every_erp_settings_block_in_the_documentation_is_valid(monkeypatch):

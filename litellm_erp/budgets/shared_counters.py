@@ -15,7 +15,8 @@ from typing import Protocol
 
 from litellm_erp.budgets.counters import Counters
 from litellm_erp.budgets.stores.store import CounterStore
-from litellm_erp.telemetry import Once, logger, metrics
+from litellm_erp.metrics.recorder import metrics
+from litellm_erp.telemetry import Once, logger
 
 _TIMEOUT_S = 2.0
 _LAST_WORDS_S = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -135,6 +136,7 @@ class Ranked(NamedTuple):
     leaned : see ``decision.Ranking``
     stayed : whether the first would be another without what the conversation has been served by
     best_single_cost : of the bundle's best single model, whether it is a candidate or not; NaN unknown
+    predicted_s : ``time.perf_counter()`` between the predictions and the ranking
     """
 
     order: list[int]
@@ -142,6 +144,7 @@ class Ranked(NamedTuple):
     cost: Sequence[float] | np.ndarray
     leaned: bool
     best_single_cost: float
+    predicted_s: float
     stayed: bool = False
 
 
@@ -223,6 +226,7 @@ class Candidates:
             return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown, warm)
         rewards, tokens, believed = self._predict(embedding)
         costs = self._costs(input_tokens, tokens, max_output_tokens)
+        predicted_s = time.perf_counter()
         best = np.nan if self._best_position is None else costs[self._best_position]
         blank = [np.nan] * self._n_unknown
         safe = safety and self._safe
@@ -239,14 +243,15 @@ class Candidates:
         )
         ranked = ranked_at(costs[: self._n] + blank)
         if warm is None:
-            return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best)
+            return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s)
         cold, cached = ranked, min(warm.tokens, input_tokens)
         if warm.held.position < self._n:
             costs[warm.held.position] -= cached * self._cache_saves(self._wanted[warm.held.position])
         ranked = ranked_at(costs[: self._n] + blank, held=warm.held)
         # Whoever had served the whole conversation would be warm in it.
         best -= cached * self._cache_saves(self._best)
-        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, _stayed(warm, ranked, cold))
+        stayed = _stayed(warm, ranked, cold)
+        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, stayed)
 
     def _cache_saves(self, column: int | None) -> float:
         """USD that a token from the prompt cache costs less at a pool model; 0 where its cost is a constant."""
@@ -307,6 +312,7 @@ class Candidates:
         cost = self._prices.expected_cost(input_tokens, tokens)
         # Leverage is for standard errors, which no ranking needs.
         predictions = Predictions(rewards, cost, np.float64(0.0), np.float64(believed))
+        predicted_s = time.perf_counter()
         best = np.nan if self._best is None else float(predictions.cost[self._best])
         ranked_by = partial(
             rank_among,
@@ -332,6 +338,7 @@ class Candidates:
             predictions.cost[self._columns],
             bool(ranking.leaned),
             best,
+            predicted_s,
             warm is not None and _stayed(warm, ranking, cold),
         )
 

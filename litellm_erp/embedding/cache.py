@@ -5,7 +5,7 @@ Worth having where embedding costs milliseconds, and for conversations, whose re
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,13 +21,17 @@ class CachedEmbedder:
     ----------
     embedder : what computes an embedding that is not there
     max_entries : vectors to keep; at 384 dimensions one takes 1.6 kB
+    looked_up : told of each embedding whether it was at hand
     """
 
-    def __init__(self, embedder: Embedder, max_entries: int = 4096) -> None:
+    def __init__(
+        self, embedder: Embedder, max_entries: int = 4096, *, looked_up: Callable[[bool], None] = lambda hit: None
+    ) -> None:
         if max_entries < 1:
             raise ValueError(f"max_entries is {max_entries}; expected at least 1")
         self._embedder = embedder
         self._max_entries = max_entries
+        self._looked_up = looked_up
         self._vectors: OrderedDict[bytes, Array] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -82,7 +86,8 @@ class CachedEmbedder:
             vector = self._vectors.get(key)
             if vector is not None:
                 self._vectors.move_to_end(key)
-            return vector
+        self._looked_up(vector is not None)
+        return vector
 
     def _put(self, key: bytes, vector: Array) -> Array:
         # A row of a batch is a view that would keep the whole batch alive.

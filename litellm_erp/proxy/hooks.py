@@ -21,12 +21,13 @@ from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy import litellm_router, self_test, streams
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.litellm_answer import CallEvent, call_of_response
 from litellm_erp.proxy.pick import Pick, why
-from litellm_erp.proxy.request_note import called, known_note, metadata_of, note_of, tenant_of
+from litellm_erp.proxy.request_note import called, known_note, metadata_of, note_of, tell_loggers, tenant_of
 from litellm_erp.proxy.watch import Watch
 from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
@@ -37,7 +38,7 @@ from litellm_erp.serving.note import Decision, Following, Note, response_headers
 from litellm_erp.serving.reload import ReloadedBundle
 from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.spend import Spending
-from litellm_erp.telemetry import Once, log_decisions_to_stderr, logger, metrics
+from litellm_erp.telemetry import Once, log_decisions_to_stderr, logger
 
 _GOLDEN = (5**0.5 - 1) / 2
 _once = Once()
@@ -145,6 +146,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             for name, group in settings.groups.items()
         }
         self._settings = settings
+        metrics.teams.configure(name for group in settings.groups.values() for name in group.teams)
         self.sharing.configure(settings)
         if settings.log_decisions:
             log_decisions_to_stderr()
@@ -181,7 +183,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return healthy_deployments
         started = time.perf_counter()
         pick = Pick(group, messages, request_kwargs or {}, healthy_deployments, started)
-        left: list[Any] | None = await _first_that_works(model, self._ways, pick)
+        try:
+            left: list[Any] | None = await _first_that_works(model, self._ways, pick)
+        finally:
+            _tell(pick, parent_otel_span)
         if left is None:
             raise ServingError(f"group {model!r}: nothing could be picked; the log says why")
         return left
@@ -266,7 +271,6 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if not pick.permitted:
             raise error
         pick.note.fell_back("error")
-        metrics.decision(pick.group.settings.name, "", pick.note.reason, time.perf_counter() - pick.started_s)
         return pick.cheapest(self.members)
 
     @_guarded
@@ -408,6 +412,15 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             self._drawn = (self._drawn + _GOLDEN) % 1.0
             note.draw = self._drawn
         return note.draw
+
+
+def _tell(pick: Pick, span: Any) -> None:
+    """Count what was decided, and how long it took; a pick of the self-test has no reason and is none."""
+    note = pick.note
+    if note.reason:
+        tell_loggers(note, pick.metadata, span)
+        seconds = time.perf_counter() - pick.started_s
+        metrics.decision(pick.group.settings.name, metrics.teams.of(pick.tenant), note.model, note.reason, seconds)
 
 
 def _settings_of_process() -> Settings | None:

@@ -21,6 +21,9 @@ METADATA_KEYS = ("litellm_metadata", "metadata")
 # What a client sends itself.
 CLIENT_METADATA_KEY = METADATA_KEYS[-1]
 CALLER_KEY = "user_api_key_auth"
+# What every logger of LiteLLM is given beside a call, and the span of its request, where it traces.
+SPEND_METADATA_KEY = "spend_logs_metadata"
+SPAN_KEY = "litellm_parent_otel_span"
 TARGET_ORDER_KEY = "_target_order"
 # What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
 MAPPING = (dict, Mapping)

@@ -22,7 +22,7 @@ from litellm_erp.proxy.request_note import metadata_of, note_of, tenant_of
 from litellm_erp.serving.deployments import Deployment, Member, MemberTable, capabilities_used, narrowed
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Decision, Note
-from litellm_erp.telemetry import log_decision, logs_decisions, metrics
+from litellm_erp.telemetry import log_decision, logs_decisions
 
 _COUNT_TIMEOUT_S = 2.0
 # A count takes a tenth of a second per million characters; beyond this, the estimate has to do.
@@ -211,9 +211,8 @@ class Pick:
         return [d for d, member in zip(self.offered, found, strict=True) if member.pool_model == cheapest]
 
     def record(self, decision: Decision) -> None:
-        """Count a decision that was written into the note, and log it where somebody listens."""
+        """Log a decision that was written into the note, where somebody listens."""
         seconds, note = time.perf_counter() - self.started_s, self.note
-        metrics.decision(note.group, note.model, note.reason, seconds)
         if not logs_decisions():
             return
         log_decision(

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from litellm_erp.goals.tenant import Tenant
-from litellm_erp.proxy.litellm_request import CALLER_KEY, MAPPING, METADATA_KEYS, is_object, map_of, tenant_in
-from litellm_erp.serving.note import Note
+from litellm_erp.proxy.litellm_request import (
+    CALLER_KEY,
+    MAPPING,
+    METADATA_KEYS,
+    SPAN_KEY,
+    SPEND_METADATA_KEY,
+    is_object,
+    map_of,
+    tenant_in,
+)
+from litellm_erp.serving.note import Note, facts
 
 NOTE_KEY = "litellm_erp"
+# Under which a decision stands in what LiteLLM logs.
+LOGGED_KEY = "erp"
 
 
 def metadata_of(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +76,32 @@ def tenant_of(metadata: Mapping[str, Any], note: Note) -> Tenant:
     if note.tenant is None or note.caller is not caller or caller is None:
         note.tenant, note.caller = tenant_in(metadata), caller
     return note.tenant
+
+
+def tell_loggers(note: Note, metadata: dict[str, Any], span: Any) -> None:
+    """Hand a decision to whatever LiteLLM logs to: in its ``spend_logs_metadata``, and on the request's span.
+
+    Parameters
+    ----------
+    span : of OpenTelemetry, where requests are traced
+    """
+    told = {"group": note.group, **facts(note, note.model or None, "all")}
+    kept = metadata.get(SPEND_METADATA_KEY)
+    # A key's own may be shared by its requests, and a fallback's is a copy that still has this one.
+    metadata[SPEND_METADATA_KEY] = {**kept, LOGGED_KEY: told} if isinstance(kept, dict) else {LOGGED_KEY: told}
+    span = span or metadata.get(SPAN_KEY) or _span_in_progress()
+    if span is not None:
+        with contextlib.suppress(Exception):
+            span.set_attributes({f"{LOGGED_KEY}.{name}": value for name, value in told.items()})
+
+
+def _span_in_progress() -> Any:
+    """The span that tracing of the server itself has begun, as newer FastAPIs do; None where nothing traces."""
+    if "opentelemetry.sdk.trace" not in sys.modules:
+        return None
+    from opentelemetry.trace import get_current_span
+
+    return get_current_span()
 
 
 def called(kwargs: Mapping[str, Any]) -> tuple[Note | None, str]:

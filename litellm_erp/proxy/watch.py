@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from litellm import Router
 
 from litellm_erp import litellm_releases as releases
+from litellm_erp.budgets.book import SpendBook
+from litellm_erp.goals.tenant import GROUP_ACCOUNT, Tenant, grant
+from litellm_erp.metrics.definitions import OTHER
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy import litellm_router, self_test
 from litellm_erp.serving.checks import Finding
 from litellm_erp.serving.deployments import MemberTable
-from litellm_erp.telemetry import Once, metrics
+from litellm_erp.serving.group import RoutedGroup
+from litellm_erp.serving.team_view import agreed_solution
+from litellm_erp.telemetry import Once
 
 _EVERY_S = 10.0
 _START_S = 60
@@ -25,10 +31,11 @@ class Watched(Protocol):
     """A callback with the groups that it routes."""
 
     members: MemberTable
+    groups: dict[str, RoutedGroup]
+    pacer: SpendBook
 
-    @property
-    def groups(self) -> Collection[str]:
-        """Names of the routed groups."""
+    def tenants(self) -> list[Tenant]:
+        """Teams that are known of."""
 
     def router(self) -> Router | None:
         """The router it serves, None before there is one."""
@@ -53,6 +60,7 @@ class Watch:
         self._keep_sharing = keep_sharing
         self._next_check = 0.0
         self._checking: asyncio.Task[None] | None = None
+        self._showing: asyncio.Task[None] | None = None
         self._tested: Router | None = None
         self._untested: set[str] = set()
 
@@ -60,6 +68,7 @@ class Watch:
         """Check as soon as the proxy has a router; it imports its callbacks on its event loop, before it has one."""
         with contextlib.suppress(RuntimeError):
             self._checking = asyncio.get_running_loop().create_task(self._check_once_started())
+            self._keep_showing()
 
     def check_periodically(self) -> None:
         """Begin a check where it is time to; returns at once."""
@@ -68,8 +77,23 @@ class Watch:
             return
         self._next_check = now + _EVERY_S
         self._keep_sharing()
+        self._keep_showing()
         if self._checking is None or self._checking.done():
             self._checking = asyncio.get_running_loop().create_task(self._check())
+
+    def _keep_showing(self) -> None:
+        if self._showing is None or self._showing.done():
+            self._showing = asyncio.get_running_loop().create_task(self._show())
+
+    async def _show(self) -> None:
+        """Keep metrics true that change with time, whether requests come or not."""
+        while True:
+            try:
+                await show_budgets(self._plugin.groups, self._plugin.tenants(), self._plugin.pacer)
+            except Exception as e:
+                metrics.failed("gauges")
+                _once.warn(f"budgets could not be shown as metrics: {type(e).__name__}")
+            await asyncio.sleep(_EVERY_S)
 
     async def _check_once_started(self) -> None:
         """Say at start, not at the first request, what is wrong with the router the config has made."""
@@ -112,3 +136,30 @@ class Watch:
             elif found.problem:
                 # It is tried again every few seconds, and may never be possible.
                 _once.warn(f"group {name!r}: {found.text()}")
+
+
+async def show_budgets(groups: Mapping[str, RoutedGroup], tenants: list[Tenant], book: SpendBook) -> None:
+    """Show as metrics which λ teams get now, and what is left of their budgets; the group's own stand at no team."""
+    for group in list(groups.values()):
+        for tenant in (Tenant(), *tenants):
+            if (label := metrics.teams.of(tenant)) == OTHER:
+                continue
+            _show_budget(group, tenant, label, book)
+            # Hundreds of teams take a while; requests come first.
+            await asyncio.sleep(0)
+
+
+def _show_budget(group: RoutedGroup, tenant: Tenant, label: str, book: SpendBook) -> None:
+    settings, frontier = group.settings, group.state.bundle.frontier
+    granted = grant(settings, tenant)
+    mixture = agreed_solution(settings, granted, frontier, book).mixture
+    metrics.lambda_now(settings.name, label, mixture.low + mixture.share_high * (mixture.high - mixture.low))
+    if granted.claim.account != (tenant.team_account or GROUP_ACCOUNT):
+        return
+    account = book.tick(settings.name, granted.claim, frontier)
+    status = None if account is None else account.status()
+    if status is not None:
+        left_usd = status.budget_usd - status.spent_usd - status.reserved_usd
+        metrics.budget(
+            settings.name, label, usd=status.budget_usd, left_usd=left_usd, starts_s=status.starts, ends_s=status.ends
+        )

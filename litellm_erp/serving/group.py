@@ -25,6 +25,7 @@ from litellm_erp.goals.lambda_of import Pacer, RequestLambda, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.tenant import Grant, Tenant, grant
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, Needs
 from litellm_erp.serving.note import Decision
 from litellm_erp.serving.offers import GroupState, Offer
@@ -76,6 +77,8 @@ class Breaker:
     def __init__(self) -> None:
         self._failures = 0
         self._open_until = 0.0
+        # Whether it has opened since the embedder last answered.
+        self.is_failing = False
 
     def is_open(self) -> bool:
         """Whether to skip the embedder for now."""
@@ -87,6 +90,9 @@ class Breaker:
         if self._failures >= _BREAKER_FAILURES:
             self._failures = 0
             self._open_until = time.monotonic() + _BREAKER_PAUSE_S
+            self.is_failing = True
+        elif ok:
+            self.is_failing = False
 
 
 class StateSource(Protocol):
@@ -161,7 +167,9 @@ class RoutedGroup:
         offer = state.offers.of(members)
         names = offer.names
         needs = await ask.needs(offer)
+        began_s = time.perf_counter()
         vector, input_tokens = (None, 0.0) if prompt is None else await self._read(state.embedder, prompt)
+        read_s = time.perf_counter()
         ranked = offer.candidates.rank(
             vector,
             input_tokens,
@@ -171,6 +179,10 @@ class RoutedGroup:
             tier=_tiers(names, members, needs) if needs.is_demanding else None,
             unknown=self.settings.unknown,
             warm=None if last is None or agreed.exhausted in _SPENT else self._warm(offer, last),
+        )
+        embed_s = None if prompt is None else read_s - began_s
+        metrics.stages(
+            self.settings.name, embed_s, ranked.predicted_s - read_s, time.perf_counter() - ranked.predicted_s
         )
         rewards, costs = {}, {}
         for i in ranked.order[:shown]:
@@ -254,12 +266,18 @@ class RoutedGroup:
             vector = _finite(check(vector, embedder.spec.dimension), embedder.spec.dimension)
         except Exception as e:
             # A client that hangs up raises no Exception, and says nothing of the embedder.
-            self._breaker.record(ok=False)
+            self._record(ok=False)
             if isinstance(e, asyncio.TimeoutError) and not isinstance(e, EmbeddingError):
                 raise EmbeddingTimeout(f"no embedding within {self.settings.embedder.timeout_s} s") from e
             raise
-        self._breaker.record(ok=True)
+        self._record(ok=True)
         return vector, len(text) / _CHARS_PER_TOKEN
+
+    def _record(self, *, ok: bool) -> None:
+        before = self._breaker.is_failing
+        self._breaker.record(ok=ok)
+        if self._breaker.is_failing != before:
+            metrics.breaker(self.settings.name, self._breaker.is_failing)
 
 
 def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool) -> str:

@@ -195,10 +195,8 @@ class Note(dict[str, object]):
         return "followed"
 
 
-def response_headers(
-    note: Note, served: str | None, level: HeaderLevel, following: Following = "followed"
-) -> dict[str, str]:
-    """Headers for a response.
+def facts(note: Note, served: str | None, level: HeaderLevel, following: Following = "followed") -> dict[str, object]:
+    """What may be told of a decision: ``reason``, and what was expected of the model that served.
 
     Parameters
     ----------
@@ -208,22 +206,30 @@ def response_headers(
     if level == "none":
         return {}
     reason = {"followed": note.reason, "other-group": "fallback:other-group"}.get(following, following)
-    headers = {"x-erp-reason": reason + (";override-ignored" if note.get("override_ignored") else "")}
+    told: dict[str, object] = {"reason": reason + (";override-ignored" if note.get("override_ignored") else "")}
     if level == "reason" or served is None or following == "other-group":
-        return headers
-    headers["x-erp-model"] = header_value(served)
+        return told
+    told["model"] = served
     if "bundle" in note:
-        headers["x-erp-bundle"] = str(note["bundle"])
-        headers["x-erp-lambda"] = f"{note['lambda']:.6g}"
-        for header, key in (
-            ("x-erp-expected-reward", "expected_reward"),
-            ("x-erp-expected-cost-usd", "expected_cost_usd"),
-        ):
+        told["bundle"], told["lambda"] = note["bundle"], note["lambda"]
+        for key in ("expected_reward", "expected_cost_usd"):
             values = note[key]
-            value = values.get(served) if isinstance(values, dict) else None
+            value = values.get(served) if isinstance(values, Mapping) else None
             if value is not None:
-                headers[header] = f"{value:.6g}"
-    return headers
+                told[key] = value
+    return told
+
+
+def response_headers(
+    note: Note, served: str | None, level: HeaderLevel, following: Following = "followed"
+) -> dict[str, str]:
+    """Headers for a response: what `facts` tells, with its parameters."""
+    told = facts(note, served, level, following)
+    return {f"x-erp-{name.replace('_', '-')}": _header(value) for name, value in told.items()}
+
+
+def _header(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else header_value(str(value))
 
 
 def header_value(name: str) -> str:

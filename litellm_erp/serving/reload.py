@@ -10,7 +10,9 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
+from datetime import datetime
 from pathlib import Path
 
 from litellm_erp.bundle.bundle import Bundle
@@ -20,9 +22,10 @@ from litellm_erp.embedding.cache import CachedEmbedder
 from litellm_erp.embedding.load import embedder_from_spec
 from litellm_erp.errors import BundleError, ErpError
 from litellm_erp.goals.settings import GroupSettings
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.serving.offers import GroupState, Offers
 from litellm_erp.shown import shown_names
-from litellm_erp.telemetry import logger, metrics
+from litellm_erp.telemetry import logger
 
 # Name, modification time, inode and size of every file.
 Signature = tuple[tuple[str, int, int, int], ...]
@@ -54,7 +57,7 @@ class ReloadedBundle:
         self._refused: Signature | None = None
         self._reloading: asyncio.Task[bool] | None = None
         self.state = self._load(None)
-        metrics.loaded(settings.name, self.state.bundle.id)
+        _show(settings.name, self.state.bundle)
 
     def look_periodically(self) -> None:
         """Look for a new bundle in a thread, where it is time to; returns at once."""
@@ -73,6 +76,9 @@ class ReloadedBundle:
         """
         signature, name, current = _signature(self._settings.bundle), self._settings.name, self.state
         if signature in (self._loaded, self._refused):
+            if signature == self._loaded and self._refused is not None:
+                self._refused = None
+                metrics.refusing(name, False)
             return False
         try:
             state = self._load(current)
@@ -84,7 +90,7 @@ class ReloadedBundle:
             return False
         self._loaded, self._refused = signature, None
         logger.warning("group %r: bundle %s replaces %s", name, state.bundle.id, current.bundle.id)
-        metrics.loaded(name, state.bundle.id, current.bundle.id)
+        _show(name, state.bundle)
         metrics.reload(name, "ok")
         self.state = state
         return True
@@ -108,7 +114,9 @@ class ReloadedBundle:
             timeout_s=options.timeout_s,
         )
         # The static embedder is as fast as a look-up.
-        return embedder if embedder.inline else CachedEmbedder(embedder)
+        if embedder.inline:
+            return embedder
+        return CachedEmbedder(embedder, looked_up=functools.partial(metrics.looked_up, self._settings.name))
 
 
 def _check_pool(bundle: Bundle, current: GroupState) -> None:
@@ -119,6 +127,14 @@ def _check_pool(bundle: Bundle, current: GroupState) -> None:
             f"{bundle.path}: found probes of {shown_names(bundle.models)}; expected some of the deployed models, "
             f"{shown_names(deployed)}. Is it the bundle of another pool?"
         )
+
+
+def _show(group: str, bundle: Bundle) -> None:
+    try:
+        created_s = datetime.fromisoformat(str(bundle.manifest.created.get("at"))).timestamp()
+    except (ValueError, OverflowError):
+        created_s = None
+    metrics.loaded(group, bundle.id, created_s, bundle.frontier.document["verdict"])
 
 
 def _signature(path: Path) -> Signature:

@@ -14,6 +14,7 @@ from litellm_erp.budgets.totals import Served, Totals
 from litellm_erp.choice.cost import Price
 from litellm_erp.goals.lambda_of import RequestLambda, safe_lambda_of
 from litellm_erp.goals.tenant import Claim, Grant, Tenant
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.serving.call_cost import FinishedCall, cost_of, token_price, usd_of
 from litellm_erp.serving.deployments import Member, MemberTable
 from litellm_erp.serving.group import RoutedGroup
@@ -93,6 +94,7 @@ class Spending:
             account = self.book.tick(name, claim, group.state.bundle.frontier)
             if account is not None and account.exhausted(count, note.ticket) is not None:
                 note.ticket = self.book.arrived(name, granted.claims, note.ticket)
+                metrics.refused(name, metrics.teams.of(tenant))
                 return self._too_much(name, claim, account.status())
         if note.ticket is None or note.ticket.state != "held" or name not in note.ticket.arrived:
             note.ticket = self.book.hold(name, granted.claims, count, note.ticket)
@@ -166,6 +168,16 @@ class Spending:
         served = Served("other" if member is None else member.pool_model, cost, _best_single(note, member, cost))
         # A team's keys are not told apart here: nobody could ask for them, and there is no end to them.
         self._totals.record(note.group, note.grant.accounts[0], served)
+        rewards = note.get("expected_reward")
+        metrics.answered(
+            note.group,
+            "" if note.tenant is None else metrics.teams.of(note.tenant),
+            served.model,
+            usd=cost,
+            expected_usd=_expected(note, member),
+            best_single_usd=served.best_single_usd,
+            expected_reward=rewards.get(served.model) if isinstance(rewards, Mapping) else None,
+        )
 
 
 def _rejects(claim: Claim) -> bool:
