@@ -17,7 +17,7 @@ demo-live: .venv/.dev  ## real models in a real vLLM, from sampling to a routing
 test: .venv/.dev servers  ## all tests, real proxy, Redis and browser processes included
 	$(BIN)/python -m pytest
 
-test-compat: .venv/.dev  ## the LiteLLM tests on the oldest supported, the pinned and the newest LiteLLM, or on LITELLM="X Y"
+test-compat: .venv/.dev servers  ## the LiteLLM tests on the oldest supported, the pinned and the newest LiteLLM, or on LITELLM="X Y"
 	PYTHON=$(PYTHON) LITELLM="$(LITELLM)" scripts/test_compat.sh
 
 test-vllm: .venv/.dev  ## sampling from a real vLLM, in an environment of its own
@@ -45,7 +45,7 @@ bench: .venv/.dev  ## what a decision costs; five minutes
 	$(BIN)/python -m bench
 
 servers:
-	scripts/setup_debian.sh chromium chromium-driver redis-server
+	scripts/setup_debian.sh chromium chromium-driver prometheus redis-server
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

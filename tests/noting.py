@@ -6,6 +6,9 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
+from litellm_erp.metrics.recorder import metrics
+from tests.harness import GROUP
+
 
 class Noting(CustomLogger):
     """One JSON line for each answer, in the file that ``ERP_TEST_NOTES`` names."""
@@ -15,6 +18,8 @@ class Noting(CustomLogger):
         kept = logged.get("metadata", {}).get("spend_logs_metadata")
         with open(os.environ["ERP_TEST_NOTES"], "a", encoding="utf-8") as file:  # noqa: ASYNC230, PTH123
             file.write(json.dumps(kept) + "\n")
+        # Stands for whoever feeds rewards back.
+        metrics.rewarded(GROUP, "", "small", 0.5)
 
 
 noting = Noting()

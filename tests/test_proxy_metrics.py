@@ -1,18 +1,21 @@
 """What two workers of a real proxy tell of routing: on /metrics, to LiteLLM's loggers, and on spans."""
 
 import json
+import math
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
-from demo.proxy_process import ProxyProcess
+from demo.proxy_process import REPOSITORY, ProxyProcess, ServerProcess
 from litellm_erp.metrics.definitions import DEFINITIONS, PLACES, REASONS, STAGES_EVERY
-from tests.harness import GOOGLE_ROUTES, GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_keys
+from tests.harness import GOOGLE_ROUTES, GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_config, write_keys
 from tests.pools import CHEAPEST, add_group, ask_all, erp_settings, group_settings, prompts, wait_until
 
 pytestmark = pytest.mark.proxy
@@ -25,6 +28,10 @@ TEAMS: Json = {
 KEYS = ("research", "support", "rich", "broke")
 ROUTES = [*TEXT_ROUTES, *GOOGLE_ROUTES]
 SECRET = "xylophone"
+DEPLOY = REPOSITORY / "deploy"
+RULES = (DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text(encoding="utf-8"))
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,49 @@ def proxy(start_module_proxy, stub_process, planted_bundle, swapped, notes, tmp_
         "ERP_TEST_NOTES": str(notes),
     }
     return start_module_proxy(config, env=keys | env, num_workers=2)
+
+
+class PrometheusProcess(ServerProcess):
+    """A Prometheus with a config of its own, and what it answers."""
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        super().__init__((), ready_path="/-/ready", log_path=folder / "prometheus.log", start_deadline_s=60.0)
+        listen = f"--web.listen-address=127.0.0.1:{self.port}"
+        self._command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", listen]
+
+    def get(self, path: str, **params: str) -> Any:
+        answer = httpx.get(f"{self.base_url}{path}", params=params, trust_env=False, timeout=30.0)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def emptiness_of(self, query: str) -> str:
+        """Why a query shows nothing now; "" where it shows something."""
+        found = self.get("/api/v1/query", query=query)["result"]
+        if not found:
+            return "no series"
+        return "" if any(math.isfinite(float(series["value"][1])) for series in found) else "no number"
+
+
+def shown(expr: str) -> str:
+    """A panel's query as Grafana sends it, all groups and teams selected."""
+    for name, value in {"$group": ".*", "$team": ".*", "$__rate_interval": "20s", "$__range": "5m"}.items():
+        expr = expr.replace(name, value)
+    assert "$" not in expr
+    return expr
+
+
+@pytest.fixture(scope="module")
+def prometheus(proxy: ProxyProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusProcess]:
+    """A real one with the rules of deploy/, which asks the proxy each second."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(DEPLOY / "prometheus" / "rules.yml")]
+    job = config["scrape_configs"][0]
+    del job["dns_sd_configs"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{proxy.port}"]}]
+    with PrometheusProcess(write_config(folder / "prometheus.yml", config), folder) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +189,9 @@ def test_costs_are_what_the_answers_cost_and_the_best_single_models_beside_them(
 
 
 def test_every_metric_is_there_after_some_traffic(proxy, asked):
-    # Nothing was fed back.
-    expected = {d.name for d in DEFINITIONS} - {"erp_observed_reward"}
     lines = exposed(proxy).splitlines()
     found = {line.split()[2].removesuffix("_total") for line in lines if line.startswith("# TYPE erp_")}
-    assert found == expected
+    assert found == {d.name for d in DEFINITIONS}
 
 
 def test_a_teams_lambda_and_budget_are_shown(proxy, asked):
@@ -189,7 +237,33 @@ def test_spans_have_the_decision_as_attributes(proxy, asked):
     assert not [line for line in log.splitlines() if '"erp.' in line and SECRET in line]
 
 
-def test_a_refused_bundle_is_shown_until_a_good_one_comes(proxy, asked, swapped):
+def test_every_query_of_the_dashboard_finds_something(proxy, asked, prometheus):
+    queries = {(p["title"], t["expr"]): "nothing yet" for p in PANELS for t in p["targets"]}
+    more = iter(prompts(10_000, first=100))
+
+    def answered() -> bool:
+        # Rates need traffic between two scrapes.
+        ask_all(proxy, [{"prompt": text, "key": f"sk-{key}"} for key, (_, text) in zip(KEYS, more, strict=False)])
+        for name, expr in [key for key, empty in queries.items() if empty]:
+            queries[name, expr] = prometheus.emptiness_of(shown(expr))
+        return not any(queries.values())
+
+    try:
+        wait_until(answered, 90)
+    except AssertionError:
+        pytest.fail(str({key: empty for key, empty in queries.items() if empty}))
+    assert len(PANELS) >= 20
+
+
+def test_every_rule_is_worked_out(proxy, asked, prometheus):
+    rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == RULES.count("- record:") + RULES.count("- alert:")
+    assert [rule for rule in rules if rule["health"] == "err"] == []
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    assert [name for name in recorded if prometheus.emptiness_of(name)] == []
+
+
+def test_a_refused_bundle_is_shown_until_a_good_one_comes(proxy, asked, swapped, prometheus):
     def ask_both() -> None:
         ask_all(proxy, [{"prompt": f"again {i}", "model": "erp-quiet"} for i in range(8)])
 
@@ -197,10 +271,17 @@ def test_a_refused_bundle_is_shown_until_a_good_one_comes(proxy, asked, swapped)
         ask_both()
         return total(proxy, "erp_bundle_refused", group="erp-quiet") == value
 
+    def alerts() -> set[str]:
+        return {alert["labels"]["alertname"] for alert in prometheus.get("/api/v1/alerts")["alerts"]}
+
     manifest = swapped / "manifest.json"
     good = manifest.read_text(encoding="utf-8")
     manifest.write_text(good[:-20], encoding="utf-8")
     wait_until(lambda: refused(1.0), 30)
     assert total(proxy, "erp_bundle_reloads_total", group="erp-quiet", outcome="refused") >= 1
+    wait_until(lambda: "ErpBundleRefused" in alerts(), 30)
     manifest.write_text(good, encoding="utf-8")
     wait_until(lambda: refused(0.0), 30)
+    wait_until(lambda: "ErpBundleRefused" not in alerts(), 30)
+    # Two workers without a store beside them.
+    assert alerts() == {"ErpBudgetsLocal"}
