@@ -9,6 +9,7 @@
     ├── PricesError        (ValueError)    a price file that cannot be used
     ├── SettingsError      (ValueError)    erp_settings that cannot be used
     ├── BudgetFileError    (ValueError)    a budget file that is none, or that is not given back
+    ├── DecisionLogError   (ValueError)    a line of a decision log that is none
     ├── RunError           (RuntimeError)  a run folder that cannot be used
     ├── SamplingError      (RuntimeError)  a pool model that cannot be sampled
     ├── FitError           (ValueError)    data from which no probe can be fitted
@@ -67,6 +68,10 @@ class SettingsError(ErpError, ValueError):
 
 class BudgetFileError(ErpError, ValueError):
     """A budget file is not ours, or another process keeps it; the proxy goes on without it and says so."""
+
+
+class DecisionLogError(ErpError, ValueError):
+    """A line of a decision log is torn or breaks its contract; a reader leaves it out."""
 
 
 class RunError(ErpError, RuntimeError):
