@@ -7,6 +7,7 @@
       reload_s: 2                      # how often a bundle folder is looked at for a new bundle; 0 never
       redis: {url: os.environ/REDIS_URL}   # and prefix, every_s; without it, LiteLLM's own Redis, if there is one
       budget_file: ./erp_budgets.json  # where budgets are kept, and shared by workers, without a Redis
+      decision_log: {path: ./erp_decisions}   # and max_mb, rotate_mb, prompts, redact
       groups:
         erp-auto:                      # the routing group's name
           bundle: ./bundle             # relative to this file
@@ -17,24 +18,28 @@
           allow_override: false        # may keys of no team state a λ: true, or [min, max]
           stay: priced                 # or off, always; or a map: {mode: priced, margin: 0.02, warm_s: 300}
           embedder: {timeout_ms: 250}  # and url, api_key, directory, trust_remote_code
+          mode: route                  # or shadow, or {percent: 10}: whether what is decided serves
+          baseline: big                # who serves where it does not; without it LiteLLM's own order
           teams_by: id                 # or alias: whether names of teams are LiteLLM's ids, or may be aliases
           teams:
-            research: {lambda: 0, allow_override: [0, 2]}
+            research: {lambda: 0, allow_override: [0, 2], mode: shadow}
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from litellm_erp.choice.decision import UNKNOWN_PLACES, UnknownPlace
-from litellm_erp.config_file import from_environment, read_config, secret_reference
+from litellm_erp.config_file import from_environment, is_reference, read_config, secret_reference
 from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import GOAL_KEYS, Goal
+from litellm_erp.goals.mode import MODE_KEYS, ROUTE, Mode
 
 HeaderLevel = Literal["all", "reason", "none"]
 TeamsBy = Literal["id", "alias"]
@@ -117,8 +122,32 @@ class StaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionLogSettings:
+    """Where every decision is written down, and what came of it.
+
+    Attributes
+    ----------
+    path : a folder; None where nothing is written
+    max_mb, rotate_mb : of all files together, and of one, in megabytes
+    prompts : whether the text of prompts is kept
+    redact : ``package.module:function``, which gets a prompt and gives what is kept of it; None keeps it whole
+    """
+
+    path: Path | None = None
+    max_mb: float = 512.0
+    rotate_mb: float = 32.0
+    prompts: bool = False
+    redact: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """One routing group."""
+    """One routing group.
+
+    Attributes
+    ----------
+    modes : of the teams for which one is stated
+    """
 
     name: str
     bundle: Path
@@ -131,6 +160,8 @@ class GroupSettings:
     teams: Mapping[str, TeamSettings]
     teams_by: TeamsBy = "id"
     stay: StaySettings = StaySettings()
+    mode: Mode = ROUTE
+    modes: Mapping[str, Mode] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +174,7 @@ class Settings:
     reload_s: float = 2.0
     redis: RedisSettings = RedisSettings()
     budget_file: Path | None = None
+    decision_log: DecisionLogSettings = DecisionLogSettings()
 
 
 def load_settings(path: Path | str) -> Settings | None:
@@ -192,7 +224,26 @@ def parse(value: object, source: Path) -> Settings:
         reload_s=top.number("reload_s", 2.0, low=0.0),
         redis=_redis(top),
         budget_file=top.path("budget_file", source.parent),
+        decision_log=_decision_log(top, source),
     )
+
+
+def _decision_log(top: Section, source: Path) -> DecisionLogSettings:
+    keys = {"path", "max_mb", "rotate_mb", "prompts", "redact"}
+    entry = top.section("decision_log", keys, default={})
+    if not entry.value:
+        return DecisionLogSettings()
+    path = entry.path("path", source.parent)
+    if path is None:
+        raise entry.wrong("path", None, "the path of a folder")
+    max_mb = entry.number("max_mb", 512.0, low=1.0, high=1e6)
+    rotate_mb = entry.number("rotate_mb", min(32.0, max_mb / 4), low=0.1, high=max_mb / 2)
+    prompts, redact = entry.boolean("prompts", False), entry.optional_text("redact")
+    if prompts and redact is None:
+        raise entry.wrong("redact", None, "package.module:function, or none to keep prompts as they are")
+    if redact is not None and redact != "none" and not _FUNCTION.fullmatch(redact):
+        raise entry.wrong("redact", redact, "package.module:function, or none")
+    return DecisionLogSettings(path, max_mb, rotate_mb, prompts, None if redact == "none" else redact)
 
 
 def _redis(top: Section) -> RedisSettings:
@@ -204,9 +255,10 @@ def _redis(top: Section) -> RedisSettings:
     )
 
 
-_TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by"}
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by", "decision_log"}
 _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "stay"}
-_GROUP_KEYS |= {"teams", "teams_by"}
+_GROUP_KEYS |= {"teams", "teams_by", *MODE_KEYS}
 
 
 def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
@@ -214,6 +266,8 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
     bundle = group.path("bundle", source.parent)
     if bundle is None:
         raise group.wrong("bundle", None, "the path of a bundle")
+    mode = mode_in(group)
+    modes, goals = _modes(teams, mode)
     return GroupSettings(
         name=name,
         bundle=bundle,
@@ -223,9 +277,11 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
         safety=group.boolean("safety", True),
         override=_override(group),
         embedder=_embedder(group, source),
-        teams={team: team_settings(teams.get(team), where=teams.at(team)) for team in teams},
+        teams={team: team_settings(stated, where=teams.at(team)) for team, stated in goals.items()},
         teams_by=cast(TeamsBy, group.choice("teams_by", get_args(TeamsBy), teams_by)),
         stay=_stay(group),
+        mode=mode,
+        modes=modes,
     )
 
 
@@ -243,6 +299,55 @@ def _stay(group: Section) -> StaySettings:
         entry.number("margin", 0.0, low=0.0),
         entry.number("warm_s", 300.0, low=1.0, high=86_400.0),
     )
+
+
+def _modes(teams: Section, above: Mode) -> tuple[dict[str, Mode], dict[str, Any]]:
+    """Modes of the teams that state one, and what those state that state anything else: a team may leave its goal."""
+    modes: dict[str, Mode] = {}
+    goals: dict[str, Any] = {}
+    for team in teams:
+        own, goal = without_mode(teams.get(team))
+        if own:
+            modes[team] = mode_in(Section(own, teams.at(team), SettingsError), above)
+        if goal or not own:
+            goals[team] = goal
+    return modes, goals
+
+
+def without_mode(value: object) -> tuple[dict[str, Any], Any]:
+    """What a team states of its mode, and the rest of it."""
+    if not isinstance(value, Mapping):
+        return {}, value
+    own = {key: stated for key, stated in value.items() if key in MODE_KEYS}
+    return own, {key: stated for key, stated in value.items() if key not in MODE_KEYS} if own else value
+
+
+def mode_in(entry: Section, above: Mode = ROUTE, *, salted: bool = True) -> Mode:
+    """Read ``mode`` and ``baseline`` of a group or of a team; what is not stated is as above it.
+
+    Parameters
+    ----------
+    salted : whether a salt may be stated; it may be a reference, so only where an operator writes
+
+    Raises
+    ------
+    the section's error : names the key
+    """
+    baseline = entry.optional_text("baseline") or above.baseline
+    stated = entry.get("mode")
+    if stated is None:
+        return replace(above, baseline=baseline)
+    if stated == "route":
+        return Mode("route", baseline=baseline, salt=above.salt)
+    if stated == "shadow":
+        return Mode("shadow", baseline=baseline, salt=above.salt)
+    if not isinstance(stated, Mapping) or "percent" not in stated:
+        raise entry.wrong("mode", stated, "route, shadow, or {percent: 10}")
+    options = Section(stated, entry.at("mode"), entry.error, {"percent", "salt"} if salted else {"percent"})
+    salt = options.optional_text("salt")
+    if salt is not None and is_reference(salt):
+        salt = from_environment(salt, options.at("salt"))
+    return Mode("percent", options.number("percent", low=0.0, high=100.0), baseline, salt or above.salt)
 
 
 def team_settings(value: object, *, where: str) -> TeamSettings:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, Literal
 
+from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import MONEY, Goal
+from litellm_erp.goals.mode import Mode
 from litellm_erp.goals.request_goal import KEY, RequestGoal
-from litellm_erp.goals.settings import GroupSettings, Override, TeamSettings, team_settings
+from litellm_erp.goals.settings import GroupSettings, Override, TeamSettings, mode_in, team_settings, without_mode
 
 GROUP_ACCOUNT = "group"
 ClaimSource = Literal["settings", "team", "key", "request", "group"]
@@ -135,7 +138,7 @@ def grant(group: GroupSettings, tenant: Tenant, request_goal: RequestGoal | None
     request_goal : what the request itself asked for; it is never an error
     """
     ladder = _Ladder(_highest(group, tenant))
-    stated, problem = _stated(tenant.team_metadata, "team metadata")
+    stated, problem = _stated(tenant.team_metadata, "team metadata", may_state_mode=True)
     if stated is not None:
         claim = Claim(tenant.team_account, stated.goal, "team")
         if ladder.is_default:
@@ -194,17 +197,26 @@ class _Ladder:
 
 
 def _highest(group: GroupSettings, tenant: Tenant) -> tuple[Claim, Override]:
-    names = (tenant.team_id, tenant.team_alias if group.teams_by == "alias" else None)
-    for name in names:
+    for name in _names_of(group, tenant):
         if name is not None and (level := group.teams.get(name)) is not None:
             return Claim(tenant.team_account, level.goal, "settings"), level.override
     return Claim(GROUP_ACCOUNT, group.goal, "group"), group.override
 
 
+def _names_of(group: GroupSettings, tenant: Tenant) -> tuple[str | None, str | None]:
+    """Names by which the settings may know a team."""
+    return tenant.team_id, tenant.team_alias if group.teams_by == "alias" else None
+
+
 def _only_by_alias(group: GroupSettings, tenant: Tenant) -> str | None:
     """What to say where the settings name a team by an alias that they do not match."""
     alias = tenant.team_alias
-    if alias is None or alias not in group.teams or group.teams_by == "alias" or tenant.team_id in group.teams:
+    if (
+        alias is None
+        or alias not in {*group.teams, *group.modes}
+        or group.teams_by == "alias"
+        or tenant.team_id in group.teams
+    ):
         return None
     return (
         f"teams.{alias} of the settings is only the alias of the team {(tenant.team_id or 'without an id')[:80]!r}; "
@@ -272,10 +284,48 @@ def _within(outer: Override | None, inner: Override) -> Override:
     return inner if outer is None else Override(inner.allowed, outer.clamp(inner.low), outer.clamp(inner.high))
 
 
-def _stated(metadata: Mapping[str, Any] | None, what: str) -> tuple[TeamSettings | None, str | None]:
+def mode_of(group: GroupSettings, tenant: Tenant) -> tuple[Mode, str | None]:
+    """Whether what is decided serves a tenant, and what was wrong with what its metadata state.
+
+    The settings come first, by team and then by group. A team that the settings give no mode may state one in its
+    metadata, where it may state any λ as well: a shadow is held to no budget, so whoever is held to one may not choose
+    it.
+    """
+    for name in _names_of(group, tenant):
+        if name is not None and (mode := group.modes.get(name)) is not None:
+            return mode, None
+    metadata = tenant.team_metadata
+    own, _ = without_mode(metadata.get(KEY) if metadata else None)
+    if not own:
+        return group.mode, None
+    where = f"team metadata: {KEY}"
+    if not _may_leave(*_highest(group, tenant)):
+        return group.mode, f"{where}.mode: the settings give this team a budget or bounds, and say no mode for it"
+    try:
+        return mode_in(Section(own, where, SettingsError), group.mode, salted=False), None
+    except SettingsError as e:
+        return group.mode, str(e)
+
+
+def _may_leave(claim: Claim, override: Override) -> bool:
+    """Whether nothing that the settings say of a team binds what it may spend."""
+    if override.allowed:
+        free = override.low == 0.0 and override.high == inf
+        return free and (claim.source == "group" or claim.goal.form not in MONEY)
+    return claim.source == "group" and claim.goal.form not in MONEY
+
+
+def _stated(
+    metadata: Mapping[str, Any] | None, what: str, *, may_state_mode: bool = False
+) -> tuple[TeamSettings | None, str | None]:
     if not metadata or metadata.get(KEY) is None:
         return None, None
+    value = metadata[KEY]
+    if may_state_mode:
+        own, value = without_mode(value)
+        if own and not value:
+            return None, None
     try:
-        return team_settings(metadata[KEY], where=f"{what}: {KEY}"), None
+        return team_settings(value, where=f"{what}: {KEY}"), None
     except SettingsError as e:
         return None, str(e)

@@ -28,6 +28,8 @@ LABELS = {
 REASONS = (
     "routed",
     "safe-default",
+    "sticky",
+    "shadow",
     "exhausted",
     "retry",
     "bound",
@@ -199,5 +201,6 @@ SELF_TEST = Definition(
     "erp_self_test", "gauge", "1 where LiteLLM follows what is decided, 0 where not", (GROUP,), "livemin"
 )
 FAILURES = Definition("erp_failures", "counter", "Errors of the plugin that no request failed of", ("where",))
+LOG_DROPPED = Definition("erp_decision_log_dropped", "counter", "Lines of the decision log that could not be written")
 
 DEFINITIONS = tuple(value for value in list(globals().values()) if isinstance(value, Definition))

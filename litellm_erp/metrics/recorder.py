@@ -146,6 +146,10 @@ class Metrics:
         if not connected:
             self._metrics["erp_redis_failures"].inc()
 
+    def log_dropped(self, count: int) -> None:
+        """Count lines of the decision log that are lost."""
+        self._metrics["erp_decision_log_dropped"].inc(count)
+
     def reload(self, group: str, outcome: str) -> None:
         """Count one reload: ``ok`` or ``refused``."""
         self._child("erp_bundle_reloads", group, outcome).inc()

@@ -16,14 +16,15 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
+from litellm_erp.decision_log.writer import DecisionLog
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
-from litellm_erp.goals.tenant import Tenant
+from litellm_erp.goals.tenant import Tenant, mode_of
 from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy import litellm_request as request_of
-from litellm_erp.proxy import litellm_router, self_test, streams
+from litellm_erp.proxy import litellm_router, modes, self_test, streams
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.litellm_answer import CallEvent, call_of_response
 from litellm_erp.proxy.pick import Pick, why
@@ -123,6 +124,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._teams = KnownTeams()
         self._conversations = SharedConversations(Conversations(), self.sharing.redis)
         self._settings: Settings | None = None
+        self.log: DecisionLog | None = None
         self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
         self.configure(settings)
@@ -145,6 +147,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             )
             for name, group in settings.groups.items()
         }
+        if settings.decision_log.path is not None:
+            self.log = DecisionLog(settings.decision_log)
         self._settings = settings
         metrics.teams.configure(name for group in settings.groups.values() for name in group.teams)
         self.sharing.configure(settings)
@@ -198,6 +202,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._teams.remember(pick.tenant)
         if not self._admits(pick):
             return []
+        modes.enter(pick, self.log)
         if pick.request.get(request_of.TARGET_ORDER_KEY) is not None:
             if any(deployment["litellm_params"].get("order") is not None for deployment in pick.offered):
                 pick.note.fell_back("order-fallback", [member.id for member in pick.members])
@@ -208,7 +213,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             self.spending.abandoned(pick.note)
         # Whatever name the request came by, an alias or a fallback: its budget was not asked under this one.
         name = pick.group.settings.name
-        refusal = self.spending.refusal_for(name, pick.note, pick.tenant, pick.answers)
+        refusal = None
+        if pick.mode.name != "shadow":
+            refusal = self.spending.refusal_for(name, pick.note, pick.tenant, pick.answers)
         if refusal is not None:
             pick.note.fell_back("exhausted")
             pick.note.refusal = refusal
@@ -239,17 +246,28 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def _narrow(self, pick: Pick, decision: Decision, reason: str) -> list[Any]:
         """Leave in what a decision says, and write down what follows from it."""
         bound = pick.bound(decision)
+        left: Sequence[Any]
         left, model = pick.left_in(decision, bound, lambda: litellm_router.retries_of(self.router()))
+        modes.tell(pick, decision, model, bound, lambda: self._shares(pick))
         if bound is not None:
             reason = "bound"
         note, granted = pick.note, pick.known_grant
-        note.decided(decision, granted, model, "retry" if pick.failed else reason)
+        note.untouched = False
+        if modes.lets_be(pick, decision):
+            left, model = modes.left_be(pick, decision, bound)
+            note.decided(decision, granted, model, "shadow")
+        else:
+            note.decided(decision, granted, model, "retry" if pick.failed else reason)
         self.spending.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
-        if note.conversation is not None:
+        if note.conversation is not None and model:
             # Its client may go on before LiteLLM tells that this was answered.
             self._conversations.serves(note.conversation, model, 0.0)
         pick.record(decision)
-        return left
+        # Where nothing is to change, what LiteLLM offered goes back as the very list that it gave.
+        return left if isinstance(left, list) else list(left)
+
+    def _shares(self, pick: Pick) -> litellm_router.Shares:
+        return litellm_router.shares_of(self.router(), pick.group.settings.name, pick.offered, pick.request)
 
     async def _pick_unread(self, pick: Pick, error: Exception) -> list[Any]:
         """Leave in what goals, means and costs say, the prompt unread: an error lifts no budget and no allow list."""
@@ -261,6 +279,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             note.asked(name)
             if not self._admits(pick):
                 return []
+            modes.enter(pick, self.log)
         draw = self._draw(note)
         agreed = self.spending.fallback(name, pick.tenant, note, draw)
         decision = await pick.decide_unread(self.members, draw, agreed)
@@ -271,7 +290,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if not pick.permitted:
             raise error
         pick.note.fell_back("error")
-        return pick.cheapest(self.members)
+        return list(pick.offered) if pick.mode.name == "shadow" else pick.cheapest(self.members)
 
     @_guarded
     async def async_post_call_response_headers_hook(
@@ -310,8 +329,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         note = note_of(metadata)
         note.is_several = request_of.asks_several(data)
         for group in self._access.named(data.get("model"), self.groups):
-            asked = request_of.answers_asked(data.get("messages"), data)
-            refusal = self.spending.refusal_for(group, note, tenant_of(metadata, note), asked)
+            asked, tenant = request_of.answers_asked(data.get("messages"), data), tenant_of(metadata, note)
+            if mode_of(self.groups[group].settings, tenant)[0].name == "shadow":
+                continue
+            refusal = self.spending.refusal_for(group, note, tenant, asked)
             if refusal is not None:
                 raise OverBudget(refusal)
         return data
@@ -328,7 +349,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         # Where LiteLLM translates a route into another, it comes here twice, the second time without a deployment.
         note.calls(deployment_id)
         member = self.members.by_id(deployment_id)
-        return None if member is None else litellm_router.with_cache_of(kwargs, member.pool_model)
+        return None if member is None or note.untouched else litellm_router.with_cache_of(kwargs, member.pool_model)
 
     @_guarded
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -336,8 +357,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         event = CallEvent(kwargs, response_obj)
         self.spending.succeeded(event.call, event.note, event.tenant)
         if event.note is not None and event.note.group in self.groups:
-            self._compare(event.note, event.call)
+            following = self._compare(event.note, event.call)
             self._remember(event.note, event.call)
+            self._end(event.note, following, event.call)
 
     @_guarded
     async def async_post_call_failure_hook(
@@ -357,6 +379,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             self.spending.abandoned(note)
         else:
             self.spending.failed(note)
+        self._end(note)
         return None if note.refusal is original_exception else note.refusal
 
     def async_post_call_streaming_iterator_hook(
@@ -364,15 +387,29 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     ) -> Any:
         """Count streams that nobody reads to their end, of which LiteLLM tells nothing on most routes."""
         note = known_note(request_data)
-        if note is None or note.ticket is None or not note.ticket.holds:
+        if note is None or (note.story is None and (note.ticket is None or not note.ticket.holds)):
             return response
-        return streams.watched(response, request_data, functools.partial(self.spending.abandoned_midway, note))
+        return streams.watched(response, request_data, functools.partial(self._abandoned_midway, note))
+
+    def _abandoned_midway(self, note: Note, tokens_in: float, tokens_out: float) -> None:
+        self.spending.abandoned_midway(note, tokens_in, tokens_out)
+        self._end(note)
 
     def _following(self, note: Note, call: FinishedCall) -> Following:
         ids, aliases = self._access.known(note.group)
         return note.following(call.group, call.deployment_id, ids, aliases, cached=call.cached)
 
-    def _compare(self, note: Note, call: FinishedCall) -> None:
+    def _end(self, note: Note, following: Following = "followed", call: FinishedCall | None = None) -> None:
+        """Have the line of a request written that has ended: answered by a call, failed or abandoned."""
+        if self.log is None or note.story is None:
+            return
+        member = None if call is None else self.members.by_id(call.deployment_id)
+        usd = None if call is None else self.spending.cost_of(note, call)
+        ended = modes.line_of(note, following, call, member, usd)
+        if ended is not None:
+            self.log.add(ended)
+
+    def _compare(self, note: Note, call: FinishedCall) -> Following:
         following = self._following(note, call)
         metrics.served(note.group, following)
         if following == "not-followed":
@@ -380,6 +417,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 f"group {note.group!r}: LiteLLM {litellm_router.version()} served deployment {call.deployment_id!r}, "
                 f"which was not left in for model {note.model!r}; the metric erp_served counts how often"
             )
+        return following
 
     def _remember(self, note: Note, call: FinishedCall) -> None:
         """Who served a conversation is where it is warm, whoever was decided on."""
@@ -389,7 +427,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     def tenants(self) -> list[Tenant]:
         """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""
-        return self._teams.with_named(name for group in self.groups.values() for name in group.settings.teams)
+        return self._teams.with_named(
+            name for g in self.groups.values() for name in (*g.settings.teams, *g.settings.modes)
+        )
 
     def offer(self, group: str, tenant: Tenant) -> tuple[Sequence[Any], list[Any]]:
         """Deployments of a group that a tenant may use, whether they are up or not, and their members."""

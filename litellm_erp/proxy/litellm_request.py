@@ -46,6 +46,7 @@ _ROUTES = {
 }
 _ROUTERS_OWN = ("_excluded_deployment_ids", "_retry_skipped_deployment_ids", TARGET_ORDER_KEY)
 _MOST_TOKENS = 10**9
+_LONGEST_NAME = 1024
 _MOST_ANSWERS = 10_000
 _SEVERAL, _GOOGLES_SEVERAL = ("n", "best_of"), ("candidateCount", "candidate_count")
 
@@ -131,6 +132,21 @@ def _prompts_in(messages: object, request: Mapping[str, Any]) -> int:
     if not isinstance(prompts, list):
         return 1
     return max(1, len([item for item in prompts if isinstance(item, (str, list))]))
+
+
+def call_id_of(request: Mapping[str, Any]) -> str:
+    """What the client sees as ``x-litellm-call-id``, and may have chosen itself; "" where there is none."""
+    found = text_of(request.get("litellm_call_id"))
+    return found or text_of(getattr(request.get("litellm_logging_obj"), "litellm_call_id", None)) or ""
+
+
+def user_in(request: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """The session or the end user of a request, by whatever name its client gives; None where it names neither."""
+    session = text_of(request.get("litellm_session_id")) or text_of(metadata.get("session_id"))
+    if session is not None:
+        return f"session:{session[:_LONGEST_NAME]}"
+    user = text_of(metadata.get("user_api_key_end_user_id")) or text_of(request.get("user"))
+    return None if user is None else f"user:{user[:_LONGEST_NAME]}"
 
 
 def is_call(request: Mapping[str, Any] | None) -> bool:

@@ -28,6 +28,8 @@ _AFFINITY_CHECKS = ("DeploymentAffinityCheck", "EncryptedContentAffinityCheck", 
 # A router enters its own deployments into LiteLLM's map, free of charge and without capabilities where none are
 # stated. What the map really knows is what it held before there was a router, when a proxy imports its callbacks.
 _MAPPED = frozenset(model_cost)
+# LiteLLM's probability of each deployment; or why nobody knows it.
+Shares = Sequence[float] | str
 _once = Once()
 
 
@@ -136,6 +138,46 @@ def retries_of(router: Router | None) -> int:
     """How often a router tries again."""
     stated = None if router is None else settings_of(router).get("num_retries")
     return stated if isinstance(stated, int) else _RETRIES
+
+
+def shares_of(router: Router | None, group: str, offered: Sequence[Deployment], request: Mapping[str, Any]) -> Shares:
+    """How LiteLLM itself shares requests out among deployments: evenly, or by the first of weight, rpm and tpm stated.
+
+    Source: LiteLLM's ``router_strategy/simple_shuffle.py``; what its other strategies do depends on what went before.
+    """
+    settings = {} if router is None else settings_of(router)
+    strategy = settings.get("routing_strategy")
+    for entry in settings.get("routing_groups") or ():
+        stated = entry if isinstance(entry, Mapping) else vars(entry)
+        if stated.get("group_name") == group:
+            strategy = stated.get("routing_strategy")
+    strategy = str(getattr(strategy, "value", strategy) or _SHUFFLE)
+    if strategy != _SHUFFLE:
+        return f"the group's routing_strategy is {strategy}, whose choice depends on what went before"
+    checks = {type(entry).__name__ for entry in getattr(router, "optional_callbacks", None) or ()}
+    if checks.intersection(_BINDING_CHECKS) or settings.get("optional_pre_call_checks"):
+        return "router_settings.optional_pre_call_checks may bind a request to a deployment"
+    if request.get("_router_weights") is not None:
+        return "the request's key or team has router weights of its own"
+    params = [map_of(deployment.get("litellm_params")) for deployment in offered]
+    infos = [map_of(deployment.get("model_info")) for deployment in offered]
+    if any(of.get("order") is not None for of in (*params, *infos)):
+        return "litellm_params.order of a deployment decides before chance does"
+    for metric in _METRICS:
+        weights = [_weight(of.get(metric)) for of in params]
+        if max(weights, default=0.0) > 0.0:
+            return [weight / sum(weights) for weight in weights]
+    return [1.0 / len(offered) for _ in offered]
+
+
+_SHUFFLE = "simple-shuffle"
+_METRICS = ("weight", "rpm", "tpm")
+# The third of the affinity checks binds only what refers to an answer's encrypted reasoning.
+_BINDING_CHECKS = ("DeploymentAffinityCheck", "PromptCachingDeploymentCheck")
+
+
+def _weight(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def members_of(router: Router | None, group: str) -> list[Deployment]:

@@ -14,6 +14,7 @@ from litellm_erp.conversations.memory import Served
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import RequestLambda
+from litellm_erp.goals.mode import ROUTE, Mode
 from litellm_erp.goals.tenant import Grant, Tenant, grant
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
@@ -49,6 +50,9 @@ class Pick:
     permitted : whether what may not be used was dropped
     ask : what the request asks for beside its text, as far as it was read
     last : who served its conversation last; None where that does not count
+    mode, routes : whether what is decided serves: as the settings say, and this request
+    whole : what was on offer before LiteLLM's own later filters were asked
+    told : whether somebody writes down what is decided
     """
 
     group: RoutedGroup
@@ -67,6 +71,10 @@ class Pick:
     permitted: bool = False
     ask: Ask = _NOTHING_ASKED
     last: Served | None = None
+    mode: Mode = ROUTE
+    routes: bool = True
+    whole: Sequence[Deployment] = ()
+    told: bool = False
     _answers: int = 0
 
     @property
@@ -156,7 +164,16 @@ class Pick:
     async def _decide(self, prompt: PromptText | None, draw: float, agreed: RequestLambda | None = None) -> Decision:
         held = self.note.ticket
         return await self.group.decide(
-            prompt, self.members, self.known_grant, self.ask, draw=draw, ticket=held, agreed=agreed, last=self.last
+            prompt,
+            self.members,
+            self.known_grant,
+            self.ask,
+            draw=draw,
+            ticket=held,
+            agreed=agreed,
+            last=self.last,
+            told=self.told,
+            paced=self.mode.name != "shadow",
         )
 
     def left_in(

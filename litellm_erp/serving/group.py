@@ -10,18 +10,19 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from litellm_erp.budgets.holds import Ticket
-from litellm_erp.bundle.ranking import Warm
+from litellm_erp.bundle.ranking import Ranked, Warm
 from litellm_erp.choice.decision import Held
 from litellm_erp.choice.prompt import PromptText
 from litellm_erp.conversations.memory import Served
 from litellm_erp.embedding.base import Embedder, check
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
-from litellm_erp.goals.lambda_of import Pacer, RequestLambda, lambda_of
+from litellm_erp.goals.lambda_of import Pacer, RequestLambda, agreed_mixture, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.tenant import Grant, Tenant, grant
@@ -144,6 +145,8 @@ class RoutedGroup:
         ticket: Ticket | None = None,
         agreed: RequestLambda | None = None,
         last: Served | None = None,
+        told: bool = False,
+        paced: bool = True,
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
@@ -156,6 +159,8 @@ class RoutedGroup:
         ticket : what the request itself holds of its budgets, which is not gone for it
         agreed : its λ, where that is known already
         last : who served its conversation last, where it counts
+        told : whether standard errors and propensities are wanted as well, which takes a second ranking
+        paced : whether budgets have a say
 
         Raises
         ------
@@ -163,29 +168,31 @@ class RoutedGroup:
         """
         self.source.look_periodically()
         state = self.source.state
-        agreed = agreed or self.lambda_of(grant, draw, state, count=ask.answers, ticket=ticket)
+        known = agreed is not None
+        agreed = agreed or self.lambda_of(grant, draw, state, count=ask.answers, ticket=ticket, paced=paced)
         offer = state.offers.of(members)
         names = offer.names
         needs = await ask.needs(offer)
         began_s = time.perf_counter()
         vector, input_tokens = (None, 0.0) if prompt is None else await self._read(state.embedder, prompt)
         read_s = time.perf_counter()
-        ranked = offer.candidates.rank(
+        ranked_at = partial(
+            offer.candidates.rank,
             vector,
             input_tokens,
-            agreed.lambda_,
             max_output_tokens=ask.max_output_tokens,
             safety=self.settings.safety or prompt is None,
             tier=_tiers(names, members, needs) if needs.is_demanding else None,
             unknown=self.settings.unknown,
             warm=None if last is None or agreed.exhausted in _SPENT else self._warm(offer, last),
         )
+        ranked = ranked_at(lambda_=agreed.lambda_)
         embed_s = None if prompt is None else read_s - began_s
         metrics.stages(
             self.settings.name, embed_s, ranked.predicted_s - read_s, time.perf_counter() - ranked.predicted_s
         )
         rewards, costs = {}, {}
-        for i in ranked.order[:shown]:
+        for i in ranked.order[: len(names) if told else shown]:
             if i < offer.known:
                 rewards[names[i]] = float(ranked.expected_reward[i])
                 if not math.isnan(cost := float(ranked.cost[i])):
@@ -199,6 +206,10 @@ class RoutedGroup:
             bundle_id=state.bundle.id,
             best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
+            std_error=_std_error(state, offer, vector) if told else {},
+            propensity=self._propensity(grant, state, agreed, names, ranked_at, fixed=known, paced=paced)
+            if told
+            else None,
         )
 
     def _warm(self, offer: Offer, last: Served) -> Warm | None:
@@ -208,6 +219,29 @@ class RoutedGroup:
             return None
         holds = last.awaits_tools or stay.mode == "always"
         return Warm(Held(offer.names.index(last.model), math.inf if holds else stay.margin), last.cached_tokens)
+
+    def _propensity(
+        self,
+        grant: Grant,
+        state: GroupState,
+        agreed: RequestLambda,
+        names: Sequence[str],
+        ranked_at: Callable[..., Ranked],
+        *,
+        fixed: bool,
+        paced: bool,
+    ) -> dict[str, float]:
+        """Probability of each pool model to rank first for this request, over the draws it might have had."""
+        parts: tuple[tuple[float, float], ...] = ((agreed.lambda_, 1.0),)
+        if not fixed and agreed.exhausted not in _SPENT:
+            pacer = self.pacer if paced else None
+            parts = agreed_mixture(self.settings.name, grant, state.bundle.frontier, state.mixture_of, pacer)
+        found: dict[str, float] = {}
+        for lambda_, share in parts:
+            order = ranked_at(lambda_=lambda_).order
+            first = names[order[0]] if order else names[0]
+            found[first] = found.get(first, 0.0) + share
+        return found
 
     def grant_of(self, tenant: Tenant, request_goal: RequestGoal | None = None) -> Grant:
         """As ``tenant.grant``; worked out once for a caller of whom only the settings say something."""
@@ -239,16 +273,19 @@ class RoutedGroup:
         *,
         count: int = 1,
         ticket: Ticket | None = None,
+        paced: bool = True,
     ) -> RequestLambda:
         """λ of one request, on the bundle in use or on a given one: the only place that is asked for it.
 
         Parameters
         ----------
         count, ticket : as in ``lambda_of``
+        paced : whether budgets have a say
         """
         state = state or self.source.state
         name, frontier = self.settings.name, state.bundle.frontier
-        return lambda_of(name, grant, frontier, draw, state.mixture_of, self.pacer, count=count, ticket=ticket)
+        pacer = self.pacer if paced else None
+        return lambda_of(name, grant, frontier, draw, state.mixture_of, pacer, count=count, ticket=ticket)
 
     async def _read(self, embedder: Embedder, prompt: PromptText) -> tuple[np.ndarray, float]:
         """Embedding of what was kept of a prompt, and tokens of the whole of it."""
@@ -278,6 +315,16 @@ class RoutedGroup:
         self._breaker.record(ok=ok)
         if self._breaker.is_failing != before:
             metrics.breaker(self.settings.name, self._breaker.is_failing)
+
+
+def _std_error(state: GroupState, offer: Offer, vector: np.ndarray | None) -> dict[str, float]:
+    """By pool model with a probe; nothing where the prompt was not read."""
+    if vector is None:
+        return {}
+    bundle = state.bundle
+    errors = bundle.uncertainty.std_error(bundle.uncertainty.leverage(vector)).tolist()
+    by_model = dict(zip(bundle.models, errors, strict=True))
+    return {name: by_model[name] for name in offer.names[: offer.known]}
 
 
 def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
 
 from litellm_erp.budgets.holds import Ticket
 from litellm_erp.conversations.memory import Conversation
+from litellm_erp.decision_log.story import Story
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.settings import HeaderLevel
 from litellm_erp.goals.tenant import Grant, Tenant
@@ -19,6 +20,7 @@ from litellm_erp.serving.deployments import NO_NEEDS, Needs
 Following = Literal["followed", "other-group", "cached", "not-followed"]
 # Clients refuse answers whose headers are longer than some kilobytes.
 _LONGEST = 256
+_NOTED = 8
 _PRINTABLE = "".join(chr(i) for i in range(0x21, 0x7F) if chr(i) != "%")
 
 
@@ -34,6 +36,8 @@ class Decision:
     request_lambda : where the λ comes from
     best_single_cost : expected cost of the best single model on this request; None where it is not known
     needs : what the request asks of a deployment
+    std_error : by pool model, of its reward; only where somebody writes decisions down
+    propensity : probability of each model to rank first, by the draw alone; only there too
     """
 
     models: tuple[str, ...]
@@ -44,6 +48,8 @@ class Decision:
     bundle_id: str
     best_single_cost: float | None
     needs: Needs = NO_NEEDS
+    std_error: Mapping[str, float] = field(default_factory=dict)
+    propensity: Mapping[str, float] | None = None
 
     @property
     def lambda_(self) -> float:
@@ -74,6 +80,9 @@ class Note(dict[str, object]):
     refusal : what a client is told whose request ended up where its budget is spent; None where it did not
     conversation : the one that the request belongs to; None where that does not count
     is_several : the request asks several models, or the same one several times, all with this note
+    arm_draw : the request's own number in [0, 1) for a share of requests, where it names no session and no user
+    untouched : whether the last pick left LiteLLM what it had offered
+    story : what is to be written down of it; None where nobody does
     """
 
     # What every hook reads is kept as attributes too: a busy proxy fetches each call from memory anew.
@@ -94,6 +103,9 @@ class Note(dict[str, object]):
     refusal: Exception | None = None
     conversation: Conversation | None = None
     is_several: bool = False
+    arm_draw: float | None = None
+    untouched: bool = False
+    story: Story | None = None
 
     def asked(self, group: str) -> None:
         """Record which routed group is asked."""
@@ -155,8 +167,8 @@ class Note(dict[str, object]):
             override_ignored=granted is not None and granted.refused,
             best_single_cost=decision.best_single_cost,
             bundle=decision.bundle_id,
-            expected_reward=decision.expected_reward,
-            expected_cost_usd=decision.expected_cost,
+            expected_reward=_first(decision, decision.expected_reward),
+            expected_cost_usd=_first(decision, decision.expected_cost),
         )
         self["lambda"] = decision.lambda_
 
@@ -193,6 +205,13 @@ class Note(dict[str, object]):
         if served_id and self.left_in is not None and served_id not in self.left_in:
             return "not-followed"
         return "followed"
+
+
+def _first(decision: Decision, values: Mapping[str, float]) -> Mapping[str, float]:
+    """What of it others may log with the metadata: a pool may have hundreds of models."""
+    if len(values) <= _NOTED:
+        return values
+    return {model: values[model] for model in decision.models[:_NOTED] if model in values}
 
 
 def facts(note: Note, served: str | None, level: HeaderLevel, following: Following = "followed") -> dict[str, object]:

@@ -157,6 +157,11 @@ class Spending:
                 if own or routed.may_count_everything or asks.states_goals:
                     self.book.charge(name, routed.grant_of(asks).claims, usd or 0.0, own=own)
 
+    def cost_of(self, note: Note, call: FinishedCall) -> float | None:
+        """USD of a call; None where that is not known."""
+        member = self._members.by_id(call.deployment_id)
+        return cost_of(call, member, None if member is None else self._price_of(note, member))
+
     def _price_of(self, note: Note, member: Member) -> Price | None:
         group = self._groups.get(note.group)
         return None if group is None else group.state.offers.price_of(member.pool_model)

@@ -1,0 +1,181 @@
+"""Whether what is decided serves a request, what serves it else, and what is written down of both.
+
+In ``shadow``, and for the share of users whom ``percent`` leaves out, LiteLLM gets back the very list that it offered,
+or the deployments of the baseline model. Allow lists hold in every mode. Budgets refuse and move nobody in ``shadow``;
+for a share of users a budget that is spent holds on both sides, since a client may choose its side.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from litellm_erp.choice.prompt import whole_text
+from litellm_erp.decision_log.record import Arm, Record
+from litellm_erp.decision_log.story import Story, mixed
+from litellm_erp.decision_log.writer import MOST_PROMPT_CHARS, DecisionLog
+from litellm_erp.goals.mode import Mode
+from litellm_erp.goals.tenant import Tenant, mode_of
+from litellm_erp.proxy import litellm_request as request_of
+from litellm_erp.proxy.litellm_router import Shares
+from litellm_erp.serving.call_cost import FinishedCall
+from litellm_erp.serving.deployments import Deployment, Member, narrowed
+from litellm_erp.serving.group import RoutedGroup
+from litellm_erp.serving.note import Decision, Following, Note
+from litellm_erp.telemetry import Once
+
+_once = Once()
+# Its own, so that LiteLLM's picks are what they would be without us; it decides nothing that is secret.
+_arms = random.Random()  # noqa: S311
+
+
+class Pick(Protocol):
+    """What a mode asks of ``pick.Pick``."""
+
+    group: RoutedGroup
+    messages: Any
+    request: dict[str, Any]
+    metadata: dict[str, Any]
+    note: Note
+    tenant: Tenant
+    offered: Sequence[Deployment]
+    members: list[Member]
+    failed: frozenset[str]
+    mode: Mode
+    routes: bool
+    whole: Sequence[Deployment]
+    told: bool
+
+
+def enter(pick: Pick, log: DecisionLog | None) -> None:
+    """Find whether what is decided is to serve, the same at every pick of a request, and begin its line."""
+    settings, note = pick.group.settings, pick.note
+    pick.whole = pick.offered
+    pick.mode, problem = mode_of(settings, pick.tenant)
+    if problem:
+        _once.warn(f"group {settings.name!r}: {problem}; ignored")
+    account = pick.tenant.team_account or pick.tenant.key_account
+    pick.routes = _routes(pick, account)
+    if log is None:
+        return
+    pick.told = True
+    if note.story is None or note.story.group != settings.name:
+        arm: Arm = "route" if pick.routes else "baseline"
+        name, call_id = settings.name, request_of.call_id_of(pick.request)
+        note.story = Story(call_id, name, account or None, pick.tenant.label, pick.mode.name, arm)
+        if log.keeps_prompts:
+            note.story.prompt = whole_text(pick.messages, pick.request)[:MOST_PROMPT_CHARS]
+
+
+def _routes(pick: Pick, account: str) -> bool:
+    mode, note = pick.mode, pick.note
+    if mode.name != "percent":
+        return mode.name == "route"
+    who = request_of.user_in(pick.request, pick.metadata)
+    if who is not None:
+        return mode.routes(pick.group.settings.name, account, who)
+    # A key alone is an application, whose users would all be on one side.
+    if note.arm_draw is None:
+        note.arm_draw = _arms.random()
+    return note.arm_draw < mode.share
+
+
+def lets_be(pick: Pick, decision: Decision) -> bool:
+    """Whether something else than the decision serves."""
+    return not pick.routes and (pick.mode.name == "shadow" or not _is_spent(decision))
+
+
+def left_be(pick: Pick, decision: Decision, bound: int | None) -> tuple[Sequence[Deployment], str]:
+    """What LiteLLM had offered, as it came; or the baseline model's deployments, and its name.
+
+    Parameters
+    ----------
+    bound : position of the deployment that the request is bound to, see ``Pick.bound``
+    """
+    baseline = _baseline(pick)
+    if baseline is None:
+        pick.note.untouched = True
+        pick.note.left_in = frozenset([str((d.get("model_info") or {}).get("id") or "") for d in pick.whole])
+        return pick.whole, ""
+    models = (baseline, *(model for model in decision.models if model != baseline))
+    kept = [bound] if bound is not None else narrowed(pick.members, models, pick.failed, decision.needs)
+    pick.note.left_in = frozenset([pick.members[i].id for i in kept])
+    return [pick.offered[i] for i in kept], pick.members[kept[0]].pool_model
+
+
+def tell(pick: Pick, decision: Decision, chosen: str, bound: int | None, shares: Callable[[], Shares]) -> None:
+    """Write down what was decided at the first pick of a request: later ones come after a failure.
+
+    Parameters
+    ----------
+    chosen : the pool model that the decision would have serve
+    bound : as in :func:`left_be`
+    shares : how LiteLLM itself would choose, see ``litellm_router.shares_of``; asked only where it does
+    """
+    story = pick.note.story
+    if story is None or story.is_told:
+        return
+    story.propensity_unknown = None
+    routed = decision.propensity if bound is None else {pick.members[bound].pool_model: 1.0}
+    others = None
+    if pick.mode.share < 1.0:
+        spent = pick.mode.name != "shadow" and _is_spent(decision)
+        others = routed if spent else _propensity_of_others(pick, story, bound, shares)
+    story.propensity = mixed(pick.mode.share, routed, others)
+    story.models, story.chosen = decision.models, chosen
+    story.bundle, story.lambda_ = decision.bundle_id, decision.lambda_
+    story.expected_reward, story.std_error = decision.expected_reward, decision.std_error
+    if pick.group.state.bundle.manifest.cost_kind == "usd":
+        story.expected_cost = decision.expected_cost
+
+
+def _propensity_of_others(
+    pick: Pick, story: Story, bound: int | None, shares: Callable[[], Shares]
+) -> dict[str, float] | None:
+    """Probability of each pool model to serve where the decision does not."""
+    baseline = _baseline(pick)
+    if baseline is not None:
+        return {baseline if bound is None else pick.members[bound].pool_model: 1.0}
+    found = shares() if bound is None else "the request is bound to one deployment"
+    if isinstance(found, str):
+        story.propensity_unknown = found
+        return None
+    by_model: dict[str, float] = {}
+    for member, share in zip(pick.members, found, strict=True):
+        by_model[member.pool_model] = by_model.get(member.pool_model, 0.0) + share
+    return by_model
+
+
+def line_of(
+    note: Note, following: Following, call: FinishedCall | None, member: Member | None, usd: float | None
+) -> Record | None:
+    """The line of a request that has ended; None where nobody writes it down, or it was made before.
+
+    Parameters
+    ----------
+    call : what brought the answer; None where it failed, or nobody waited for it
+    member : the deployment that answered; None where it is none of the group's
+    """
+    if note.story is None:
+        return None
+    if call is None:
+        return note.story.end(reason=note.reason, failed=True, followed=False)
+    elsewhere = call.cached or following == "other-group"
+    return note.story.end(
+        reason={"followed": note.reason, "other-group": "fallback:other-group"}.get(following, following),
+        served=None if member is None or elsewhere else member.pool_model,
+        followed=following in ("followed", "cached"),
+        tokens=(call.tokens_in, call.tokens_out),
+        usd=usd,
+    )
+
+
+def _baseline(pick: Pick) -> str | None:
+    """The baseline model, where it is on offer and may be used."""
+    named = pick.mode.baseline
+    return named if any(member.pool_model == named for member in pick.members) else None
+
+
+def _is_spent(decision: Decision) -> bool:
+    return decision.request_lambda.exhausted in ("cheapest", "reject")
