@@ -40,6 +40,7 @@ from litellm_erp.config_section import Section
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import GOAL_KEYS, Goal
 from litellm_erp.goals.mode import MODE_KEYS, ROUTE, Mode
+from litellm_erp.shown import is_finite_number
 
 HeaderLevel = Literal["all", "reason", "none"]
 TeamsBy = Literal["id", "alias"]
@@ -147,6 +148,7 @@ class GroupSettings:
     Attributes
     ----------
     modes : of the teams for which one is stated
+    feedback_range : least and greatest reward that feedback may state; None takes what the bundle's look like
     """
 
     name: str
@@ -162,6 +164,7 @@ class GroupSettings:
     stay: StaySettings = StaySettings()
     mode: Mode = ROUTE
     modes: Mapping[str, Mode] = field(default_factory=dict)
+    feedback_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +261,7 @@ def _redis(top: Section) -> RedisSettings:
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by", "decision_log"}
 _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "stay"}
-_GROUP_KEYS |= {"teams", "teams_by", *MODE_KEYS}
+_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", *MODE_KEYS}
 
 
 def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
@@ -282,6 +285,7 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
         stay=_stay(group),
         mode=mode,
         modes=modes,
+        feedback_range=_feedback_range(group),
     )
 
 
@@ -299,6 +303,15 @@ def _stay(group: Section) -> StaySettings:
         entry.number("margin", 0.0, low=0.0),
         entry.number("warm_s", 300.0, low=1.0, high=86_400.0),
     )
+
+
+def _feedback_range(group: Section) -> tuple[float, float] | None:
+    value = group.get("feedback_range")
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) == 2 and all(map(is_finite_number, value)) and value[0] < value[1]:
+        return float(value[0]), float(value[1])
+    raise group.wrong("feedback_range", value, "[low, high], such as [0, 1]")
 
 
 def _modes(teams: Section, above: Mode) -> tuple[dict[str, Mode], dict[str, Any]]:

@@ -16,6 +16,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
+from litellm_erp.decision_log.desk import FeedbackDesk
 from litellm_erp.decision_log.writer import DecisionLog
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
@@ -125,6 +126,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._conversations = SharedConversations(Conversations(), self.sharing.redis)
         self._settings: Settings | None = None
         self.log: DecisionLog | None = None
+        self.desk = FeedbackDesk()
         self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
         self.configure(settings)
@@ -408,6 +410,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         ended = modes.line_of(note, following, call, member, usd)
         if ended is not None:
             self.log.add(ended)
+            self.desk.remember(ended)
 
     def _compare(self, note: Note, call: FinishedCall) -> Following:
         following = self._following(note, call)

@@ -234,6 +234,9 @@ def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member])
         yield Finding("warning", f"deployments without a probe in the bundle: {', '.join(unknown)}; they {place}")
     if deployed and not pool & deployed:
         yield Finding("error", "no deployment belongs to a pool model, so nothing is ranked")
+    for name in sorted({mode.baseline for mode in (group.mode, *group.modes.values()) if mode.baseline} - deployed):
+        text = f"baseline: no deployment belongs to a model {name!r}, so LiteLLM's own order serves in its place"
+        yield Finding("warning", text + near_miss(name, deployed))
     if all(record.constant_cost_usd is not None for record in bundle.manifest.models):
         return
     prices = {

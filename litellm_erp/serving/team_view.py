@@ -16,7 +16,7 @@ from litellm_erp.goals.lambda_of import Pacer, agreed_mixture
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings, Override
 from litellm_erp.goals.solve import at_lambdas, solve
-from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant
+from litellm_erp.goals.tenant import GROUP_ACCOUNT, Claim, Grant, Tenant, grant, mode_of
 
 Z95 = 1.959964
 
@@ -47,6 +47,7 @@ def team_view(
     sharing : whose sums these are
     """
     granted = grant(group, tenant)
+    mode, mode_problem = mode_of(group, tenant)
     claim = granted.claim
     solution = agreed_solution(group, granted, frontier, pacer)
     account = None if pacer is None else pacer.tick(group.name, claim, frontier)
@@ -62,9 +63,11 @@ def team_view(
         "paced": account is not None and account.mixture is not None,
         "expected": expectation(solution, frontier, cost_scale),
         "allow_override": override_json(override_of(group, tenant)),
+        "mode": mode.to_json(),
+        "baseline": mode.baseline,
     }
-    if granted.problem:
-        view["problem"] = granted.problem
+    if problem := granted.problem or mode_problem:
+        view["problem"] = problem
     if spent is not None:
         view["spent"] = account_json(spent)
         if sharing is not None:
@@ -147,6 +150,17 @@ def mixture_text(mixture: Mapping[str, float]) -> str:
     return (
         f"λ = {mixture['lambda_high']:.4g} for {high:.0%}, {mixture['lambda_low']:.4g} for {1 - high:.0%} of requests"
     )
+
+
+def mode_text(view: Mapping[str, Any]) -> str:
+    """Whether what is decided serves, for a reader."""
+    mode, baseline = view["mode"], view["baseline"]
+    others = f"the model {baseline}" if baseline else "LiteLLM's own order"
+    if mode == "route":
+        return "what is decided serves"
+    if mode == "shadow":
+        return f"shadow: decided and recorded; {others} serves"
+    return f"what is decided serves {mode['percent']:g}% of users; {others} serves the others"
 
 
 def cost_text(expected: Mapping[str, Any]) -> str | None:

@@ -12,16 +12,18 @@ from typing import Any, Protocol
 
 from litellm_erp.errors import ErpError
 from litellm_erp.proxy.routes import explain as explaining
+from litellm_erp.proxy.routes import feedback as feeding
 from litellm_erp.proxy.routes import teams as teams_of
 from litellm_erp.proxy.routes.caller import ApiError
 from litellm_erp.proxy.routes.explain import explain
+from litellm_erp.proxy.routes.feedback import feedback
 from litellm_erp.proxy.routes.teams import every_team, one_team
 
 # As FastAPI has them: a team's id may hold a slash.
-ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain")
+ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain", "/erp/feedback")
 
 
-class Plugin(teams_of.Plugin, explaining.Plugin, Protocol):
+class Plugin(teams_of.Plugin, explaining.Plugin, feeding.Plugin, Protocol):
     """What the routes show."""
 
 
@@ -71,5 +73,13 @@ def mount(plugin: Plugin) -> None:
             return answer({"error": {"message": e.message}}, e.status)
         except ErpError as e:
             return answer({"error": {"message": str(e)}}, 503)
+
+    @routes.post("/feedback")
+    async def feedback_route(body: Any = sent, auth: Any = caller) -> Response:
+        try:
+            status, content = feedback(plugin, auth, body)
+            return answer(content, status)
+        except ApiError as e:
+            return answer({"error": {"message": e.message}}, e.status)
 
     app.include_router(routes)

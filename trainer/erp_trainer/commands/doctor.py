@@ -46,11 +46,11 @@ def _render(payload: Mapping[str, Any]) -> str:
 
     lines = [f"{payload['config']}"]
     for name, group in payload["groups"].items():
-        own = f"{mixture_text(group['lambda'])}{_expected(group['expected'])}"
+        own = f"{mixture_text(group['lambda'])}{_expected(group['expected'])}{_mode(group['modes'][''])}"
         lines.append(f"  group {name}: bundle {group['bundle']}, {own}")
         lines += [
             f"    team {team}: {mixture_text(lambda_)}{' to begin with' if team in group['paced'] else ''}"
-            f"{_expected(group['expected_of_teams'][team])}"
+            f"{_expected(group['expected_of_teams'][team])}{_mode(group['modes'][team])}"
             for team, lambda_ in group["teams"].items()
         ]
         lines.append(paragraph(group["verdict"], "    "))
@@ -58,6 +58,11 @@ def _render(payload: Mapping[str, Any]) -> str:
         label = click.style(f"{finding['level']:>7}", fg=_COLOURS[finding["level"]])
         lines.append(f"{label}  {finding['text']}")
     return "\n".join([*lines, _verdict(payload)])
+
+
+def _mode(text: str) -> str:
+    """What is to be said of a mode: nothing where what is decided serves."""
+    return "" if text == "what is decided serves" else f"; {text}"
 
 
 def _expected(expected: Mapping[str, Any]) -> str:

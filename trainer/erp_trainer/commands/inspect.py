@@ -60,7 +60,8 @@ def teams_payload(config: Path) -> dict[str, Any]:
     pacer = SpendBook(Counters("inspect"))
     for name, group in settings.groups.items():
         loaded = load_bundle(group.bundle)
-        tenants = [Tenant(team_id=team) for team in group.teams] + [Tenant()]
+        tenants = [Tenant(team_id=team) for team in dict.fromkeys((*group.teams, *group.modes))]
+        tenants.append(Tenant())
         views = [
             team_view(group, loaded.frontier, tenant, cost_scale=loaded.cost_scale, pacer=pacer) for tenant in tenants
         ]
@@ -70,7 +71,7 @@ def teams_payload(config: Path) -> dict[str, Any]:
 
 def render_teams(payload: Mapping[str, Any]) -> str:
     """Two lines for each team."""
-    from litellm_erp.serving.team_view import cost_text, mixture_text
+    from litellm_erp.serving.team_view import cost_text, mixture_text, mode_text
 
     lines = []
     for name, group in payload["groups"].items():
@@ -83,7 +84,7 @@ def render_teams(payload: Mapping[str, Any]) -> str:
                 f"    {view['why']}; expected reward {expected['reward']:.4f} at "
                 f"{cost_text(expected) or 'unknown cost'}"
                 + ("" if expected["reached"] else "; the goal cannot be reached"),
-                f"    keys and requests: {_leave(view['allow_override'])}",
+                f"    keys and requests: {_leave(view['allow_override'])}; {mode_text(view)}",
             ]
     return "\n".join(lines)
 

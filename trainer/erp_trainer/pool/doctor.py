@@ -26,7 +26,7 @@ from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.serving.checks import Finding, check_router, router_view, undeployed, worst_first
 from litellm_erp.serving.deployments import Deployment, MemberTable
-from litellm_erp.serving.team_view import team_view
+from litellm_erp.serving.team_view import mode_text, team_view
 
 
 def examine(config: Path) -> tuple[list[Finding], dict[str, Any]]:
@@ -158,7 +158,7 @@ def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]
         group = settings.groups[name]
         everybody, *teams = (
             team_view(group, bundle.frontier, tenant, cost_scale=bundle.cost_scale, pacer=pacer)
-            for tenant in (Tenant(), *(Tenant(team_id=team) for team in group.teams))
+            for tenant in (Tenant(), *(Tenant(team_id=team) for team in dict.fromkeys((*group.teams, *group.modes))))
         )
         found[name] = {
             "bundle": bundle.id,
@@ -168,6 +168,7 @@ def _summary(settings: Settings, loaded: Mapping[str, Bundle]) -> dict[str, Any]
             "expected_of_teams": {view["team"]: view["expected"] for view in teams},
             # Their λ moves with what is spent; this is where it starts from.
             "paced": [team for team, entry in group.teams.items() if entry.goal.form in MONEY],
+            "modes": {view["team"] or "": mode_text(view) for view in (everybody, *teams)},
             "verdict": bundle.frontier.document["verdict"]["text"],
         }
     return found

@@ -1,0 +1,123 @@
+"""Feedback as it comes in: whose request it is about, whether it came before, and how much of it one key may send.
+
+Several workers need not know of one another's requests. The one that served a request knows whose it was. Any other
+writes the line down with the account of whoever sent it, and a reader joins it to a request of the same account only
+(`Feedback.is_of`): nobody's word counts for another's request, wherever it arrives.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from litellm_erp.decision_log.record import Feedback, Record
+
+Verdict = Literal["verified", "unverified", "repeated", "foreign", "too-many"]
+_MOST_REQUESTS = 50_000
+_MOST_SENDERS = 10_000
+_BURST, _PER_S = 600.0, 10.0
+# What nobody here can tell apart from invented ids.
+_UNVERIFIED_COST = 5.0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    at_s: float
+
+
+class FeedbackDesk:
+    """What one process knows of recent requests and of who has spoken of them.
+
+    Parameters
+    ----------
+    most : requests that are remembered; the oldest are forgotten first
+    clock : seconds; only differences count
+    """
+
+    def __init__(self, most: int = _MOST_REQUESTS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
+        # By request id: whose it is. Ids may be a client's own, so that two may share one: the last is remembered.
+        self._owners: OrderedDict[str, tuple[str | None, str]] = OrderedDict()
+        self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def remember(self, record: Record) -> None:
+        """Remember whose request one was, and of which group."""
+        self._owners[record.request_id] = (record.account, record.group)
+        self._owners.move_to_end(record.request_id)
+        while len(self._owners) > self._most:
+            self._owners.popitem(last=False)
+
+    def group_of(self, request_id: str, account: str) -> str | None:
+        """The group that a request was for; None where it is not known here as this account's."""
+        owner, group = self._owners.get(request_id, (None, ""))
+        return group if owner == account else None
+
+    def judge(self, request_id: str, account: str, sender: str) -> Verdict:
+        """Whether feedback counts; the first of an account on a request does, and is remembered as such.
+
+        Parameters
+        ----------
+        sender : the key that sends it, which is what a flood is bounded by
+        """
+        known = self._owners.get(request_id)
+        verified = known is not None and known[0] == account
+        if not self._admits(sender, 1.0 if verified else _UNVERIFIED_COST):
+            return "too-many"
+        if known is not None and not verified:
+            return "foreign"
+        if (account, request_id) in self._heard:
+            return "repeated"
+        self._heard[account, request_id] = None
+        while len(self._heard) > self._most:
+            self._heard.popitem(last=False)
+        return "verified" if verified else "unverified"
+
+    def forget(self, feedback: Feedback) -> None:
+        """Take back that feedback was heard, which could not be written."""
+        self._heard.pop((feedback.account or "", feedback.request_id), None)
+
+    def _admits(self, sender: str, cost: float) -> bool:
+        now = self._clock()
+        bucket = self._buckets.pop(sender, None) or _Bucket(_BURST, now)
+        bucket.left = min(_BURST, bucket.left + (now - bucket.at_s) * _PER_S)
+        bucket.at_s = now
+        self._buckets[sender] = bucket
+        while len(self._buckets) > _MOST_SENDERS:
+            self._buckets.popitem(last=False)
+        if bucket.left < cost:
+            return False
+        bucket.left -= cost
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRange:
+    """Rewards that a group's feedback may have, in the bundle's unit."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, means: list[float], deviations: list[float]) -> RewardRange:
+        """What a bundle's rewards look like: shares, where they could be; else ten deviations around the means.
+
+        Parameters
+        ----------
+        means, deviations : by pool model, of its rewards
+
+        Source: ours. Rewards in [0, 1] have means in it and deviate by a half at most.
+        """
+        most = max(deviations, default=0.0)
+        if all(0.0 <= mean <= 1.0 for mean in means) and most <= 0.6:
+            return cls(0.0, 1.0)
+        margin = 10.0 * most if most > 0.0 else math.inf
+        return cls(min(means) - margin, max(means) + margin)
+
+    def __contains__(self, reward: object) -> bool:
+        return isinstance(reward, float) and self.low <= reward <= self.high
