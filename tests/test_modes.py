@@ -233,7 +233,6 @@ def test_feedback_is_joined_by_its_own_team_alone(proxy: ProxyProcess, folder: P
 @pytest.mark.parametrize(
     "body",
     [
-        "[]",
         "nonsense",
         '{"request_id": "a"}',
         '{"request_id": "a", "reward": NaN}',
