@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,11 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def router(self) -> Router | None:
         """The router it serves, None before there is one."""
         return self._router or litellm_router.router_of_process()
+
+    @property
+    def follows(self) -> Mapping[str, bool] | None:
+        """Whether LiteLLM follows what is decided, by group, as far as that could be tried; None before it was."""
+        return self._watch.follows
 
     def configure(self, settings: Settings | None = None) -> None:
         """Load what the settings name, once: those that are given, else the process's, which may come late."""

@@ -63,6 +63,13 @@ class Watch:
         self._showing: asyncio.Task[None] | None = None
         self._tested: Router | None = None
         self._untested: set[str] = set()
+        self._follows: dict[str, bool] = {}
+        self._checked = False
+
+    @property
+    def follows(self) -> Mapping[str, bool] | None:
+        """Whether LiteLLM follows what is decided, by group, as far as that could be tried; None before it was."""
+        return self._follows if self._checked else None
 
     def start(self) -> None:
         """Check as soon as the proxy has a router; it imports its callbacks on its event loop, before it has one."""
@@ -115,6 +122,7 @@ class Watch:
                 await self._test(router)
         except Exception as e:
             _once.warn(f"settings or router could not be checked: {type(e).__name__}: {e}")
+        self._checked = True
 
     def _check_settings(self, router: Router | None) -> None:
         self._plugin.configure()
@@ -131,6 +139,7 @@ class Watch:
             found = await self_test.run(router, name, listed, self._plugin.members)
             if found.conclusive:
                 self._untested.discard(name)
+                self._follows[name] = found.followed
                 metrics.self_test(name, found.followed)
                 found.log(name)
             elif found.problem:

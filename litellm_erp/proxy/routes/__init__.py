@@ -1,7 +1,8 @@
 """The plugin's own routes on LiteLLM's app: one file each, mounted here.
 
 Who calls is LiteLLM's to say (its own dependency checks the key). An admin's key sees every team, any other its own
-team only. Nothing here calls a model, and no prompt is logged or kept.
+team only; ``/erp/health`` asks for no key and names nothing. Nothing here calls a model, and no prompt is logged or
+kept.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from typing import Any, Protocol
 from litellm_erp.errors import ErpError
 from litellm_erp.proxy.routes import explain as explaining
 from litellm_erp.proxy.routes import feedback as feeding
+from litellm_erp.proxy.routes import health as healthy
 from litellm_erp.proxy.routes import teams as teams_of
 from litellm_erp.proxy.routes.caller import ApiError
 from litellm_erp.proxy.routes.explain import explain
 from litellm_erp.proxy.routes.feedback import feedback
+from litellm_erp.proxy.routes.health import health
 from litellm_erp.proxy.routes.teams import every_team, one_team
 
 # As FastAPI has them: a team's id may hold a slash.
 ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain", "/erp/feedback")
 
 
-class Plugin(teams_of.Plugin, explaining.Plugin, feeding.Plugin, Protocol):
+class Plugin(teams_of.Plugin, explaining.Plugin, feeding.Plugin, healthy.Plugin, Protocol):
     """What the routes show."""
 
 
@@ -48,6 +51,10 @@ def mount(plugin: Plugin) -> None:
     def answer(content: object, status: int = 200) -> Response:
         # In ASCII, since no UTF-8 can be made of a name with a lone surrogate.
         return Response(json.dumps(content, allow_nan=False), status, media_type=JSONResponse.media_type)
+
+    @routes.get("/health")
+    async def health_route() -> Response:
+        return answer(*health(plugin, plugin.sharing.status().shared))
 
     @routes.get("/teams")
     async def teams(auth: Any = caller) -> Response:

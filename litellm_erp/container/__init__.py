@@ -1,0 +1,1 @@
+"""What an image starts with and is asked with: the checks before a proxy starts, and its health."""
