@@ -7,5 +7,5 @@
 * The same request costs the same on every run and in every order; see :mod:`demo.stub.counting`.
 * Every request is in the log before it is answered, in order of arrival, failures too.
 * An answer's ``id`` ends in the ``id`` of its record, so that a client can tell which request was its own.
-* It listens on loopback only.
+* It listens on loopback only, unless ``--host`` says otherwise.
 """

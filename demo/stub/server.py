@@ -42,6 +42,7 @@ class Stub:
     ----------
     models : the path prefixes that are served
     port : 0 takes a free one
+    host : what it listens on
     log_path : JSONL file that gets every record, flushed
     recorded : completion tokens by (prompt, model), in place of the drawn ones
     """
@@ -51,11 +52,13 @@ class Stub:
         models: Iterable[str],
         *,
         port: int = 0,
+        host: str = "127.0.0.1",
         log_path: Path | None = None,
         recorded: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         self.models = tuple(models)
         self.port = port
+        self._host = host
         self.records: list[Json] = []
         self.modes: dict[str, Mode] = {}
         self._log_path = log_path
@@ -66,7 +69,7 @@ class Stub:
     async def __aenter__(self) -> "Stub":
         if self._log_path is not None:
             self._log_file = self._log_path.open("a", encoding="utf-8")
-        self._server = await asyncio.start_server(self._serve_connection, "127.0.0.1", self.port, backlog=1024)
+        self._server = await asyncio.start_server(self._serve_connection, self._host, self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
