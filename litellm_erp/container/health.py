@@ -32,8 +32,10 @@ def _said(body: bytes) -> str:
     try:
         found = json.loads(body)
     except ValueError:
-        return "an answer that is not this plugin's; is litellm_erp.proxy.erp_router among the callbacks?"
-    return f"{found.get('status')}: {found.get('why')}" if isinstance(found, dict) else "no status"
+        found = None
+    if isinstance(found, dict) and "status" in found:
+        return f"{found['status']}: {found['why']}" if "why" in found else str(found["status"])
+    return "an answer that is not this plugin's; is litellm_erp.proxy.erp_router among the callbacks?"
 
 
 def main() -> None:
