@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo-live demo reproduce test test-compat test-vllm test-vllm-ray check fix bench servers clean
+.PHONY: demo-live demo reproduce test test-compat test-vllm test-vllm-ray check deploy-check fix bench servers clean
 
 demo: .venv/.demo  ## route held-out prompts through a real proxy and print what it served
 	$(BIN)/python -m demo
@@ -37,6 +37,10 @@ check: .venv/.dev  ## lint, format, types, and which way imports point
 	$(BIN)/mypy
 	$(BIN)/python scripts/structure.py --check litellm_erp trainer/erp_trainer
 
+deploy-check: .venv/.dev .venv-deploy/.tools  ## deploy/ against linters and schemas, and the image's steps without an engine
+	scripts/setup_debian.sh prometheus python3-venv rclone redis-server
+	PATH="$(CURDIR)/.venv-deploy/bin:$$PATH" $(BIN)/python -m scripts.deploy_check
+
 fix: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -45,7 +49,7 @@ bench: .venv/.dev  ## what a decision costs; five minutes
 	$(BIN)/python -m bench
 
 servers:
-	scripts/setup_debian.sh chromium chromium-driver prometheus redis-server
+\tscripts/setup_debian.sh chromium chromium-driver haproxy prometheus redis-server
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -57,6 +61,11 @@ servers:
 .venv/.dev: .venv/bin/pip pyproject.toml constraints.txt
 	$(PIP) --editable ".[dev]"
 	touch .venv/.demo $@
+
+.venv-deploy/.tools: deploy/tools.txt
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/pip install --quiet --disable-pip-version-check --requirement deploy/tools.txt
+	touch $@
 
 clean:
 	rm -rf .venv .venv-* build

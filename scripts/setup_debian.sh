@@ -4,9 +4,13 @@
 set -eu
 missing=
 for package in "$@"; do
-    # The driver's package and program differ in name.
-    program=$([ "$package" = chromium-driver ] && echo chromedriver || echo "$package")
-    command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
+    # Packages whose program has another name, or that have none.
+    case $package in
+    chromium-driver) set -- command -v chromedriver ;;
+    python3-venv) set -- /usr/bin/python3 -c 'import ensurepip' ;;
+    *) set -- command -v "$package" ;;
+    esac
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
 done
 [ -z "$missing" ] && exit 0
 

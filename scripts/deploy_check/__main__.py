@@ -16,7 +16,7 @@ from pathlib import Path
 from demo.proxy_process import REPOSITORY
 from scripts.deploy_check import checks
 from scripts.deploy_check.breaks import BREAKS, IMAGE_BREAKS, Break
-from scripts.deploy_check.image import image
+from scripts.deploy_check.image import image, interpreter
 
 Check = Callable[[Path], Iterable[str]]
 
@@ -55,7 +55,7 @@ def _check_image(deploy: Path) -> int:
         venv = Path(folder) / "erp"
         done = subprocess.run(
             ["sh", deploy / "install.sh", venv],
-            env=os.environ | {"PYTHON": sys.executable},
+            env=os.environ | {"PYTHON": interpreter()},
             capture_output=True,
             text=True,
             check=False,

@@ -4,6 +4,7 @@ Where this process is root and may, the proxy gets the user's id, a root file sy
 folder to write to. Elsewhere it runs as who asks.
 """
 
+import functools
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from scripts.deploy_check.checks import run, stage
 
 _KEY = "sk-of-the-deploy-check"
 _START_S = 90.0
+# Of an interpreter that the image's user may run, also through the links of an environment.
+_CAN_BE_INSTALLED = "import os, sys, ensurepip; os.stat(sys.executable); assert sys.version_info >= (3, 10)"
 # Its root file system read-only, but for the one folder that is named; then as the image's user.
 _AS_USER = "exec setpriv --reuid 65532 --regid 65532 --clear-groups"
 _CONFINED = f'mount --bind "$0" "$0" && mount -o remount,bind,ro / && {_AS_USER} "$@"'
@@ -116,8 +119,24 @@ def _proxy(deploy: Path, venv: Path, folder: Path, stub: StubProcess, redis: Red
             process.wait()
 
 
+@functools.cache
 def _may_confine() -> bool:
-    return os.geteuid() == 0 and not run("unshare", "--mount", "--propagation", "private", "true")
+    may = os.geteuid() == 0 and not run("unshare", "--mount", "--propagation", "private", "true")
+    return may and bool(_shared_interpreter())
+
+
+def interpreter() -> str:
+    """The Python that the image's environment is made of: one that the image's user may run, where there is one."""
+    return _shared_interpreter() or sys.executable
+
+
+@functools.cache
+def _shared_interpreter() -> str:
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        as_user = ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups"]
+        if os.geteuid() == 0 and not run(*as_user, python, "-c", _CAN_BE_INSTALLED):
+            return python
+    return ""
 
 
 def _asked(proxy: Any, deploy: Path, venv: Path) -> Iterator[str]:
@@ -126,7 +145,7 @@ def _asked(proxy: Any, deploy: Path, venv: Path) -> Iterator[str]:
     health = command_of(deploy, "HEALTHCHECK")
     end = time.monotonic() + _START_S
     while said := _health(health, environment, venv):
-        if process.poll() is not None or time.monotonic() > end:
+        if process.poll() is not None or time.monotonic() > end or "not this plugin's" in said:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             yield f"the health check stays red: {said}; the proxy's last lines:\n{last}"
             return
