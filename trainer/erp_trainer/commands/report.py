@@ -1,8 +1,9 @@
-"""``erp-train report RUN --bundle BUNDLE --out report.html``."""
+"""``erp-train report RUN --bundle BUNDLE --out report.html``, and ``erp-train report --log LOG``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,31 @@ from erp_trainer.report import FORMATS
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--bundle", type=click.Path(path_type=Path), help="The bundle's folder; needed without --log.")
+@click.option(
+    "--log",
+    "logs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Instead of RUN a decision log: a folder, a file, or a quoted pattern. Repeatable.",
+)
+@click.option("--group", help="With --log: the routing group, where the log has several.")
+@click.option("--team", help="With --log: of one team only.")
+@click.option(
+    "--feedback",
+    "sources",
+    type=click.Choice(["api", "litellm", "score"]),
+    multiple=True,
+    help="With --log: which feedback counts; by default all, people's before reward models'. Repeatable.",
+)
 @click.option(
     "--out",
     "outs",
     type=click.Path(dir_okay=False, path_type=Path),
     multiple=True,
-    default=("report.html",),
-    show_default=True,
-    help="The file to write, its format by its suffix: .html, .json, .csv, .png. Repeatable: one evaluation for all.",
+    help="The file to write, its format by its suffix: .html, .json, .csv, .png. Repeatable: one evaluation for all. "
+    "By default report.html; of a log none, and .html or .json.",
 )
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="The format, where the suffix does not say it.")
 @click.option("--title", help="What the page is headed with; by default the run folder's name.")
@@ -36,8 +52,12 @@ from erp_trainer.report import FORMATS
 @measuring_options
 @json_option
 def command(
-    run: Path,
-    bundle: Path,
+    run: Path | None,
+    bundle: Path | None,
+    logs: tuple[Path, ...],
+    group: str | None,
+    team: str | None,
+    sources: tuple[str, ...],
     outs: tuple[Path, ...],
     format_: str | None,
     title: str | None,
@@ -50,7 +70,21 @@ def command(
     The HTML file is complete in itself, for a browser or a mail: the verdict, reward against cost with a slider for λ
     or a budget, predicted against recorded reward, models and categories, example prompts. The PNG is its first chart,
     the CSV has every policy at every λ, the JSON is what `erp-train evaluate --json` prints.
+
+    With --log LOG nothing is fitted: the page says what a proxy's decision log shows that other choices would have cost
+    and earned, at any λ and of any bundle, with what was measured and what is only predicted told apart.
     """
+    if logs:
+        if run is not None:
+            raise click.UsageError("give RUN or --log, not both")
+        found = _of_log(logs, bundle, group, team, sources, options)
+        emit({"files": _write_proof(found, outs, format_, title), **found}, as_json, _render_proof)
+        return
+    if run is None or bundle is None:
+        raise click.UsageError("give RUN and --bundle BUNDLE, or --log LOG")
+    if group or team or sources:
+        raise click.UsageError("--group, --team and --feedback go with --log")
+    outs = outs or (Path("report.html"),)
     formats = [format_ or _format_of(path) for path in outs]
 
     from erp_trainer.evaluation.measure import measured
@@ -65,6 +99,54 @@ def command(
     for path, kind in zip(outs, formats, strict=True):
         write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)
     emit({"files": [str(path) for path in outs], "verdict": payload["verdict"]}, as_json, _render)
+
+
+def _of_log(
+    logs: Sequence[Path],
+    path: Path | None,
+    group: str | None,
+    team: str | None,
+    sources: Sequence[str],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The figures of a log, and of a bundle where one is asked about."""
+    from erp_trainer.logged.log import read_log
+    from erp_trainer.logged.proof import Asked, proof
+
+    lambdas, seed = tuple(options["lambdas"]), options["seed"]
+    log = read_log(logs, group=group, team=team, sources=sources or None)
+    if path is None:
+        return proof(log, Asked(lambdas, seed=seed))
+
+    from erp_trainer.bundles.predict import bundle_embedder
+    from erp_trainer.logged.asked_bundle import ask_bundle, default_of, is_its_own
+    from litellm_erp.bundle.load import load_bundle
+
+    bundle = load_bundle(path)
+    if is_its_own(log, bundle):
+        return proof(log, Asked(lambdas or default_of(bundle), seed=seed))
+    embedder = bundle_embedder(bundle, url=options["embedder_url"], trust_remote_code=options["trust_remote_code"])
+    with closing(embedder), progress(len(log.request_ids), "embedding") as advance:
+        log, asked = ask_bundle(log, bundle, embedder, lambdas, seed=seed, advance=advance)
+    return proof(log, asked)
+
+
+def _write_proof(found: Mapping[str, Any], outs: Sequence[Path], format_: str | None, title: str | None) -> list[str]:
+    """Write the page of a log, or its figures."""
+    formats = [format_ or _format_of(path) for path in outs]
+    if other := sorted(set(formats) - {"html", "json"}):
+        raise click.UsageError(f"a log's report is .html or .json, not .{other[0]}")
+    from erp_trainer.report.proof.page import write_proof
+
+    for path, kind in zip(outs, formats, strict=True):
+        write_proof(found, path, kind, title or "decision log")
+    return [str(path) for path in outs]
+
+
+def _render_proof(found: Mapping[str, Any]) -> str:
+    from erp_trainer.report.proof.text import proof_text
+
+    return proof_text(found)
 
 
 def _format_of(path: Path) -> str:

@@ -1,0 +1,306 @@
+"""What a decision log proves: read whole or torn, estimated with intervals that hold, refused where there is none."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bench import off_policy
+from erp_trainer.cli import cli
+from erp_trainer.logged import estimators
+from erp_trainer.logged import log as logs
+from erp_trainer.logged.log import read_log
+from erp_trainer.logged.proof import Asked, proof
+from litellm_erp.errors import DecisionLogError
+from tests.logs import MODELS, World, decision, feedback, write
+
+
+def report(*arguments: object, code: int = 0) -> dict:
+    found = CliRunner().invoke(cli, ["report", *map(str, arguments), "--json"])
+    assert found.exit_code == code, found.output
+    return json.loads(found.stdout)
+
+
+def target(found: dict, key: str) -> dict:
+    [each] = [each for each in found["targets"] if each["key"] == key]
+    return each
+
+
+def test_a_log_of_several_processes_rotated_torn_and_compressed_is_read_once(tmp_path):
+    lines = [json.dumps(decision(f"r{i}")) for i in range(60)]
+    said = [json.dumps(feedback(f"r{i}", 0.5 + i / 1000)) for i in range(0, 60, 2)]
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "a.jsonl.1").write_text("\n".join([*said[:5], *lines[:20]]) + "\n")  # feedback may come in another file
+    (folder / "a.jsonl").write_text(
+        "\n".join([*lines[15:40], "not json", '{"v":1,"kind":"decision"}']) + '\n{"v":1,"ki'
+    )
+    whole = gzip.compress("\n".join([*lines[40:], *said[5:]]).encode() + b"\n")
+    (folder / "b.jsonl.gz").write_bytes(whole)
+    found = read_log([folder])
+    assert len(found.request_ids) == 60
+    assert found.counts["duplicates"] == 5
+    assert found.counts["bad"] == 2
+    assert found.counts["torn"] == 1
+    assert found.counts["feedback_joined"] == 30
+    assert found.reward_P[found.request_ids.index("r58")] == pytest.approx(0.558)
+
+
+def test_a_compressed_file_cut_short_gives_what_came_before_and_is_counted(tmp_path):
+    random = np.random.default_rng(0)
+    text = "".join(json.dumps(decision(f"r{i}", cost_usd=float(random.random()))) + "\n" for i in range(20_000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-5000])
+    found = read_log([tmp_path / "*.gz"])
+    assert found.counts["torn"] == 1
+    assert 1000 < len(found.request_ids) < 20_000
+
+
+def test_what_is_no_log_is_one_clear_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path, said in (
+        (tmp_path / "nothing", "does not exist"),
+        (tmp_path / "empty", "has no file"),
+        (write(tmp_path / "a.jsonl", [{"v": 1, "kind": "other"}]), "holds no decision"),
+        (write(tmp_path / "b.jsonl", [decision("r") | {"v": 2}]), "another version"),
+    ):
+        with pytest.raises(DecisionLogError, match=said):
+            read_log([path])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"propensity": {"mid": 0.5}},
+        {"propensity": {"mid": float("nan")}},
+        {"propensity": {"mid": -1, "big": 2}},
+        {"cost_usd": "much"},
+        {"candidates": {"mid": 3}},
+        {"request_id": 5},
+        {"lambda": True},
+    ],
+)
+def test_a_line_with_numbers_that_are_none_is_counted_and_left_out(tmp_path, wrong):
+    found = read_log([write(tmp_path / "a.jsonl", [decision("good"), {**decision("bad"), **wrong}])])
+    assert found.request_ids == ("good",)
+    assert found.counts["bad"] == 1
+
+
+def test_several_groups_must_be_told_apart(tmp_path):
+    path = write(tmp_path / "a.jsonl", [decision("a"), decision("b", group="other", team="x")])
+    with pytest.raises(DecisionLogError, match="erp-auto, other"):
+        read_log([path])
+    assert read_log([path], group="other").request_ids == ("b",)
+    with pytest.raises(DecisionLogError, match="no decision of group 'none'"):
+        read_log([path], group="none")
+
+
+def test_a_persons_feedback_counts_before_a_reward_models_and_the_latest_of_each(tmp_path):
+    said = [feedback("r", 0.1, "api", 10), feedback("r", 0.2, "api", 20), feedback("r", 0.9, "score", 30)]
+    path = write(tmp_path / "a.jsonl", [decision("r"), *said])
+    assert read_log([path]).reward_P.tolist() == [0.2]
+    assert read_log([path], sources=["score"]).reward_P.tolist() == [0.9]
+
+
+def test_feedback_of_another_account_is_not_believed(tmp_path):
+    lines = [decision("r", account="team:a"), decision("r", account="team:b")]
+    said = [feedback("r", 0.1) | {"account": "team:b"}, feedback("r", 0.9) | {"account": "team:c"}]
+    found = read_log([write(tmp_path / "a.jsonl", lines + said)])
+    assert found.accounts == ("team:a", "team:b")
+    assert np.isnan(found.reward_P[0])
+    assert found.reward_P[1] == 0.1
+
+
+def test_a_log_without_propensities_tells_savings_and_measures_only_what_was_served(tmp_path):
+    world = World(1000)
+    lines = world.lines("shadow", np.tile([0.5, 0.5, 0.0], (1000, 1)))
+    lines = [line | {"propensity": None} if line["kind"] == "decision" else line for line in lines]
+    found = report("--log", write(tmp_path / "a.jsonl", lines))
+    served, said = target(found, "served"), [line["reward"] for line in lines if line["kind"] == "feedback"]
+    assert served["measured"]["snips"]["mean"] == pytest.approx(np.mean(said))
+    assert 0.15 < target(found, "routed")["saved"]["mean"] < 0.35
+    for each in found["targets"][1:]:
+        assert each["measured"]["refused"], each["label"]
+
+
+def test_a_long_log_is_kept_in_part_with_its_feedback_and_its_totals(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "MAX_REQUESTS", 500)
+    lines = [each for i in range(3000) for each in (feedback(f"r{i}", i / 3000), decision(f"r{i}"))]
+    found = read_log([write(tmp_path / "a.jsonl", lines)])
+    assert 200 < len(found.request_ids) <= 500
+    assert found.counts["requests"] == 3000
+    assert found.counts["cost_usd"] == pytest.approx(3000 * 2.4e-4)
+    assert not np.isnan(found.reward_P).any()
+    assert found.reward_P.mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("how", ["explore", "soft", "percent"])
+def test_the_truth_of_recorded_outcomes_lies_inside_the_intervals(how):
+    found = off_policy.world("paretobandit_k4", how)
+    policy = off_policy.targets(found)["λ = 1"]
+    runs = [off_policy.inside(found, policy, seed, 4000, 0.5) for seed in range(25)]
+    for name in estimators.ESTIMATORS:
+        # 21 of 25 or fewer has a chance of 0.7% where 95% are inside.
+        assert sum(run[name][0] for run in runs if run) >= 22, name
+
+
+def test_estimates_of_the_policy_that_served_are_its_own_means():
+    world = World(500)
+    served = world.chosen(0.25)
+    outcome = world.rewards[np.arange(500), served]
+    policy = np.eye(3)[served]
+    from erp_trainer.learning.bootstrap import Resamples
+
+    seen = estimators.Seen(policy, served, outcome, world.expected, Resamples.draw(np.arange(500), n_resamples=50))
+    held = estimators.support(policy, seen)
+    assert held.enough
+    assert held.effective == pytest.approx(500)
+    for name, each in estimators.estimates(policy, seen, held.supported_P).items():
+        if name != "dr":
+            assert each.value_S[0] == pytest.approx(outcome.mean())
+    assert estimators.estimates(policy, seen, held.supported_P)["dr"].value_S[0] == pytest.approx(outcome.mean())
+
+
+def test_a_report_of_a_log_that_explored_measures_what_other_lambdas_earn_and_cost(tmp_path):
+    world = World(4000)
+    propensity = 0.7 * np.eye(3)[world.chosen(0.25)] + 0.1
+    path = write(tmp_path / "a.jsonl", world.lines("route", propensity))
+    found = report("--log", path, "--lambda", 0, "--lambda", 0.1)
+    for lambda_ in (0.0, 0.1):
+        one, chosen = target(found, f"lambda={lambda_:g}"), world.chosen(lambda_)
+        truth = world.rewards[np.arange(4000), chosen].mean()
+        cost = world.costs[np.arange(4000), chosen].mean() * world.real_over_expected
+        assert one["measured"]["dr"]["low"] <= truth <= one["measured"]["dr"]["high"]
+        assert one["cost_is"] == "real, weighted"
+        assert one["cost_usd"]["mean"] == pytest.approx(cost, rel=0.02)
+        assert one["predicted"]["mean"] == pytest.approx(world.expected[np.arange(4000), chosen].mean(), abs=1e-6)
+    assert target(found, "served")["kind"] == "served"
+    assert found["verdict"]["headline"].startswith("Routing saved")
+
+
+def test_a_model_that_never_served_is_refused_and_named(tmp_path):
+    world = World(2000)
+    propensity = np.tile([0.5, 0.5, 0.0], (2000, 1))
+    found = report("--log", write(tmp_path / "a.jsonl", world.lines("route", propensity)), "--lambda", 0)
+    refused = target(found, "always=small")["measured"]
+    assert "no support" in refused["refused"]
+    assert "small" in refused["refused"]
+    assert "dr" not in refused
+    assert target(found, "always=mid")["measured"]["refused"] is None
+    # Its cost is known as far as the others' is: said to be so.
+    assert target(found, "always=small")["cost_is"] == "expected, calibrated by others"
+
+
+def test_a_model_that_could_serve_and_never_did_is_refused_as_well(tmp_path):
+    world = World(2000)
+    propensity = np.tile([0.5, 0.4999, 0.0001], (2000, 1))
+    lines = [line for line in world.lines("route", propensity) if line.get("served") != "small"]
+    found = report("--log", write(tmp_path / "a.jsonl", lines), "--lambda", 0)
+    assert "of which no answer has feedback" in target(found, "always=small")["measured"]["refused"]
+
+
+def test_a_shadow_log_predicts_rewards_and_tells_savings_and_measures_no_other_choice(tmp_path):
+    world = World(2000)
+    always_big = np.tile([1.0, 0.0, 0.0], (2000, 1))
+    found = report("--log", write(tmp_path / "a.jsonl", world.lines("shadow", always_big)))
+    routed, chosen = target(found, "routed"), world.chosen(0.25)
+    rows = np.arange(2000)
+    cost = (world.costs[rows, chosen] * world.real_over_expected).mean()
+    spent = (world.costs[:, 0] * world.real_over_expected).mean()
+    assert found["shadow"]
+    assert target(found, "served")["cost_usd"]["mean"] == pytest.approx(spent)
+    assert routed["saved"]["mean"] == pytest.approx(1 - cost / spent, abs=0.01)
+    assert routed["predicted_gain"]["mean"] == pytest.approx(
+        (world.expected[rows, chosen] - world.expected[:, 0]).mean(), abs=1e-6
+    )
+    assert "no support" in routed["measured"]["refused"]
+    assert "not measured" in found["verdict"]["text"]
+
+
+def test_a_percentage_measures_routing_against_what_was_served(tmp_path):
+    world = World(4000)
+    propensity = 0.3 * np.eye(3)[world.chosen(0.25)] + 0.7 * np.array([1.0, 0.0, 0.0])
+    found = report("--log", write(tmp_path / "a.jsonl", world.lines("percent", propensity)))
+    rows = np.arange(4000)
+    gain = (world.rewards[rows, world.chosen(0.25)] - (propensity * world.rewards).sum(axis=1)).mean()
+    measured = target(found, "routed")["measured"]["gain"]
+    assert measured["low"] <= gain <= measured["high"]
+    assert found["verdict"]["measured_gain"] == pytest.approx(measured["mean"])
+
+
+def test_feedback_in_another_unit_than_the_probes_is_measured_in_its_own(tmp_path):
+    world = World(4000)
+    world.rewards = 100 * world.rewards + 7
+    propensity = 0.7 * np.eye(3)[world.chosen(0.25)] + 0.1
+    found = report("--log", write(tmp_path / "a.jsonl", world.lines("route", propensity)), "--lambda", 0)
+    one, truth = target(found, "lambda=0")["measured"]["dr"], world.rewards[np.arange(4000), world.chosen(0)].mean()
+    assert one["low"] <= truth <= one["high"]
+    assert one["high"] - one["low"] < 4
+
+
+def test_failed_and_rerouted_requests_are_left_out_of_estimates_and_counted(tmp_path):
+    lines = [decision(f"r{i}", propensity={"mid": 1.0}) for i in range(100)]
+    lines += [decision(f"f{i}", failed=True, served=None) for i in range(7)]
+    lines += [decision(f"o{i}", served="big", followed=False) for i in range(5)]
+    found = proof(read_log([write(tmp_path / "a.jsonl", lines)]), Asked((0.0,)))
+    assert found["counts"]["failed"] == 7
+    assert found["counts"]["served_by_another_than_propensities_allow"] == 5
+    assert found["models"]["mid"]["served"] == 100
+
+
+def test_names_from_outside_are_shown_and_do_nothing(tmp_path):
+    name = "</script><b>x"
+    lines = [
+        decision(
+            f"r{i}",
+            candidates={name: {"expected_reward": 0.5, "std_error": 0.1, "expected_cost_usd": 1e-4}},
+            chosen=name,
+            served=name,
+            propensity={name: 1.0},
+            prompt="a secret",
+        )
+        for i in range(60)
+    ]
+    page = tmp_path / "page.html"
+    report("--log", write(tmp_path / "a.jsonl", lines), "--out", page)
+    text = page.read_text(encoding="utf-8")
+    assert name not in text
+    assert "a secret" not in text
+
+
+def test_another_bundle_needs_the_prompts_and_then_is_asked(tmp_path, planted_bundle):
+    path = write(tmp_path / "a.jsonl", [decision(f"r{i}") for i in range(80)])
+    refused = report("--log", path, "--bundle", planted_bundle, code=2)
+    assert refused["error"]["type"] == "DecisionLogError"
+    assert "keeps no prompt's text" in refused["error"]["message"]
+    texts = [decision(f"r{i}", prompt=f"What is {i} plus {i}?") for i in range(80)]
+    found = report("--log", write(tmp_path / "b.jsonl", texts), "--bundle", planted_bundle, "--lambda", 0)
+    assert found["asked"]["bundle"]
+    assert [each["lambda"] for each in found["targets"] if each["kind"] == "lambda"] == [0.0]
+    assert sum(target(found, "lambda=0")["share"].values()) == pytest.approx(1)
+
+
+def test_the_page_of_a_log_fits_a_phone_loads_nothing_and_draws(tmp_path):
+    from tests.browser import chromium
+
+    world = World(1500)
+    propensity = 0.3 * np.eye(3)[world.chosen(0.25)] + 0.7 * np.array([1.0, 0.0, 0.0])
+    page = tmp_path / "page.html"
+    report("--log", write(tmp_path / "a.jsonl", world.lines("percent", propensity)), "--out", page)
+    with chromium(tmp_path / "chromium") as browser:
+        for width in (1200, 390):
+            browser.open(page, width=width)
+            assert browser.js("return document.documentElement.scrollWidth") <= width
+            assert browser.js("return document.querySelectorAll('[data-chart] svg path').length") > 5
+            assert "undefined" not in browser.text("body")
+        assert browser.complaints() == []
+        assert browser.requests() == []
+
+
+def test_a_log_and_a_run_at_once_are_refused(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [decision("r")])
+    assert report(tmp_path, "--log", path, code=2)["error"]["type"] == "UsageError"
+    assert report(code=2)["error"]["type"] == "UsageError"
+    assert MODELS == ("big", "mid", "small")

@@ -1,0 +1,325 @@
+"""IO. A decision log in memory: arrays over requests, or over a random part of them where there are too many.
+
+Which requests are kept is decided by a hash of their id, so that the two kinds of line agree about it whatever their
+order, however many files they stand in, and whichever process wrote them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erp_trainer.logged.files import Reading, lines, log_files
+from litellm_erp.decision_log.record import VERSION, Feedback, Record, parse_line
+from litellm_erp.errors import DecisionLogError
+
+# Requests kept, and numbers of candidates kept: a bound on memory that no interval feels.
+MAX_REQUESTS = 100_000
+_MAX_CELLS = 4_000_000
+# A person's word counts before a reward model's.
+_HUMAN = ("api", "litellm")
+_MAX_NAMES = 1000
+# Id and account.
+Request = tuple[str, str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """P requests at M models, and what was counted on the way.
+
+    Attributes
+    ----------
+    models : sorted
+    request_ids, accounts : P each; a client may choose an id, so that both together name a request
+    served_P, chosen_P : int, columns of models; -1 for none
+    propensity_PM : float64, 0 where the policy at work could not have served a model
+    expected_PM, std_error_PM, cost_PM : float64, as candidates were logged; NaN where a model was none
+    real_cost_P : float64, USD; NaN where it is not known
+    reward_P : float64, feedback; NaN where there is none
+    lambda_P : float64, NaN where none is logged
+    route_P : bool, whether what was decided also served by design (mode route)
+    usable_P : bool, answered, by a model that the propensities allow where they are known
+    known_P : bool, whether the propensities are
+    time_P : seconds since 1970
+    block_P : int, requests with the same candidates' numbers, which are repeated prompts, share one
+    counts : of lines, requests and feedback, for whoever reads the report
+    """
+
+    models: tuple[str, ...]
+    request_ids: tuple[str, ...]
+    accounts: tuple[str | None, ...]
+    served_P: np.ndarray
+    chosen_P: np.ndarray
+    propensity_PM: np.ndarray
+    expected_PM: np.ndarray
+    std_error_PM: np.ndarray
+    cost_PM: np.ndarray
+    real_cost_P: np.ndarray
+    reward_P: np.ndarray
+    lambda_P: np.ndarray
+    input_tokens_P: np.ndarray
+    route_P: np.ndarray
+    usable_P: np.ndarray
+    known_P: np.ndarray
+    time_P: np.ndarray
+    block_P: np.ndarray
+    counts: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(slots=True)
+class _Row:
+    """One request as it is kept while reading."""
+
+    decision: Record
+    columns: np.ndarray
+    numbers: np.ndarray
+
+
+@dataclass
+class _Gathering:
+    """What has been read so far."""
+
+    group: str | None
+    team: str | None
+    sources: frozenset[str] | None
+    rows: dict[Request, _Row] = field(default_factory=dict)
+    said: dict[Request, tuple[tuple[bool, float], Feedback]] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    by: dict[str, Counter[str]] = field(default_factory=dict)
+    cost_usd: float = 0.0
+    span: list[float] = field(default_factory=list)
+    most: int = 1 << 64
+    cells: int = 0
+
+    def take(self, line: bytes) -> None:
+        """One line."""
+        try:
+            found = parse_line(line)
+        except DecisionLogError:
+            self.counts["version" if _is_of_another_version(line) else "bad"] += 1
+            return
+        if isinstance(found, Feedback):
+            self._hear(found)
+        elif found is not None:
+            self._decide(found)
+
+    def _decide(self, found: Record) -> None:
+        self._count("groups", found.group)
+        if self.group not in (None, found.group) or self.team not in (None, found.team):
+            self.counts["of others"] += 1
+            return
+        key = _key(found.request_id)
+        request = found.request_id, found.account
+        if request in self.rows:
+            self.counts["duplicates"] += 1
+            return
+        self.counts["requests"] += 1
+        for name, value in (("modes", found.mode), ("bundles", found.bundle), ("teams", found.team or "")):
+            self._count(name, value)
+        self.span = [min([found.time, *self.span]), max([found.time, *self.span])]
+        self.cost_usd += found.cost_usd or 0.0
+        if key >= self.most:
+            return
+        # Text is read again where it is needed: a prompt may be longer than all the rest.
+        self.rows[request] = _compact(found, self.columns)
+        self.cells += len(self.rows[request].columns)
+        if len(self.rows) > MAX_REQUESTS or self.cells > _MAX_CELLS:
+            self._halve()
+
+    def _hear(self, found: Feedback) -> None:
+        self.counts["feedback"] += 1
+        self._count("sources", found.source)
+        if _key(found.request_id) >= self.most or (self.sources is not None and found.source not in self.sources):
+            return
+        rank = (found.source in _HUMAN, found.time)
+        request = found.request_id, found.account
+        known = self.said.get(request)
+        if known is None or rank >= known[0]:
+            self.said[request] = (rank, found)
+        if len(self.said) > 4 * MAX_REQUESTS:
+            self._halve()
+
+    def _halve(self) -> None:
+        """Keep the half of the requests with the smaller hashes."""
+        self.most //= 2
+        self.rows = {request: row for request, row in self.rows.items() if _key(request[0]) < self.most}
+        self.said = {request: each for request, each in self.said.items() if _key(request[0]) < self.most}
+        self.cells = sum(len(row.columns) for row in self.rows.values())
+
+    def _count(self, kind: str, name: str) -> None:
+        by = self.by.setdefault(kind, Counter())
+        by[name if name in by or len(by) < _MAX_NAMES else "(others)"] += 1
+
+
+def read_log(
+    paths: Sequence[Path],
+    *,
+    group: str | None = None,
+    team: str | None = None,
+    sources: Sequence[str] | None = None,
+) -> Log:
+    """Read a decision log.
+
+    Parameters
+    ----------
+    paths : folders, files or patterns
+    group : the routing group asked about; needed where the log has several
+    sources : the feedback that counts; by default all, a person's before a reward model's, the latest of each
+
+    Raises
+    ------
+    DecisionLogError : nothing there, nothing of the group or team, several groups, or no line that is a decision
+    """
+    files, reading = log_files(paths), Reading()
+    gathered = _Gathering(group, team, None if sources is None else frozenset(sources))
+    for line in lines(files, reading):
+        gathered.take(line)
+    where = ", ".join(map(str, paths))
+    groups = gathered.by.get("groups", Counter())
+    if not groups:
+        raise DecisionLogError(_nothing(where, gathered, reading))
+    if group is None and len(groups) > 1:
+        names = ", ".join(sorted(groups))
+        raise DecisionLogError(f"{where}: has decisions of the groups {names}; say which with --group")
+    if not gathered.rows:
+        asked = " and ".join(f"{kind} {name!r}" for kind, name in (("group", group), ("team", team)) if name)
+        raise DecisionLogError(
+            f"{where}: no decision of {asked}; found the groups {', '.join(sorted(groups))}. Ask for one of those"
+        )
+    return _assembled(gathered, reading, tuple(files))
+
+
+def _nothing(where: str, gathered: _Gathering, reading: Reading) -> str:
+    counts = gathered.counts
+    if counts["version"]:
+        return (
+            f"{where}: its lines are of another version than 1; read it with the release that wrote it, or a newer one"
+        )
+    found = f"{reading.lines:,} lines in {reading.files} files, {counts['bad']:,} of them no record"
+    return f"{where}: holds no decision (found {found}); expected a decision log, JSON lines with kind: decision"
+
+
+def _key(request_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(request_id.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+def _is_of_another_version(line: bytes) -> bool:
+    """Whether a line that cannot be read is one of another release's."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    version = found.get("v") if isinstance(found, dict) else None
+    return isinstance(version, int) and not isinstance(version, bool) and version != VERSION
+
+
+def _compact(found: Record, columns: dict[str, int]) -> _Row:
+    names = list(dict.fromkeys([*found.candidates, *(found.propensity or {})]))
+    for name in (*names, found.served, found.chosen):
+        if name:
+            columns.setdefault(name, len(columns))
+    numbers = np.full((len(names), 4), np.nan)
+    for i, name in enumerate(names):
+        each = found.candidates.get(name)
+        if each is not None:
+            numbers[i, :3] = [_nan(part) for part in (each.expected_reward, each.std_error, each.expected_cost_usd)]
+        numbers[i, 3] = (found.propensity or {}).get(name, 0.0)
+    # What stands in arrays, and text, need not be kept twice.
+    kept = replace(found, candidates={}, propensity=None if found.propensity is None else {}, prompt=None)
+    return _Row(kept, np.array([columns[name] for name in names], dtype=np.int64), numbers)
+
+
+def _nan(found: float | None) -> float:
+    return math.nan if found is None else found
+
+
+def _reward(gathered: _Gathering, request: Request) -> float:
+    """What the feedback of a request says, NaN without any: of its account, or of who may speak of any request."""
+    said = [gathered.said[each] for each in {request, (request[0], None)} if each in gathered.said]
+    return max(said, key=lambda each: each[0])[1].reward if said else math.nan
+
+
+def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) -> Log:
+    models = tuple(sorted(gathered.columns))
+    place = np.empty(max(1, len(models)), dtype=np.int64)
+    for m, name in enumerate(models):
+        place[gathered.columns[name]] = m
+    requests = sorted(gathered.rows, key=lambda request: (request[0], request[1] or ""))
+    ids = [request[0] for request in requests]
+    numbers = np.full((len(ids), len(models), 4), np.nan)
+    numbers[:, :, 3] = 0.0
+    rows = [gathered.rows[request] for request in requests]
+    for p, row in enumerate(rows):
+        numbers[p, place[row.columns]] = row.numbers
+    decided = [row.decision for row in rows]
+
+    def column(name: str | None) -> int:
+        return int(place[gathered.columns[name]]) if name else -1
+
+    served_P = np.array([column(each.served) for each in decided], dtype=np.int64)
+    failed_P = np.array([each.failed for each in decided], dtype=bool) | (served_P < 0)
+    allowed_P = numbers[np.arange(len(ids)), np.maximum(served_P, 0), 3] > 0
+    known_P = np.array([each.propensity is not None for each in decided], dtype=bool)
+    reward_P = np.array([_reward(gathered, request) for request in requests])
+    strayed_P = ~failed_P & known_P & ~allowed_P
+    return Log(
+        models=models,
+        request_ids=tuple(ids),
+        accounts=tuple(request[1] for request in requests),
+        served_P=served_P,
+        chosen_P=np.array([column(each.chosen) for each in decided], dtype=np.int64),
+        propensity_PM=numbers[:, :, 3],
+        expected_PM=numbers[:, :, 0],
+        std_error_PM=numbers[:, :, 1],
+        cost_PM=numbers[:, :, 2],
+        real_cost_P=np.array([_nan(each.cost_usd) for each in decided]),
+        reward_P=reward_P,
+        lambda_P=np.array([_nan(each.lambda_) for each in decided]),
+        input_tokens_P=np.array([_nan(each.input_tokens) for each in decided]),
+        route_P=np.array([each.mode == "route" for each in decided], dtype=bool),
+        usable_P=~failed_P & ~strayed_P,
+        known_P=known_P,
+        time_P=np.array([each.time for each in decided]),
+        block_P=_blocks(numbers),
+        files=files,
+        counts={
+            "files": reading.files,
+            "lines": reading.lines,
+            "torn": reading.torn,
+            "bad": gathered.counts["bad"] + reading.too_long,
+            "of_another_version": gathered.counts["version"],
+            "duplicates": gathered.counts["duplicates"],
+            "of_other_groups_or_teams": gathered.counts["of others"],
+            "requests": gathered.counts["requests"],
+            "kept": len(ids),
+            "failed": int(failed_P.sum()),
+            "served_by_another_than_propensities_allow": int(strayed_P.sum()),
+            "propensity_unknown": int((~failed_P & ~known_P).sum()),
+            "feedback": gathered.counts["feedback"],
+            "feedback_joined": int((~np.isnan(reward_P)).sum()),
+            "cost_usd": gathered.cost_usd,
+            "from": gathered.span[0],
+            "to": gathered.span[1],
+            **{kind: dict(gathered.by.get(kind, {})) for kind in ("groups", "teams", "modes", "bundles", "sources")},
+        },
+    )
+
+
+def _blocks(numbers_PM4: np.ndarray) -> np.ndarray:
+    """A number per request; equal where the candidates' expected rewards and costs are, as of a repeated prompt."""
+    rewards_PM = np.ascontiguousarray(numbers_PM4[:, :, :3]).reshape(len(numbers_PM4), -1)
+    seen: dict[bytes, int] = {}
+    blocks = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in rewards_PM], dtype=np.int64)
+    # Without any numbers nothing says that two requests are alike.
+    blank = np.isnan(rewards_PM).all(axis=1)
+    return np.where(blank, len(seen) + np.arange(len(blocks)), blocks)
