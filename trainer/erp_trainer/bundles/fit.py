@@ -162,7 +162,7 @@ def save_fitted(run: Run, embedder: Embedder, fitted: FittedPool, spec: FitSpec,
 def _write(folder: Path, run: Run, embedder: Embedder, fitted: FittedPool, spec: FitSpec) -> Manifest:
     """Every file but the manifest, which is returned."""
     prices, erp, rival = run.prices(), fitted.erp, fitted.rival
-    stats = write_stats(folder, erp.blocks)
+    stats = write_stats(folder, erp.blocks, totals=erp.label_totals)
     tensors = {} if rival is None else tensors_of(rival.predictor)
     return Manifest(
         policy=spec.policy,

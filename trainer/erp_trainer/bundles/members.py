@@ -6,8 +6,6 @@ computed again, out of fold, from the outcomes of the run that the bundle was fi
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.bundles.grown_pool import GrownPool, frontier_of, pool_of, rated_rows, train_rows
+from erp_trainer.bundles.previous import copy_files
 from erp_trainer.bundles.records import created, write_json, write_model, write_stats, write_uncertainty
 from erp_trainer.bundles.write import lock_bundle, replace_bundle
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.ridge import MIN_ROWS, r_squared, variance_line
-from erp_trainer.learning.stack import combined_probes
+from erp_trainer.learning.stack import combined_probes, label_totals
 from erp_trainer.learning.training_table import category_names
 from erp_trainer.outcomes.run import Run
 from erp_trainer.policies.frontier import default_lambdas, number_or_none
@@ -148,7 +147,7 @@ def _rewrite(
         for records in (kept, [record for record in manifest.models if record.name not in models])
     )
     with replace_bundle(target) as folder:
-        _copy(bundle, folder, leave=go - stay)
+        copy_files(bundle.path, folder, leave={*(go - stay), *_REWRITTEN})
         if newcomer is not None:
             kept.append(_write_newcomer(folder, pool, newcomer, price, manifest))
         changed = replace(
@@ -180,6 +179,7 @@ def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifes
     table, first = pool.table, manifest.models[0]
     blocks = [(b.columns, moments) for b, moments in zip(pool.fitted.blocks, pool.fitted.moments, strict=True)]
     rated_P = rated_rows(pool, m)
+    totals = label_totals(table.rewards_PM, pool.labels)
     return write_model(
         folder,
         table.models[m],
@@ -196,7 +196,8 @@ def _write_newcomer(folder: Path, pool: GrownPool, m: int, price: Price, manifes
         },
         price=price,
         constant_cost_usd=float(table.mean_cost_M[m]) if manifest.preset == "paper" or not price.known else None,
-        stats=write_stats(folder, blocks, only={m})[m],
+        # One placed among the others does not follow from its own sums.
+        stats=write_stats(folder, blocks, only={m}, totals=None if m in pool.newcomers else totals)[m],
     )
 
 
@@ -247,17 +248,3 @@ def _report(pool: GrownPool, m: int, old: Bundle, new: Bundle) -> dict[str, Any]
         "gains": gains,
         "verdict": new.frontier.document["verdict"],
     }
-
-
-def _copy(bundle: Bundle, folder: Path, leave: set[str]) -> None:
-    """Every other file as it is, by link where the file system has them."""
-    for source in sorted(bundle.path.rglob("*")):
-        name = source.relative_to(bundle.path).as_posix()
-        if not source.is_file() or name in leave or name in _REWRITTEN:
-            continue
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:  # some network file systems have no hard links
-            shutil.copyfile(source, target)

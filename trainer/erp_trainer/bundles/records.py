@@ -131,13 +131,20 @@ def write_features(folder: Path, found: Features | None) -> FileRecord | None:
 
 
 def write_stats(
-    folder: Path, blocks: Sequence[tuple[np.ndarray, Moments]], only: Collection[int] | None = None
+    folder: Path,
+    blocks: Sequence[tuple[np.ndarray, Moments]],
+    only: Collection[int] | None = None,
+    *,
+    totals: np.ndarray | None = None,
+    until: float | None = None,
 ) -> dict[int, tuple[FileRecord, ...]]:
     """Write sufficient statistics by content: the scatter once per prompt set, the targets once per model.
 
     Parameters
     ----------
     only : the models to write, by column; by default all
+    totals : of all models, see ``stack.label_totals``; without them a model cannot be updated later
+    until : when the newest row was, seconds since 1970, where rows came from a log
     """
     records: dict[int, tuple[FileRecord, ...]] = {}
     for columns, moments in blocks:
@@ -153,6 +160,10 @@ def write_stats(
                 "sum_y": moments.sum_y_M[position : position + 1],
                 "sum_yy": moments.sum_yy_M[position : position + 1],
             }
+            if totals is not None:
+                own |= {"label_sum": totals[0][:, m], "label_count": totals[1][:, m]}
+            if until is not None:
+                own["until"] = np.array([until])
             records[m] = (shared, _write_addressed(folder, own))
     return records
 

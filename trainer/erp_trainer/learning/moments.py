@@ -40,20 +40,32 @@ class Moments:
     xty_DM: np.ndarray
 
     @classmethod
-    def of(cls, embeddings_PD: np.ndarray, targets_PM: np.ndarray) -> Moments:
-        """Moments of P rows without missing targets; both of any float type, targets finite."""
+    def of(cls, embeddings_PD: np.ndarray, targets_PM: np.ndarray, weight_P: np.ndarray | None = None) -> Moments:
+        """Moments of P rows without missing targets; both of any float type, targets finite.
+
+        Parameters
+        ----------
+        weight_P : how much each row counts; by default 1
+        """
         dimension, n_models = embeddings_PD.shape[1], targets_PM.shape[1]
         gram, xty = np.zeros((dimension, dimension)), np.zeros((dimension, n_models))
         sum_x, sum_y, sum_yy = np.zeros(dimension), np.zeros(n_models), np.zeros(n_models)
         for start in range(0, len(embeddings_PD), _BLOCK):
             x = embeddings_PD[start : start + _BLOCK].astype(np.float64)
             y = targets_PM[start : start + _BLOCK].astype(np.float64)
-            gram += x.T @ x
-            xty += x.T @ y
-            sum_x += x.sum(axis=0)
-            sum_y += y.sum(axis=0)
-            sum_yy += (y**2).sum(axis=0)
-        return cls(float(len(embeddings_PD)), sum_x, gram, sum_y, sum_yy, xty)
+            # A weight counts once in every sum, so it goes with one of two factors.
+            wx, wy = (x, y) if weight_P is None else (each * weight_P[start : start + _BLOCK, None] for each in (x, y))
+            gram += wx.T @ x
+            xty += wx.T @ y
+            sum_x += wx.sum(axis=0)
+            sum_y += wy.sum(axis=0)
+            sum_yy += (wy * y).sum(axis=0)
+        weight = float(len(embeddings_PD) if weight_P is None else weight_P.sum())
+        return cls(weight, sum_x, gram, sum_y, sum_yy, xty)
+
+    def scaled(self, share: float) -> Moments:
+        """As if every row counted only so much."""
+        return Moments(*(part * share for part in self._parts))
 
     def columns(self, models: np.ndarray) -> Moments:
         """The moments of some of the models, by their places."""

@@ -81,6 +81,13 @@ class Stack:
         ]
         return np.concatenate([np.zeros((0, len(mean_M))), *cells]).astype(np.float32)
 
+    def cells_of(self, totals_2FM: np.ndarray, sizes: Sequence[int], mean_M: np.ndarray) -> np.ndarray:
+        """As :meth:`cells`, from `label_totals`; ``sizes`` says how many labels each labelling has."""
+        total_FM, count_FM = totals_2FM
+        weight_F1 = np.repeat(self.weights[:-1], sizes)[:, None]
+        means_FM = (total_FM + PRIOR_ROWS * mean_M) / (count_FM + PRIOR_ROWS)
+        return np.asarray(weight_F1 * (means_FM - mean_M), dtype=np.float32)
+
     def combined(self, parts: Sequence[np.ndarray], mean_M: np.ndarray) -> np.ndarray:
         """Expected rewards, shape (P, M), from parts in the order of the weights."""
         found = np.broadcast_to(mean_M, parts[-1].shape).astype(np.float64)
@@ -96,6 +103,16 @@ def cell_means(rewards_PM: np.ndarray, labels: Labelling, mean_M: np.ndarray) ->
     count = LabelSums.of((~np.isnan(rewards_PM)).astype(np.float32), labels).sum_CD
     means: np.ndarray = (total + PRIOR_ROWS * mean_M) / (count + PRIOR_ROWS)
     return means
+
+
+def label_totals(rewards_PM: np.ndarray, labels: Sequence[Labelling]) -> np.ndarray:
+    """Sums of rewards, and how many there are, by label of every labelling, shape (2, F, M): what cells follow from."""
+    counted = (~np.isnan(rewards_PM)).astype(np.float32)
+    parts = [
+        np.concatenate([np.zeros((0, rewards_PM.shape[1])), *(LabelSums.of(values, each).sum_CD for each in labels)])
+        for values in (rewards_PM, counted)
+    ]
+    return np.stack(parts)
 
 
 def present_means(rewards_PM: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ from erp_trainer.learning.stack import (
     choose_weights,
     combined_probes,
     discriminants,
+    label_totals,
     out_of_fold_parts,
     present_means,
 )
@@ -85,6 +86,7 @@ class FittedERP:
     constant_cost_M : costs that stand in the place of expected ones, shape (M,); NaN where prices say more
     safe : prompts that belong nowhere lean towards the models' means
     tasks : the categories of each task, in the order of the first memberships; empty without tasks
+    label_totals : what the cells follow from, see ``stack.label_totals``; None where it is not known
     """
 
     probes: Probes
@@ -100,6 +102,7 @@ class FittedERP:
     frontier: dict[str, Any]
     blocks: tuple[tuple[np.ndarray, Moments], ...]
     tasks: tuple[tuple[str, ...], ...] = ()
+    label_totals: np.ndarray | None = None
 
 
 def fit_erp(table: TrainingTable, *, preset: Preset, beta: float | None = None, seed: int = 0) -> FittedERP:
@@ -162,6 +165,7 @@ def _fitted(table: TrainingTable, found: CrossFitted, safe: bool) -> FittedERP:
         frontier=frontier(table, predicted, found.trust_P if safe else np.ones(len(table)), safe=safe),
         blocks=tuple((block.columns, moments) for block, moments in zip(ridge.blocks, ridge.moments, strict=True)),
         tasks=found.labels[0].names if found.labels else (),
+        label_totals=label_totals(table.rewards_PM, found.labels),
     )
 
 
