@@ -34,6 +34,8 @@ COMMANDS: dict[str, str] = {
     "report": "Draw that as one HTML file, a picture or a table.",
     "add-model": "Add one model to a bundle; no other probe changes.",
     "remove-model": "Take one model out of a bundle; no other probe changes.",
+    "update": "Let a bundle learn from the feedback in a decision log.",
+    "rollback": "Put back the bundle that an update replaced.",
     "calibrate": "Find the λ of a budget or a quality floor.",
     "doctor": "Check whether a proxy config would route.",
     "inspect": "Show what is in a bundle.",

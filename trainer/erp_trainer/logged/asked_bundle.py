@@ -61,7 +61,7 @@ def ask_bundle(
     place = {request: p for p, request in enumerate(zip(log.request_ids, log.accounts, strict=True))}
     rows: list[int] = []
     parts: list[Predictions] = []
-    for ids, texts in _batches(prompts_of(log)):
+    for ids, texts in batches(prompts_of(log)):
         embedded = embed_prompts(tuple(texts), embedder, advance)
         here = [place[name] for name in ids]
         logged = log.input_tokens_P[here]
@@ -88,7 +88,8 @@ def ask_bundle(
     )
 
 
-def _batches(pairs: Iterator[tuple[Request, str]]) -> Iterator[tuple[list[Request], list[str]]]:
+def batches(pairs: Iterator[tuple[Request, str]]) -> Iterator[tuple[list[Request], list[str]]]:
+    """Some requests at a time with their texts."""
     ids: list[Request] = []
     texts: list[str] = []
     for name, text in pairs:

@@ -1,0 +1,216 @@
+"""A bundle learns from a log: as a fit on everything would, what is new, if it is no worse, and back again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from erp_trainer.bundles.predict import bundle_embedder
+from erp_trainer.cli import cli
+from erp_trainer.learning.features import Labelling
+from erp_trainer.learning.moments import Moments, RidgeSolver
+from erp_trainer.learning.stack import Stack, label_totals
+from erp_trainer.logged.sums import ModelSums, NewRows, updated
+from erp_trainer.logged.update import is_held_out
+from litellm_erp.bundle.features import Features
+from litellm_erp.bundle.load import load_bundle, verify_bundle
+from tests.harness import MODELS
+from tests.logs import decision, feedback, write
+
+RNG = np.random.default_rng(7)
+D, SIZES = 24, (3, 4)
+DAY_S = 86_400.0
+
+
+def rows(n: int, n_models: int, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    x = RNG.normal(size=(n, D))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    y = x @ RNG.normal(size=(D, n_models)) + RNG.normal(0, 0.1, (n, n_models)) + np.arange(n_models)
+    return x, np.where(RNG.random(y.shape) < missing, np.nan, y)
+
+
+def features() -> Features:
+    weights = RNG.normal(size=(D, sum(SIZES))).astype(np.float32)
+    return Features(weights, np.zeros(sum(SIZES), dtype=np.float32), SIZES, np.empty(0), 0.0)
+
+
+def labels_of(found: Features, x: np.ndarray) -> list[Labelling]:
+    memberships = found.memberships(found.scores(x))
+    parts = np.split(memberships, [SIZES[0]], axis=1)
+    return [Labelling(part.argmax(axis=1), size, 1.0) for part, size in zip(parts, SIZES, strict=True)]
+
+
+def sums(found: Features, x: np.ndarray, y: np.ndarray, until: float = 0.0) -> dict[int, ModelSums]:
+    kept = {}
+    for m in range(y.shape[1]):
+        have = ~np.isnan(y[:, m])
+        totals = label_totals(y[have][:, [m]], [each.rows(np.flatnonzero(have)) for each in labels_of(found, x)])
+        shared = f"shared-{np.packbits(have).tobytes().hex()}"
+        kept[m] = ModelSums(shared, Moments.of(x[have], y[have][:, [m]]), totals[:, :, 0], until)
+    return kept
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.8])
+def test_an_update_without_forgetting_is_a_fit_on_everything(missing):
+    found, stack, n_models = features(), Stack(3.0, (0.4, 0.3, 0.5)), 5
+    old_x, old_y = rows(300, n_models, missing / 2)
+    new_x, new_y = rows(200, n_models, missing)
+    got = updated(sums(found, old_x, old_y), n_models, NewRows(new_x, new_y, np.arange(200.0)), found, stack)
+    x, y = np.vstack([old_x, new_x]), np.vstack([old_y, new_y])
+    assert got.columns.tolist() == list(range(n_models))
+    for m in range(n_models):
+        have = np.flatnonzero(~np.isnan(y[:, m]))
+        mean = y[have, m].mean()
+        weights, intercept = RidgeSolver(Moments.of(x[have], y[have][:, [m]])).solve(stack.beta)
+        probes = stack.probes(weights, intercept, np.array([mean]))
+        cells = stack.cells(y[have][:, [m]], [each.rows(have) for each in labels_of(found, x)], np.array([mean]))
+        np.testing.assert_allclose(got.probes.weights_DM[:, m], probes.weights_DM[:, 0], atol=1e-6)
+        np.testing.assert_allclose(got.probes.intercept_M[m], probes.intercept_M[0], atol=1e-6)
+        np.testing.assert_allclose(got.cells_FM[:, m], cells[:, 0], atol=1e-6)
+        if not missing:
+            assert got.mean_M[m] == pytest.approx(mean, abs=1e-9)
+
+
+def test_updating_twice_is_updating_once_with_everything():
+    found, stack = features(), Stack(3.0, (0.4, 0.3, 0.5))
+    x, y = rows(400, 2)
+    both = updated(sums(found, x[:200], y[:200]), 2, NewRows(x[200:], y[200:], np.arange(200.0)), found, stack)
+    first = updated(sums(found, x[:200], y[:200]), 2, NewRows(x[200:300], y[200:300], np.arange(100.0)), found, stack)
+    [(columns, moments)] = first.groups
+    kept = {
+        m: ModelSums("one", moments.columns(np.array([i])), first.totals_2FM[:, :, m], first.until)
+        for i, m in enumerate(columns.tolist())
+    }
+    second = updated(kept, 2, NewRows(x[300:], y[300:], np.arange(100.0, 200.0)), found, stack)
+    np.testing.assert_allclose(second.probes.weights_DM, both.probes.weights_DM, atol=1e-6)
+    np.testing.assert_allclose(second.cells_FM, both.cells_FM, atol=1e-6)
+
+
+def test_after_a_half_life_what_was_learned_counts_half():
+    found, stack = features(), Stack(3.0, (0.4, 0.3, 0.5))
+    old_x, old_y = rows(300, 1)
+    new_x, new_y = rows(100, 1)
+    half = updated(
+        sums(found, old_x, old_y), 1, NewRows(new_x, new_y + 5, np.full(100, 30 * DAY_S)), found, stack, 30.0
+    )
+    [(_, moments)] = half.groups
+    assert moments.weight == pytest.approx(150 + 100)
+    assert half.mean_M[0] == pytest.approx((0.5 * old_y.sum() + (new_y + 5).sum()) / 250)
+
+
+def test_a_model_without_new_rows_or_without_sums_is_left_alone():
+    found, stack = features(), Stack(3.0, (0.4, 0.3, 0.5))
+    x, y = rows(100, 3)
+    new_x, new_y = rows(50, 3)
+    new_y[:, 1] = np.nan
+    kept = sums(found, x, y)
+    del kept[2]
+    assert updated(kept, 3, NewRows(new_x, new_y, np.zeros(50)), found, stack).columns.tolist() == [0]
+
+
+# --- the command, on a real bundle
+
+
+def run(*arguments: object, code: int = 0) -> dict:
+    found = CliRunner().invoke(cli, [*map(str, arguments), "--json"])
+    assert found.exit_code == code, found.output
+    return json.loads(found.stdout)
+
+
+@pytest.fixture
+def bundle(planted_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(planted_bundle, tmp_path / "bundle"))
+
+
+def log_of(path: Path, bundle: Path, rewards: dict[str, float], n: int = 300, start: int = 0, **changed) -> Path:
+    """Requests with text and feedback; a model's reward is what the bundle expects of it plus a number."""
+    loaded = load_bundle(bundle)
+    texts = [f"Please explain topic number {i}, briefly." for i in range(start, start + n)]
+    embedder = bundle_embedder(loaded)
+    expected = loaded.predictor.predict(embedder.embed(texts))
+    lines = []
+    for i, text in enumerate(texts):
+        m = i % len(loaded.models)
+        name = loaded.models[m]
+        made = {
+            "served": name,
+            "chosen": name,
+            "propensity": {name: 1.0},
+            "prompt": text,
+            "time": 1_900_000_000.0 + start + i,
+        }
+        lines.append(decision(f"r{start + i}", **(made | changed)))
+        lines.append(feedback(f"r{start + i}", float(expected[i, m]) + rewards.get(name, 0.0)))
+    return write(path, lines)
+
+
+def test_a_bundle_learns_what_changed_and_rolls_back(bundle, tmp_path):
+    before = load_bundle(bundle)
+    worse = MODELS[0]
+    log = log_of(tmp_path / "a.jsonl", bundle, {worse: -0.3})
+    found = run("update", bundle, "--log", log, "--require-better")
+    after = verify_bundle(bundle)
+    assert found["promoted"]
+    assert found["judged"]["squared_error_after"] < found["judged"]["squared_error_before"]
+    assert after.id == found["id"] != before.id
+    m = before.models.index(worse)
+    probe = bundle_embedder(after).embed(["Please explain topic number 12345, briefly."])
+    assert after.predictor.predict(probe)[0, m] < before.predictor.predict(probe)[0, m] - 0.05
+    assert run("rollback", bundle)["id"] == before.id
+    assert verify_bundle(bundle).id == before.id
+    assert run("rollback", bundle)["id"] == after.id
+
+
+def test_a_mean_reward_is_over_all_requests_and_not_those_that_routing_gave_a_model():
+    found, stack = features(), Stack(3.0, (0.0, 0.0, 1.0))
+    old_x, old_y = rows(2000, 1)
+    x, truth = rows(2000, 1)
+    truth = x @ np.linalg.lstsq(old_x, old_y - old_y.mean(), rcond=None)[0] + old_y.mean()
+    good = truth[:, 0] > truth.mean()
+    seen = np.where(good[:, None], truth, np.nan)
+    # Another model answered the others.
+    both = np.hstack([seen, np.where(good[:, None], np.nan, 0.0)])
+    kept = sums(found, old_x, np.hstack([old_y, np.zeros((2000, 1))]))
+    got = updated(kept, 2, NewRows(x, both, np.zeros(2000)), found, stack)
+    assert got.mean_M[0] == pytest.approx((old_y.mean() + truth.mean()) / 2, abs=0.02)
+    assert (old_y.sum() + seen[good].sum()) / (2000 + good.sum()) > got.mean_M[0] + 0.05
+
+
+def test_feedback_is_learned_once(bundle, tmp_path):
+    log = log_of(tmp_path / "a.jsonl", bundle, {})
+    run("update", bundle, "--log", log)
+    again = run("update", bundle, "--log", log, code=2)
+    assert "nothing new to learn from" in again["error"]["message"]
+    more = log_of(tmp_path / "b.jsonl", bundle, {}, n=100, start=300)
+    found = run("update", bundle, "--log", log, "--log", more)
+    assert found["rows"] + found["held_out"] == 100
+    assert found["learned_before"] == 300
+
+
+def test_what_is_worse_on_held_out_requests_is_not_promoted(bundle, tmp_path):
+    """Rewards that are noise in what is learned, and as expected in what is held out."""
+    log = log_of(tmp_path / "a.jsonl", bundle, {})
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "feedback" and not is_held_out(line["request_id"]):
+            line["reward"] += 0.4
+    write(log, lines)
+    before = load_bundle(bundle).id
+    found = run("update", bundle, "--log", log, "--require-better")
+    assert not found["promoted"]
+    assert load_bundle(bundle).id == before
+    assert "no earlier bundle" in run("rollback", bundle, code=2)["error"]["message"]
+    assert run("update", bundle, "--log", log)["promoted"]
+
+
+def test_feedback_in_another_unit_is_refused(bundle, tmp_path):
+    log = log_of(tmp_path / "a.jsonl", bundle, dict.fromkeys(MODELS, 50.0))
+    assert "another unit" in run("update", bundle, "--log", log, code=2)["error"]["message"]
+
+
+def test_a_log_without_text_teaches_nothing_and_says_so(bundle, tmp_path):
+    log = log_of(tmp_path / "a.jsonl", bundle, {}, prompt=None)
+    assert "300 without the prompt's text" in run("update", bundle, "--log", log, code=2)["error"]["message"]

@@ -1,0 +1,106 @@
+"""``erp-train update BUNDLE --log LOG``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from erp_trainer.commands.options import PATH, FiniteRange, bundle_embedder_options
+from erp_trainer.console import emit, json_option, progress
+from erp_trainer.words import number, signed
+
+
+@click.command("update")
+@click.argument("bundle", type=PATH)
+@click.option(
+    "--log",
+    "logs",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="A decision log: a folder, a file, or a quoted pattern. Repeatable.",
+)
+@click.option("--group", help="The routing group, where the log has several.")
+@click.option("--team", help="Of one team only.")
+@click.option(
+    "--feedback",
+    "sources",
+    type=click.Choice(["api", "litellm", "score"]),
+    multiple=True,
+    help="Which feedback counts; by default all, people's before reward models'. Repeatable.",
+)
+@click.option(
+    "--half-life",
+    "half_life_days",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="DAYS",
+    help="After so many days what was learned counts half; by default nothing is forgotten.",
+)
+@click.option(
+    "--require-better",
+    is_flag=True,
+    help="Change BUNDLE only if it predicts held-out feedback no worse than before.",
+)
+@bundle_embedder_options
+@json_option
+def command(
+    bundle: Path,
+    logs: tuple[Path, ...],
+    group: str | None,
+    team: str | None,
+    sources: tuple[str, ...],
+    half_life_days: float | None,
+    require_better: bool,
+    embedder_url: str | None,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
+    """Add the feedback of LOG to what BUNDLE was fitted on, without the old data.
+
+    The log must keep the prompts' text. Penalty, tasks, clusters and weights stay as they were chosen; what models
+    earn is worked out anew. A fifth of the requests is never learned from and judges. Feedback is learned once: of
+    each model, requests from before its latest update are passed over.
+
+    The bundle that was there is kept for `erp-train rollback`. A proxy that watches the folder takes the new one up.
+    """
+    from erp_trainer.bundles.predict import bundle_embedder
+    from erp_trainer.logged.log import read_log
+    from erp_trainer.logged.update import update_bundle
+    from litellm_erp.bundle.load import load_bundle
+
+    log = read_log(logs, group=group, team=team, sources=sources or None)
+    embedder = bundle_embedder(load_bundle(bundle), url=embedder_url, trust_remote_code=trust_remote_code)
+    with closing(embedder), progress(None, "embedding") as advance:
+        found = update_bundle(
+            bundle, log, embedder, half_life_days=half_life_days, require_better=require_better, advance=advance
+        )
+    emit(found, as_json, _render)
+
+
+def _render(found: Mapping[str, Any]) -> str:
+    judged = found["judged"]
+    if "why" in judged:
+        verdict = f"not judged: {judged['why']}"
+    else:
+        change = judged["change"]
+        verdict = (
+            f"squared error on {judged['rows']:,} held-out answers {number(judged['squared_error_before'], 4)} → "
+            f"{number(judged['squared_error_after'], 4)} ({signed(change['mean'], 4)}, 95%: "
+            f"{signed(change['low'], 4)} to {signed(change['high'], 4)})"
+        )
+    kept = f"bundle {found['id']}  {found['bundle']}: " + (
+        f"updated, was {found['was']}; erp-train rollback puts that back" if found["promoted"] else "left as it was"
+    )
+    return "\n".join(
+        [
+            kept,
+            f"  {found['rows']:,} answers of {len(found['models'])} models learned, {found['held_out']:,} held out",
+            f"  passed over: {found['without_prompt']:,} without text, {found['without_sums']:,} of models without "
+            f"sums, {found['learned_before']:,} from before the latest update",
+            f"  {verdict}",
+        ]
+    )
