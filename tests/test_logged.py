@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +305,37 @@ def test_a_log_and_a_run_at_once_are_refused(tmp_path: Path):
     assert report(tmp_path, "--log", path, code=2)["error"]["type"] == "UsageError"
     assert report(code=2)["error"]["type"] == "UsageError"
     assert MODELS == ("big", "mid", "small")
+
+
+@pytest.mark.parametrize(
+    "odd", ["no prices", "no charges", "one model", "nothing expected of one", "no λ", "neither λ nor prices"]
+)
+def test_a_log_that_lacks_something_still_says_the_rest(tmp_path, odd):
+    world = World(300)
+    lines = world.lines("route", 0.7 * np.eye(3)[world.chosen(0.25)] + 0.1)
+    for line in lines:
+        if line["kind"] != "decision":
+            continue
+        if odd == "neither λ nor prices":
+            line["lambda"] = 0.0
+        if "prices" in odd:
+            for each in line["candidates"].values():
+                each["expected_cost_usd"] = None
+        elif odd == "no charges":
+            line["cost_usd"] = None
+        elif odd == "one model":
+            line |= {"served": "big", "chosen": "big", "propensity": {"big": 1.0}}
+            line["candidates"] = {"big": line["candidates"]["big"]}
+        elif odd == "nothing expected of one":
+            line["candidates"]["mid"]["expected_reward"] = None
+        else:
+            line["lambda"] = None
+    page = tmp_path / "page.html"
+    path = write(tmp_path / "a.jsonl", lines)
+    found = report("--log", path, "--out", page)
+    assert found["verdict"]["headline"]
+    assert not target(found, "served")["measured"]["refused"]
+    text = CliRunner().invoke(cli, ["report", "--log", str(path)])
+    assert text.exit_code == 0
+    for shown in (text.stdout, page.read_text(encoding="utf-8").split("<script")[0]):
+        assert not re.search(r"\bnan\b", shown)

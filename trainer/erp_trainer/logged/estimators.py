@@ -30,6 +30,8 @@ MAX_UNSUPPORTED = 0.01
 _SEEN_SHARE = 0.005
 # Below it intervals of weighted means begin to be too narrow.
 MIN_EFFECTIVE = 200.0
+# Outcomes that weigh 1 make a mean like any other.
+_MIN_EVEN = 30.0
 _FOLDS = 5
 # Outcomes from which predictions are set right, and how many of a model's count as much as the pool's.
 _MIN_OUTCOMES, _PRIOR_OUTCOMES = 100, 20.0
@@ -70,12 +72,14 @@ class Support:
     unsupported : by column of model, share of requests at which it would be chosen and could not have been served
     unseen : columns of models that would be chosen, could have been served, and have no observed outcome
     effective : effective sample size
+    least : the effective sample size from which something may be said
     """
 
     supported_P: np.ndarray
     unsupported: Mapping[int, float]
     unseen: tuple[int, ...]
     effective: float
+    least: float
 
     @property
     def share(self) -> float:
@@ -85,7 +89,7 @@ class Support:
     @property
     def enough(self) -> bool:
         """Whether anything may be said."""
-        return self.share >= 1 - MAX_UNSUPPORTED and not self.unseen and self.effective >= MIN_EFFECTIVE
+        return self.share >= 1 - MAX_UNSUPPORTED and not self.unseen and self.effective >= self.least
 
 
 def importance(policy_PM: np.ndarray, seen: Seen) -> np.ndarray:
@@ -126,6 +130,7 @@ def support(policy_PM: np.ndarray, seen: Seen) -> Support:
         {int(m): float(lost_M[m]) for m in np.argsort(-lost_M) if lost_M[m] > 0},
         tuple(np.flatnonzero((wanted_M > _SEEN_SHARE) & (served_M == 0)).tolist()),
         effective_sample_size(policy_PM[used_P], seen.propensity_PM[used_P]),
+        _MIN_EVEN if (policy_PM[used_P] <= seen.propensity_PM[used_P] * (1 + 1e-9)).all() else MIN_EFFECTIVE,
     )
 
 

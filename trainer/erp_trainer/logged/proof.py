@@ -279,8 +279,8 @@ def _refusal(held: estimators.Support, log: Log, n_feedback: int) -> str | None:
     if held.unseen:
         names = ", ".join(log.models[m] for m in held.unseen[:3])
         return f"no support: it would choose {names}, of which no answer has feedback"
-    if held.effective < MIN_EFFECTIVE:
-        return f"too little: the feedback counts as {held.effective:.0f} answers, {MIN_EFFECTIVE:.0f} are needed"
+    if held.effective < held.least:
+        return f"too little: the feedback counts as {held.effective:.0f} answers, {held.least:.0f} are needed"
     return None
 
 

@@ -86,9 +86,15 @@ def default_lambdas(lambda_P: np.ndarray, expected_PM: np.ndarray, cost_PM: np.n
     known = lambda_P[~np.isnan(lambda_P)]
     middle = float(np.median(known)) if len(known) else 0.0
     if middle == 0:
-        with np.errstate(invalid="ignore"):
-            spread = np.nanmean(np.nanmax(expected_PM, axis=1) - np.nanmin(expected_PM, axis=1))
-            dear = np.nanmean(np.nanmax(cost_PM, axis=1) - np.nanmin(cost_PM, axis=1)) * REQUESTS_PER_LAMBDA_UNIT
-        middle = float(spread / dear / 4) if np.isfinite(spread / dear if dear else np.nan) else 0.0
-        middle = float(f"{middle:.1g}")
+        dear = _spread(cost_PM) * REQUESTS_PER_LAMBDA_UNIT
+        middle = float(f"{_spread(expected_PM) / dear / 4:.1g}") if dear > 0 else 0.0
     return sorted({0.0, middle / 4, middle, middle * 4})
+
+
+def _spread(values_PM: np.ndarray) -> float:
+    """Mean difference of the highest and the lowest model, over requests where any is known; 0 where none is."""
+    known = ~np.isnan(values_PM)
+    low = np.where(known, values_PM, np.inf).min(axis=1)
+    high = np.where(known, values_PM, -np.inf).max(axis=1)
+    rows = known.any(axis=1)
+    return float((high - low)[rows].mean()) if rows.any() else 0.0
