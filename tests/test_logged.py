@@ -244,7 +244,8 @@ def test_feedback_in_another_unit_than_the_probes_is_measured_in_its_own(tmp_pat
 def test_failed_and_rerouted_requests_are_left_out_of_estimates_and_counted(tmp_path):
     lines = [decision(f"r{i}", propensity={"mid": 1.0}) for i in range(100)]
     lines += [decision(f"f{i}", failed=True, served=None) for i in range(7)]
-    lines += [decision(f"o{i}", served="big", followed=False) for i in range(5)]
+    lines += [decision(f"o{i}", served="big") for i in range(3)]
+    lines += [decision(f"s{i}", followed=False) for i in range(2)]  # as decided, after another had failed
     found = proof(read_log([write(tmp_path / "a.jsonl", lines)]), Asked((0.0,)))
     assert found["counts"]["failed"] == 7
     assert found["counts"]["served_by_another_than_propensities_allow"] == 5

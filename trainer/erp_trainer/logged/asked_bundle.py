@@ -71,7 +71,7 @@ def ask_bundle(
     if not rows:
         raise DecisionLogError(
             f"the log keeps no prompt's text, and bundle {bundle.id} decided none of it: what it would choose cannot "
-            "be known. Leave --bundle out, or log prompts (log_prompts in erp_settings) and come back"
+            "be known. Leave --bundle out, or log prompts (decision_log in erp_settings) and come back"
         )
     found = Predictions(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Predictions)))
     widened = _widened(_rows(log, np.array(rows)), bundle.models)

@@ -271,7 +271,9 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
     allowed_P = numbers[np.arange(len(ids)), np.maximum(served_P, 0), 3] > 0
     known_P = np.array([each.propensity is not None for each in decided], dtype=bool)
     reward_P = np.array([_reward(gathered, request) for request in requests])
-    strayed_P = ~failed_P & known_P & ~allowed_P
+    # Propensities are of who serves first: after a failure they say nothing of who answered.
+    followed_P = np.array([each.followed for each in decided], dtype=bool)
+    strayed_P = ~failed_P & known_P & ~(allowed_P & followed_P)
     return Log(
         models=models,
         request_ids=tuple(ids),
