@@ -49,7 +49,7 @@ bench: .venv/.dev  ## what a decision costs; five minutes
 	$(BIN)/python -m bench
 
 servers:
-\tscripts/setup_debian.sh chromium chromium-driver haproxy prometheus redis-server
+	scripts/setup_debian.sh chromium chromium-driver haproxy prometheus redis-server
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv

@@ -93,9 +93,9 @@ def command(
     from erp_trainer.report.files import write
     from erp_trainer.report.units import Units
 
-    found = measured(run, bundle, progress, **options)
-    payload = payload_of(found, progress)
-    examples = pick(candidates_of(found), Units.of(payload)) if prompts else []
+    evaluation = measured(run, bundle, progress, **options)
+    payload = payload_of(evaluation, progress)
+    examples = pick(candidates_of(evaluation), Units.of(payload)) if prompts else []
     for path, kind in zip(outs, formats, strict=True):
         write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)
     emit({"files": [str(path) for path in outs], "verdict": payload["verdict"]}, as_json, _render)
