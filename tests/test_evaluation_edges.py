@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,21 @@ def test_what_only_studies_need_is_left_out_unless_asked_for(tmp_path: Path, pla
     payload = measured(edge(tmp_path, lambda row: row), planted_bundle, studies=False)
     assert {payload[key] for key in STUDIES} == {None}
     assert payload["pairs"]
+
+
+def test_every_stage_says_what_it_is_doing_and_how_far_it_is(tmp_path: Path, planted_bundle: Path) -> None:
+    steps: dict[str, list[int]] = {}
+    totals: dict[str, int | None] = {}
+
+    @contextmanager
+    def shown(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
+        totals[label] = total
+        yield steps.setdefault(label, []).append
+
+    loaded = load_bundle(planted_bundle)
+    options = EvaluationOptions(leave_one_task_out=True, price_of_adding=True)
+    with closing(bundle_embedder(loaded)) as embedder:
+        payload_of(evaluation_of(edge(tmp_path, lambda row: row), loaded, embedder, options, shown), shown)
+    assert list(steps) == ["embedding", "fitting rivals", "measuring", "leaving tasks out", "adding models"]
+    assert all(steps.values())
+    assert all(sum(steps[label]) == total for label, total in totals.items() if total is not None)
