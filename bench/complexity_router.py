@@ -28,6 +28,7 @@ from demo.proxy_process import REPOSITORY
 from erp_trainer.bundles.training_data import table_of
 from erp_trainer.learning.bootstrap import Interval, Resamples
 from erp_trainer.learning.embed import embed_run
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.outcomes.run import Run, open_run
 from erp_trainer.prompts.prompt_set import messages_of
@@ -116,7 +117,7 @@ def as_set(train: TrainingTable) -> tuple[int, ...]:
 
 def tuned(train: TrainingTable, tier_P: np.ndarray) -> tuple[int, ...]:
     """The model with the highest mean reward on each tier's prompts; the best single model where a tier has none."""
-    best = int(np.nanargmax(train.mean_reward_M))
+    best = best_single(train)
     found = []
     for tier in range(len(TIERS)):
         rows = train.rewards_PM[tier_P == tier]
@@ -144,7 +145,7 @@ def compare(run: Run) -> Compared:
         raise RunError(f"{run.path}: it needs train and test prompts; import outcomes with a split")
     tier_P = tiers_of(outcomes.prompts)
     train, test, tier_T = table.rows(train_P), table.rows(test_P), tier_P[test_P]
-    best = int(np.nanargmax(train.mean_reward_M))
+    best = best_single(train)
     resamples = Resamples.draw(test.groups_P)
     ways = {"as set": as_set(train), "tuned on train": tuned(train, tier_P[train_P])}
     shares = np.bincount(tier_T, minlength=len(TIERS)) / len(tier_T)

@@ -21,6 +21,7 @@ from demo.prepare import erp_train
 from demo.proxy_process import REPOSITORY
 from erp_trainer.bundles.training_data import table_of
 from erp_trainer.learning.embed import embed_run
+from erp_trainer.learning.outcome import best_single
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.outcomes.run import open_run
 from erp_trainer.policies.erp import FittedERP, fit_erp, recorded_cost, served_predictions, with_constant_cost
@@ -58,7 +59,7 @@ def measure(train: TrainingTable, test: TrainingTable) -> Earned:
     """Fit on some rows and route others over λ."""
     fitted = fit_erp(train, preset="best")
     served = with_constant_cost(test, recorded_cost(train))
-    best = int(np.argmax(train.mean_reward_M))
+    best = best_single(train)
     points = []
     for lambda_ in [point["lambda"] for point in fitted.frontier["points"]]:
         choice = _choose(fitted, served, lambda_)
@@ -105,7 +106,7 @@ def left_out(train: TrainingTable) -> list[float]:
         if inside.sum() >= MIN_TASK and (~inside).sum() >= MIN_TASK:
             rest, task = train.rows(~inside), train.rows(inside)
             choice = _choose(fit_erp(rest, preset="best"), with_constant_cost(task, recorded_cost(rest)), 0.0)
-            best = int(np.argmax(rest.mean_reward_M))
+            best = best_single(rest)
             found.append(100 * (task.reward_of(choice).mean() - task.mean_reward_M[best]))
     return found
 
