@@ -175,3 +175,17 @@ def test_prompts_that_the_best_single_model_did_not_answer_show_no_saving():
     rewards[:150, 0], rewards[150:, 1] = 0.1, 0.9
     found = judged(rewards, [np.repeat([0, 1], 150)])
     assert (found["best_single"], found["kind"]) == ("b", "neither")
+
+
+def test_one_lambda_that_training_chose_is_looked_at_by_itself_and_told_once():
+    hard, rewards = by_difficulty()
+    # As many others as a curve has, of which the best by luck would be told if none were chosen beforehand.
+    others = [np.where(RNG.random(4000) < 0.02, 0, 1) for _ in range(30)]
+    table, choices = table_of(rewards, costs_M=COSTS), [*others, hard.astype(int)]
+    lambdas = [*range(30), 100.0]
+    alone, chosen = (judge(table, lambdas, choices, rows="test split", best=1, advised=advice)
+                     for advice in (None, {"lambda": 100.0}))  # fmt: skip
+    width = [found["nearly_equal"]["gain"]["high"] - found["nearly_equal"]["gain"]["low"] for found in (alone, chosen)]
+    assert chosen["nearly_equal"]["lambda"] == 100.0
+    assert width[1] < 0.9 * width[0]
+    assert chosen["text"].count("At λ = 100") == chosen["text"].count("which training recommends") == 1

@@ -27,6 +27,7 @@ REWARD_SHARES = (1.0, 0.99, 0.95)
 # A share of it that counts as nearly equal, where routing is also clearly above single models mixed at its cost.
 _NEARLY = 0.99
 N_RESAMPLES = 500
+_ADVISED = ", which training recommends,"
 # A smaller share of the cost is written as none.
 _NO_SAVING = 0.005
 # Two prompts that went elsewhere, both to no harm, prove nothing: as if so many more had differed as models differ.
@@ -105,11 +106,13 @@ def judge(
     and quality floor that lead to it), None where routing does not help; text
     """
     best = best_single(table) if best is None else best
-    curve = _curve(table, choices, best)
+    # One λ that other prompts chose is looked at by itself, and so its interval is its own.
+    at = None if advised is None else int(np.argmin(np.abs(np.array(lambdas) - advised["lambda"])))
+    curve = _curve(table, choices, best, at)
     gain = curve.gain.interval(0)
     at_cost = _ends(_reward_at(curve)) if curve.priced else None
     savings = {share: _ends(_saving(curve, share)) for share in _shares(curve.reward)} if curve.priced else {}
-    nearly = _nearly(curve, lambdas) if curve.priced else None
+    nearly = _nearly(curve, lambdas, at) if curve.priced else None
     gains = gain.low > 0 or (at_cost is not None and at_cost["low"] > 0)
     saves = nearly is not None or _saves(savings.get(1.0))
     kind = {(True, True): "both", (True, False): "gains", (False, True): "saves"}.get((gains, saves), "neither")
@@ -126,9 +129,13 @@ def judge(
         "nearly_equal": nearly,
     }
     found["recommended"] = advised or (_recommended(table, best, curve, lambdas, kind) if found["helps"] else None)
-    said = _sentences(table, curve, found, rows, alone=bool((choices[0] == best).all()))
-    if advised is not None:
-        said.append(_on_advice(advised, curve, int(np.argmin(np.abs(np.array(lambdas) - advised["lambda"]))), table))
+    # Told where it, not the saving at equal reward, is why routing is said to save.
+    told = None if _saves(savings.get(1.0)) else nearly
+    is_advice = told is not None and at is not None and told["lambda"] == lambdas[at]
+    alone = kind == "neither" and bool((choices[0] == best).all())
+    said = _sentences(table, curve, found, rows, told, alone=alone, by=_ADVISED if is_advice else "")
+    if advised is not None and at is not None:
+        said += [] if is_advice else [_on_advice(advised, curve, at, table)]
     elif found["helps"]:
         said.append(_advice(found["recommended"], curve.cost * table.cost_scale))
     return found | {"text": " ".join(said)}
@@ -144,7 +151,7 @@ def _saves(saving: Mapping[str, float] | None) -> bool:
     return saving is not None and saving["low"] >= _NO_SAVING
 
 
-def _curve(table: TrainingTable, choices: Sequence[np.ndarray], best: int) -> _Curve:
+def _curve(table: TrainingTable, choices: Sequence[np.ndarray], best: int, at: int | None) -> _Curve:
     # What the best single model would have earned is known of the prompts that it answered alone.
     rows = ~np.isnan(table.rewards_PM[:, best])
     known, choices = table.rows(rows), [choice[rows] for choice in choices]
@@ -158,12 +165,12 @@ def _curve(table: TrainingTable, choices: Sequence[np.ndarray], best: int) -> _C
     unseen_L = np.array([(choice != best).any() for choice in choices]) * unseen / len(known) ** 2
     gain = resamples.means(gain_PL)
     cost_L, cost = resamples.means(cost_PL).value_S, float(single_cost.mean())
-    above_BL = np.full((3, len(choices)), np.nan)
+    gain_BL, above_BL = _band(gain, unseen_L, at), np.full((3, len(choices)), np.nan)
     if np.isfinite(cost_L).all() and np.isfinite(cost):
         against_PM = known.rewards_PM - single, known.realised_cost_PM - single_cost
         above = _above_mixing(resamples, gain_PL, cost_PL - single_cost, *against_PM)
-        above_BL = _band(above, unseen_L)
-    return _Curve(gain, _band(gain, unseen_L), above_BL, cost_L, float(single.mean()), cost, len(known))
+        above_BL = _band(above, unseen_L, at)
+    return _Curve(gain, gain_BL, above_BL, cost_L, float(single.mean()), cost, len(known))
 
 
 def _above_mixing(
@@ -194,20 +201,23 @@ def _above_mixing(
     )
 
 
-def _band(estimates: Estimates, unseen_L: np.ndarray) -> np.ndarray:
+def _band(estimates: Estimates, unseen_L: np.ndarray, at: int | None) -> np.ndarray:
     """A 95% band around L figures, in which all of them lie at once, shape (3, L): its ends around the figures.
 
     Parameters
     ----------
     unseen_L : shape (L,), added to the variance of each figure
+    at : a figure that was chosen on other prompts, and has an interval of its own; None for none
 
     Source: Romano and Wolf (2005), largest studentised deviations over bootstrap resamples.
     """
     value, off_RL = estimates.value_S, estimates.resampled_RS - estimates.value_S
     error = np.sqrt(off_RL.var(axis=0) + unseen_L)
     off_RL = np.divide(off_RL, error, out=np.zeros_like(off_RL), where=error > 0)
-    above, below = (float(np.quantile(side.max(axis=1), 0.975)) for side in (off_RL, -off_RL))
-    return np.stack([value - max(above, 0.0) * error, value, value + max(below, 0.0) * error])
+    above_L, below_L = (np.full(len(value), np.quantile(side.max(axis=1), 0.975)) for side in (off_RL, -off_RL))
+    if at is not None:
+        above_L[at], below_L[at] = (np.quantile(side[:, at], 0.975) for side in (off_RL, -off_RL))
+    return np.stack([value - np.maximum(above_L, 0.0) * error, value, value + np.maximum(below_L, 0.0) * error])
 
 
 def _shares(reward: float) -> tuple[float, ...]:
@@ -250,13 +260,13 @@ def _gap(values: np.ndarray) -> np.ndarray:
     return difference
 
 
-def _nearly(curve: _Curve, lambdas: Sequence[float]) -> dict[str, Any] | None:
-    """The highest λ of those that clearly earn nearly as much for less, one that earns as much where there is one."""
+def _nearly(curve: _Curve, lambdas: Sequence[float], advised: int | None) -> dict[str, Any] | None:
+    """A λ that clearly earns nearly as much for less: the one advised, else the highest, of those that earn as much."""
     clear = curve.nearly_L & (curve.gain_BL[1] >= 0)
     clear = clear if clear.any() else curve.nearly_L
     if not clear.any():
         return None
-    at = int(np.flatnonzero(clear)[-1])
+    at = int(np.flatnonzero(clear)[-1]) if advised is None or not curve.nearly_L[advised] else advised
     return {
         "lambda": float(lambdas[at]),
         "gain": _ends(curve.gain_BL[:, at]),
@@ -290,23 +300,37 @@ def _recommended(
     }
 
 
-def _sentences(table: TrainingTable, curve: _Curve, found: Mapping[str, Any], rows: str, *, alone: bool) -> list[str]:
-    """What was found; ``alone`` says that every prompt goes to the best single model at λ = 0."""
+def _sentences(
+    table: TrainingTable,
+    curve: _Curve,
+    found: Mapping[str, Any],
+    rows: str,
+    nearly: Mapping[str, Any] | None,
+    *,
+    alone: bool,
+    by: str,
+) -> list[str]:
+    """What was found.
+
+    Parameters
+    ----------
+    nearly : the λ at which nearly as much is earned, to be told, and ``by`` whom it is recommended
+    alone : every prompt goes to the best single model at λ = 0
+    """
     prompts = "1 prompt" if found["prompts"] == 1 else f"{found['prompts']:,} prompts"
     name, reward = short(found["best_single"]), significant(curve.reward)
     said = [f"{headline(found)} ({rows}, {prompts}). The best single model is {name} (mean reward {reward})."]
-    if found["kind"] == "neither" and alone:
+    if alone:
         said.append("Every prompt goes to it at λ = 0.")
     else:
         said.append(f"At λ = 0 routing earns {_span(found['gain'], table)} against it.")
-    at_cost, saving, nearly = found["gain_at_equal_cost"], found["savings"].get("1"), found["nearly_equal"]
+    at_cost, saving = found["gain_at_equal_cost"], found["savings"].get("1")
     if found["kind"] in ("both", "gains") and found["gain"]["low"] <= 0 < at_cost["low"]:
         # Then this, not the gain at λ = 0, is why routing is said to earn more.
         said.append(f"At that model's cost it earns {_span(at_cost, table)}.")
-    if nearly is not None and not _saves(saving):
-        # Then this, not the saving at equal reward, is why routing is said to save.
+    if nearly is not None:
         said.append(
-            f"At λ = {significant(nearly['lambda'])} it earns {_span(nearly['gain'], table)} at "
+            f"At λ = {significant(nearly['lambda'])}{by} it earns {_span(nearly['gain'], table)} at "
             f"{percent(nearly['saved'])} less cost, and {_span(nearly['against_mixture'], table)} against single "
             "models mixed at that cost."
         )
@@ -341,8 +365,8 @@ def _advice(recommended: Mapping[str, Any], single_usd: float) -> str:
 
 def _on_advice(advised: Mapping[str, Any], curve: _Curve, at: int, table: TrainingTable) -> str:
     """What became of what training recommended."""
-    gain = curve.gain.interval(at).to_json()
-    said = f"At λ = {significant(advised['lambda'])}, which training recommends, it earns {_span(gain, table)}"
+    gain = _ends(curve.gain_BL[:, at])
+    said = f"At λ = {significant(advised['lambda'])}{_ADVISED} it earns {_span(gain, table)}"
     change = 1 - float(curve.cost_L[at] / curve.cost) if curve.priced else math.nan
     if not np.isfinite(change):
         return f"{said}."
