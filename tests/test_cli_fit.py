@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -233,3 +234,20 @@ def test_rewards_as_far_apart_as_an_import_takes_them_are_fitted(tmp_path, optio
     result = run("fit", tmp_path / "run", "--out", tmp_path / "bundle", *options)
     assert result.exit_code == 0, result.output
     assert run("predict", tmp_path / "bundle", "--prompts", outcomes, "--out", tmp_path / "p.csv").exit_code == 0
+
+
+def test_a_bundle_of_five_hundred_models_stays_below_thirty_megabytes(tmp_path):
+    """Told from what forty more models add to one of twenty."""
+    rng = np.random.default_rng(0)
+    sizes = []
+    for n in (20, 60):
+        lines = [",".join(["prompt_id", "prompt", "category", *(f"some-provider/model-{m:03d}" for m in range(n))])]
+        lines += [
+            f"p{p},prompt {p % 7} of {p},c{p % 14}," + ",".join(f"{x:.2f}" for x in rng.random(n)) for p in range(200)
+        ]
+        (tmp_path / "wide.csv").write_text("\n".join(lines))
+        assert run("import", tmp_path / "wide.csv", "--wide", "--out", tmp_path / "run").exit_code == 0
+        assert run("fit", tmp_path / "run", "--out", tmp_path / "bundle").exit_code == 0
+        sizes.append(sum(file.stat().st_size for file in (tmp_path / "bundle").rglob("*") if file.is_file()))
+    per_model = (sizes[1] - sizes[0]) / 40
+    assert sizes[1] + 440 * per_model < 30e6
