@@ -42,6 +42,12 @@ def test_the_manifest_and_inspect_say_so(made):
     assert "fitted on all" not in run("inspect", made / "two-train").output
 
 
+def test_fit_says_that_few_prompts_are_best_all_served_from(made, tmp_path):
+    plain = run("fit", made / "two", "--out", tmp_path / "bundle")
+    assert "prompts were kept for testing" in plain.output
+    assert "kept for testing" not in run("fit", made / "two", "--out", tmp_path / "bundle", "--refit-all").output
+
+
 def test_it_cannot_be_measured_on_prompts_that_it_was_fitted_on(made):
     result = run("evaluate", made / "two", "--bundle", made / "two-all")
     assert result.exit_code != 0

@@ -107,6 +107,7 @@ def bundle_payload(bundle: Bundle) -> dict[str, Any]:
         "embedder": manifest.embedder.to_json(),
         "cost_kind": manifest.cost_kind,
         "train_prompts": manifest.prompt_set.get("train"),
+        "test_prompts": manifest.prompt_set.get("test"),
         "refitted_on": manifest.prompt_set.get("fitted") if manifest.prompt_set.get("refitted") else None,
         "models": {
             model.name: {
