@@ -18,6 +18,7 @@ tests=(
     tests/test_proxy_followed.py
     tests/test_proxy_attacks.py
     tests/test_proxy_metrics.py
+    tests/test_proxy_explained.py
 )
 oldest=1.99.4
 pinned=$(sed -n 's/^litellm==//p' constraints.txt)

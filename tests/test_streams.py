@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from litellm_erp.proxy.streams import tokens_in, watched
+from litellm_erp.proxy.streams import explained, tokens_in, watched
 
 WORD = "word"
 PIECES: dict[str, Any] = {
@@ -100,3 +100,56 @@ async def test_a_stream_that_never_began_is_counted_as_nothing_known() -> None:
     with pytest.raises(ValueError, match="no"):
         [piece async for piece in watch(told, pieces(0, ValueError("no")))]
     assert told.told == [None]
+
+
+ENDED = {
+    "chat": [{"choices": [{"delta": {}}]}],
+    "messages": [b'event: message_stop\ndata: {"type": "message_stop"}\n\n'],
+    "with marks behind": [{"choices": []}, "data: [DONE]\n\n", ": ping\n\n", b""],
+    "several events in one": ['data: {"a": 1}\n\ndata: {"b": 2}\n\n'],
+}
+BROKEN: list[list[Any]] = [[b'data: {"half'], [b"data: \xff{"], [object()], [None], [], ['{"no": "event"}']]
+TOLD = {"model": "big"}
+
+
+async def through(chunks: list[Any], told: Any = lambda: TOLD) -> list[Any]:
+    async def stream() -> AsyncIterator[object]:
+        for chunk in [PIECES["chat"], *chunks]:
+            yield chunk
+
+    return [chunk async for chunk in explained(stream(), told)]
+
+
+@pytest.mark.parametrize("chunks", ENDED.values(), ids=list(ENDED))
+async def test_only_the_last_piece_that_says_something_tells_what_was_decided(chunks: list[Any]) -> None:
+    found = await through(chunks)
+    assert len(found) == 1 + len(chunks)
+    telling = [i for i, chunk in enumerate(found) if "provider_specific_fields" in str(chunk)]
+    assert telling == [1]
+    assert str(found[1]).count("big") == 1
+    assert str(found[1]).index("big") > str(found[1]).rfind('"a": 1')
+
+
+@pytest.mark.parametrize("chunks", BROKEN, ids=repr)
+async def test_a_piece_that_cannot_tell_passes_as_it_is(chunks: list[Any]) -> None:
+    assert (await through(chunks))[1:] == chunks
+
+
+async def test_a_stream_that_fails_fails_as_before_with_all_that_came() -> None:
+    seen: list[object] = []
+
+    async def read() -> None:
+        async for chunk in explained(pieces(3, ValueError("upstream")), lambda: TOLD):
+            seen.append(chunk)
+
+    with pytest.raises(ValueError, match="upstream"):
+        await read()
+    assert seen == [PIECES["chat"]] * 3
+
+
+async def test_where_nothing_may_be_told_or_telling_fails_nothing_changes() -> None:
+    def failing() -> dict[str, object]:
+        raise RuntimeError("no")
+
+    last = {"choices": [{"delta": {}}]}
+    assert [(await through([last], told))[-1] for told in (dict, failing)] == [last, last]

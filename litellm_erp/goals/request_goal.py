@@ -16,6 +16,7 @@ from litellm_erp.goals.goal import FORMS, Goal
 
 HEADER = "x-erp-lambda"
 KEY = "erp"
+EXPLAIN = "explain"
 # A sum of money per window is a team's or a key's; one request has no windows.
 REQUEST_FORMS = frozenset(name for name, form in FORMS.items() if not form.windowed)
 _NUMBER = re.compile(r"[0-9eE.+-]{1,40}", re.ASCII)
@@ -34,13 +35,25 @@ class RequestGoal:
         return cls(_of_text(value))
 
     @classmethod
-    def from_body(cls, value: object) -> RequestGoal:
-        """What stands under ``erp``: a goal as settings have it, or its JSON or a λ, as text."""
-        if isinstance(value, str):
-            # OpenAI's own metadata has text as its values.
-            number = _of_text(value)
-            return cls(number if number is not None or "{" not in value else _of_json(value))
-        return cls(_of_map(value))
+    def from_body(cls, value: object) -> RequestGoal | None:
+        """What stands under ``erp``: a goal as settings have it, or its JSON or a λ, as text.
+
+        None where only an explanation is asked for.
+        """
+        number = _of_text(value)
+        if number is not None:
+            return cls(number)
+        stated = _map_of(value)
+        if stated is None or EXPLAIN not in stated:
+            return cls(_of_map(stated))
+        goal = {name: own for name, own in stated.items() if name != EXPLAIN}
+        return cls(_of_map(goal)) if goal else None
+
+
+def asks_why(value: object) -> bool:
+    """Whether what stands under ``erp`` asks for the decision in the answer's body: ``explain: true``, and no less."""
+    stated = _map_of(value)
+    return stated is not None and stated.get(EXPLAIN) is True
 
 
 def _of_text(value: object) -> Goal | None:
@@ -53,13 +66,14 @@ def _of_text(value: object) -> Goal | None:
         return None
 
 
-def _of_json(text: str) -> Goal | None:
-    if len(text) > _MAX_CHARS:
-        return None
-    try:
-        return _of_map(json.loads(text))
-    except (ValueError, RecursionError):
-        return None
+def _map_of(value: object) -> Mapping[str, object] | None:
+    """A map, or one that stands as JSON in a text, as OpenAI's own metadata has its values."""
+    if isinstance(value, str) and "{" in value and len(value) <= _MAX_CHARS:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, Mapping) else None
 
 
 def _of_map(value: object) -> Goal | None:

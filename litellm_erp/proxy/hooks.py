@@ -36,7 +36,7 @@ from litellm_erp.serving.checks import Finding, check_router, router_view
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
-from litellm_erp.serving.note import Decision, Following, Note, response_headers
+from litellm_erp.serving.note import Decision, Following, Note, facts, response_headers
 from litellm_erp.serving.reload import ReloadedBundle
 from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.spend import Spending
@@ -318,9 +318,21 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if response is None:
             # The request failed: whoever was tried last has not served it.
             return response_headers(note, note.model, "reason")
-        call = call_of_response(note, data, response, litellm_call_info or {})
-        served = self.members.by_id(call.deployment_id)
-        return response_headers(note, None if served is None else served.pool_model, level, self._following(note, call))
+        served, following = self._served(note, call_of_response(note, data, response, litellm_call_info or {}))
+        return response_headers(note, served, level, following)
+
+    @_guarded
+    async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
+        """Say in the body what the headers say, where the request asks for it: clients' SDKs hide headers."""
+        return streams.told_along(response, self._explanation(data, response))
+
+    def _explanation(self, data: Mapping[str, Any], response: Any) -> dict[str, object]:
+        """What a request that asks why is told in its answer's body; nothing for all others."""
+        note = known_note(data)
+        if note is None or note.group not in self.groups or not request_of.wants_explanation(metadata_of(data)):
+            return {}
+        served, following = self._served(note, call_of_response(note, data, response, {}))
+        return facts(note, served, self.groups[note.group].settings.headers, following)
 
     @_guarded
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
@@ -392,8 +404,13 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def async_post_call_streaming_iterator_hook(
         self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
     ) -> Any:
-        """Count streams that nobody reads to their end, of which LiteLLM tells nothing on most routes."""
+        """Count streams that nobody reads to their end, of which LiteLLM tells nothing on most routes.
+
+        And say in the last piece what was decided, where the request asks for it.
+        """
         note = known_note(request_data)
+        if note is not None and request_of.wants_explanation(metadata_of(request_data)):
+            response = streams.explained(response, functools.partial(self._explanation, request_data, None))
         if note is None or (note.story is None and (note.ticket is None or not note.ticket.holds)):
             return response
         return streams.watched(response, request_data, functools.partial(self._abandoned_midway, note))
@@ -401,6 +418,11 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def _abandoned_midway(self, note: Note, tokens_in: float, tokens_out: float) -> None:
         self.spending.abandoned_midway(note, tokens_in, tokens_out)
         self._end(note)
+
+    def _served(self, note: Note, call: FinishedCall) -> tuple[str | None, Following]:
+        """The pool model that answered, None for none of ours, and what became of the decision."""
+        served = self.members.by_id(call.deployment_id)
+        return (None if served is None else served.pool_model), self._following(note, call)
 
     def _following(self, note: Note, call: FinishedCall) -> Following:
         ids, aliases = self._access.known(note.group)

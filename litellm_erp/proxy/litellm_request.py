@@ -13,7 +13,7 @@ import litellm
 
 from litellm_erp.choice.conversation import turns_of
 from litellm_erp.conversations.memory import Conversation, conversation_of
-from litellm_erp.goals.request_goal import HEADER, KEY, RequestGoal
+from litellm_erp.goals.request_goal import HEADER, KEY, RequestGoal, asks_why
 from litellm_erp.goals.tenant import Tenant
 
 # The two metadata that a request may have; which is LiteLLM's own differs by route.
@@ -294,9 +294,19 @@ def request_goal_in(metadata: Mapping[str, Any]) -> RequestGoal | None:
     headers = metadata.get("headers")
     if isinstance(headers, MAPPING) and HEADER in headers:
         return RequestGoal.from_header(headers[HEADER])
+    return None if (stated := _stated(metadata)) is None else RequestGoal.from_body(stated)
+
+
+def wants_explanation(metadata: Mapping[str, Any]) -> bool:
+    """Whether a request asks for the decision in the body of its answer."""
+    return asks_why(_stated(metadata))
+
+
+def _stated(metadata: Mapping[str, Any]) -> Any:
+    """What the client itself says under ``erp``."""
     for source in (metadata.get("requester_metadata"), metadata):
         if isinstance(source, MAPPING) and (stated := source.get(KEY)) is not None:
-            return RequestGoal.from_body(stated)
+            return stated
     return None
 
 

@@ -1,4 +1,4 @@
-"""Streams as they pass: what was made of an answer that nobody read to its end."""
+"""Answers as they pass: what was made of a stream that nobody read to its end, and what an answer tells of itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from litellm_erp.choice.prompt import whole_text
-from litellm_erp.proxy.litellm_request import field_of
+from litellm_erp.goals.request_goal import KEY
+from litellm_erp.proxy.litellm_request import field_of, map_of
 
+FIELDS_KEY = "provider_specific_fields"
 _CHARS_PER_TOKEN = 4.0
 # Where text stands in a piece of an answer: chat and completions, tool calls, messages, Google.
 _TEXTS = ("content", "text", "reasoning_content", "thinking", "partial_json", "arguments", "refusal")
@@ -35,6 +37,77 @@ async def watched(
         # A stream that failed before it said anything is LiteLLM's to report.
         abandoned(_prompt_tokens(request) if tokens else 0.0, tokens)
         raise
+
+
+def told_along(answer: Any, told: Mapping[str, object]) -> Any:
+    """An answer, or a piece of one, that tells ``told`` in ``provider_specific_fields.erp``; as it is where that is empty.
+
+    It is a copy, since LiteLLM's cache may still hold what it was given. The last event of ``/v1/responses`` has the whole
+    answer in itself, and it is there that clients look.
+    """
+    if not told:
+        return answer
+    whole = field_of(answer, "response")
+    if whole is not None and not isinstance(whole, str):
+        return _with(answer, "response", told_along(whole, told))
+    return _with(answer, FIELDS_KEY, {**map_of(field_of(answer, FIELDS_KEY)), KEY: dict(told)})
+
+
+def _with(holder: Any, name: str, value: object) -> Any:
+    if isinstance(holder, Mapping):
+        return {**holder, name: value}
+    changed = holder.model_copy()
+    setattr(changed, name, value)
+    return changed
+
+
+async def explained(response: Any, told: Callable[[], Mapping[str, object]]) -> AsyncIterator[object]:
+    """The same stream, whose last piece tells what was decided; each piece comes one later.
+
+    Parameters
+    ----------
+    told : asked at the end, when it is known who answered
+    """
+    held: list[object] = []
+    try:
+        async for chunk in response:
+            if held and _can_tell(chunk):
+                for earlier in held:
+                    yield earlier
+                held.clear()
+            held.append(chunk)
+    except Exception:
+        for earlier in held:
+            yield earlier
+        raise
+    if held:
+        held[0] = _telling(held[0], told)
+    for last in held:
+        yield last
+
+
+def _can_tell(chunk: object) -> bool:
+    """Whether a piece is more than a sign of life or a mark of the end."""
+    if isinstance(chunk, (bytes, str)):
+        return ("{" if isinstance(chunk, str) else b"{") in chunk  # type: ignore[operator]
+    return chunk is not None
+
+
+def _telling(chunk: object, told: Callable[[], Mapping[str, object]]) -> object:
+    try:
+        if isinstance(chunk, bytes):
+            return _last_event_telling(chunk.decode("utf-8"), told()).encode("utf-8")
+        return _last_event_telling(chunk, told()) if isinstance(chunk, str) else told_along(chunk, told())
+    except Exception:
+        # Its client gets what it would have got without asking.
+        return chunk
+
+
+def _last_event_telling(text: str, told: Mapping[str, object]) -> str:
+    start = text.rindex("data:") + len("data:")
+    event, end = json.JSONDecoder().raw_decode(text[start:].lstrip())
+    start = len(text) - len(text[start:].lstrip())
+    return f"{text[:start]}{json.dumps(told_along(event, told))}{text[start + end :]}"
 
 
 def tokens_in(chunk: object) -> float:
