@@ -112,3 +112,17 @@ async def test_a_proxy_that_starts_anew_knows_what_was_spent(
     proxies[0].stop()
     proxies[0].start()
     wait_until(lambda: spent(proxies[0]) == pytest.approx(before, rel=1e-6))
+
+
+async def test_a_proxy_that_ends_tells_what_it_has_spent_since_the_last_exchange(
+    start_team_proxy: StartProxy, stub_process: StubProcess, redis: RedisProcess
+) -> None:
+    stub_process.reset()
+    # So long between two exchanges that none but the last can tell.
+    settings = {"redis": {"url": "os.environ/ERP_TEST_REDIS", "every_s": 60, "prefix": "last-words"}}
+    teams = {"shared": {"budget_usd": 100, "per": "month"}}
+    proxy = start_team_proxy(teams, settings=settings, env={"ERP_TEST_REDIS": redis.url})
+    assert await send([proxy, proxy], "last") == [200] * REQUESTS
+    proxy.stop()
+    proxy.start()
+    wait_until(lambda: agree([proxy], cost_of(stub_process)))

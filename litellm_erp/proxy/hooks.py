@@ -132,6 +132,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.configure(settings)
         if litellm_router.proxy_server() is not None:
             self._watch.start()
+            litellm_router.at_shutdown(self.sharing.refresh)
 
     def router(self) -> Router | None:
         """The router it serves, None before there is one."""

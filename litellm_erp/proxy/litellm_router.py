@@ -5,6 +5,9 @@ What a release has is asked of the object at hand, never of a version number.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +24,7 @@ from litellm_erp.telemetry import Once
 
 # LiteLLM's default.
 _RETRIES = 2
+_LAST_WORDS_S = 3.0
 # Calls of a router on which LiteLLM asks no callback which deployment to take.
 SYNCHRONOUS = ("completion", "text_completion", "embedding", "responses", "generate_content", "image_generation")
 # Checks that keep a conversation where it is; they choose among the replicas that routing has left in.
@@ -89,6 +93,33 @@ def router_of_process() -> Router | None:
 def config_path_of_process() -> str | None:
     """The config file that this process's proxy was started with, where it is on disk."""
     return getattr(proxy_server(), "user_config_file_path", None)
+
+
+def at_shutdown(last: Callable[[], Awaitable[None]]) -> None:
+    """Have something done when the proxy ends, after all that is still to be logged.
+
+    uvicorn ends its process by the signal that it was sent: no task is cancelled first, and nothing runs at exit.
+    """
+    server = proxy_server()
+    ends = getattr(server, "proxy_shutdown_event", None)
+    if not inspect.iscoroutinefunction(ends):
+        return
+
+    @functools.wraps(ends)
+    async def after_ours(*args: Any, **kwargs: Any) -> Any:
+        for step in (_all_logged, last):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(step(), _LAST_WORDS_S)
+        return await ends(*args, **kwargs)
+
+    server.proxy_shutdown_event = after_ours
+
+
+async def _all_logged() -> None:
+    """Until every answer so far has been reported to the callbacks, which LiteLLM does behind the answer's back."""
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+
+    await GLOBAL_LOGGING_WORKER.flush()
 
 
 def redis_of_process() -> Callable[[], Awaitable[Any]] | None:
