@@ -48,7 +48,7 @@ class Found:
     bundles : id of the bundle that decided, with its requests
     paid_usd : by the upstream's records
     spent_usd : what each proxy says that the team has spent
-    restarts_s : seconds that each proxy was out
+    restarts_s, stops_s : seconds that each proxy was out, and that it took to end
     during : requests that were answered while a proxy was out
     """
 
@@ -57,6 +57,7 @@ class Found:
     paid_usd: float = 0.0
     spent_usd: list[float] = field(default_factory=list)
     restarts_s: list[float] = field(default_factory=list)
+    stops_s: list[float] = field(default_factory=list)
     during: int = 0
     wall_s: float = 0.0
 
@@ -165,7 +166,9 @@ async def _update(
         await asyncio.to_thread(balancer.drain, i)
         await asyncio.sleep(_DRAIN_S)
         out.append(i)
+        stopping = time.perf_counter()
         await asyncio.to_thread(proxy.stop)
+        found.stops_s.append(time.perf_counter() - stopping)
         await asyncio.to_thread(proxy.start)
         await asyncio.to_thread(balancer.admit, i)
         await asyncio.to_thread(balancer.wait_until_up, i)
@@ -205,6 +208,7 @@ def main() -> None:
     )
     away = ", ".join(f"{s:.1f}" for s in found.restarts_s)
     print(f"{found.during} of them were answered while a proxy was away; each was for {away} s")
+    print(f"to end took {', '.join(f'{s:.1f}' for s in found.stops_s)} s")
     print(f"decided by bundle: {dict(found.bundles)}")
     print(
         f"paid ${found.paid_usd:.6f}; known to the proxies: {found.spent_usd}, off by {found.budget_error:.1e} at most"
