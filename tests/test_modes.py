@@ -1,6 +1,8 @@
 """Modes through a real proxy: shadow changes nothing, a share is stable and near its size, and all of it is written."""
 
 import json
+import re
+import resource
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +15,20 @@ import pytest
 from demo.proxy_process import ProxyProcess, StubProcess
 from litellm_erp.decision_log.record import Feedback, Record, parse_line
 from tests.conftest import StartProxy
-from tests.harness import ERP_CALLBACK, GROUP, Answer, Json, ask, proxy_config, served, team_of, write_keys
-from tests.pools import ask_all, group_settings, prompts, wait_until
+from tests.harness import (
+    ERP_CALLBACK,
+    GROUP,
+    MODELS,
+    PATHS,
+    Answer,
+    Json,
+    ask,
+    proxy_config,
+    served,
+    team_of,
+    write_keys,
+)
+from tests.pools import ask_all, failures, group_settings, prompts, wait_until
 
 pytestmark = pytest.mark.proxy
 
@@ -53,7 +67,12 @@ def proxy(
         "groups": {GROUP: group_settings(planted_bundle, teams=TEAMS)},
         "decision_log": {"path": str(folder)},
     }
-    config = proxy_config(stub_process, erp_settings=settings, callbacks=["prometheus", ERP_CALLBACK, SEEDING])
+    config = proxy_config(
+        stub_process,
+        erp_settings=settings,
+        callbacks=["prometheus", ERP_CALLBACK, SEEDING],
+        litellm_settings={"require_auth_for_metrics_endpoint": False},
+    )
     return start_module_proxy(config, env=write_keys(tmp_path_factory.mktemp("keys") / "keys.json", KEYS))
 
 
@@ -72,11 +91,11 @@ def lines(folder: Path) -> Iterator[Record | Feedback]:
                 yield entry
 
 
-def record_of(folder: Path, answer: Answer) -> Record:
+def record_of(folder: Path, answer: Answer, request_id: str | None = None) -> Record:
     found: list[Record] = []
+    id_ = request_id or answer.headers["x-litellm-call-id"]
 
     def is_there() -> bool:
-        id_ = answer.headers["x-litellm-call-id"]
         found[:] = [e for e in lines(folder) if isinstance(e, Record) and e.request_id == id_]
         return bool(found)
 
@@ -195,15 +214,33 @@ def test_propensities_of_a_mixture_are_its_shares(proxy: ProxyProcess, folder: P
     assert {r.mode for r in records} == {"route"}
 
 
-def test_streams_failures_and_other_routes_have_one_line_each(
-    proxy: ProxyProcess, stub: StubProcess, folder: Path
-) -> None:
+def test_streams_have_one_line_each_and_a_client_may_name_its_request(proxy: ProxyProcess, folder: Path) -> None:
     streamed = [ask(proxy, key="sk-research", route=route, stream=True) for route in ("chat", "messages")]
     records = [record_of(folder, answer) for answer in streamed]
     assert [r.served for r in records] == [a.model for a in streamed]
     assert all((r.output_tokens or 0) > 0 for r in records)
-    failed = ask(proxy, key="sk-research", model=GROUP, prompt="x" * 100, headers={"x-litellm-call-id": "my-own"})
-    assert record_of(folder, failed).request_id == "my-own"
+    named = ask(proxy, key="sk-research", headers={"x-litellm-call-id": "my-own"})
+    assert record_of(folder, named).request_id == "my-own"
+
+
+def test_a_request_that_fails_or_is_left_has_its_line(proxy: ProxyProcess, stub: StubProcess, folder: Path) -> None:
+    for model in MODELS:
+        stub.set_mode(model, "500")
+    failed = ask(proxy, key="sk-research", headers={"x-litellm-call-id": "in-vain"})
+    assert failed.status == 500
+    record = record_of(folder, failed, "in-vain")
+    assert (record.failed, record.served, record.chosen in MODELS) == (True, None, True)
+    for model in MODELS:
+        stub.set_mode(model, "drip:0.2")
+    headers = {"Authorization": "Bearer sk-research", "x-litellm-call-id": "left"}
+    sent = {"model": GROUP, "stream": True, "messages": [{"role": "user", "content": "hello"}]}
+    with (
+        httpx.Client(trust_env=False, timeout=60.0) as client,
+        client.stream("POST", f"{proxy.base_url}{PATHS['chat']}", json=sent, headers=headers) as answer,
+    ):
+        next(answer.iter_lines())
+    assert record_of(folder, failed, "left").failed
+    stub.reset()
 
 
 def test_the_files_are_their_owners_alone(proxy: ProxyProcess, folder: Path) -> None:
@@ -266,9 +303,33 @@ def test_an_unknown_key_may_feed_nothing(proxy: ProxyProcess) -> None:
     assert feed(proxy, {"request_id": "a", "reward": 1}, key="sk-nobody").status_code in (401, 403)
 
 
-def test_the_log_survives_a_killed_proxy(proxy: ProxyProcess, folder: Path) -> None:
-    answers = ask_all(proxy, [{"prompt": text, "key": "sk-shade"} for _, text in prompts(12)])
+def test_a_full_disk_costs_lines_and_no_request_and_a_kill_costs_nothing_written(
+    proxy: ProxyProcess, folder: Path
+) -> None:
+    def dropped() -> float:
+        text = httpx.get(f"{proxy.base_url}/metrics/", trust_env=False, timeout=60.0).text
+        (value,) = re.findall(r"^erp_decision_log_dropped_total (\S+)", text, re.MULTILINE)
+        return float(value)
+
+    requests = [{"prompt": text, "key": "sk-shade"} for _, text in prompts(12)]
+    record_of(folder, ask(proxy, key="sk-shade"))
+    assert dropped() == 0.0
+    (decisions,) = folder.glob("decisions-*.jsonl")
+    # A disk that takes a line and a half more; the proxy's own log is shorter than that already.
+    limit = decisions.stat().st_size + 1500
+    pid = int(decisions.name.split("-")[2])
+    endless = resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    assert not failures(ask_all(proxy, requests))
+    wait_until(lambda: dropped() > 0, 20.0)
+    assert not failures(ask_all(proxy, requests))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, endless)
+    # It looks again every few seconds.
+    wait_until(
+        lambda: ask(proxy, key="sk-shade").status == 200 and len(list(folder.glob("decisions-*.jsonl"))) > 1, 30.0
+    )
+    answers = ask_all(proxy, requests)
     records = [record_of(folder, answer) for answer in answers]
     proxy.kill()
-    assert len(records) == 12
-    assert all(line.endswith(b"\n") for path in folder.glob("*.jsonl") for line in path.read_bytes().splitlines(True))
+    assert [r.served for r in records] == served(answers)
+    assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in folder.glob("*.jsonl"))
+    assert proxy.log_text().count("lines are dropped until it can") == 1
