@@ -55,7 +55,7 @@ def test_every_setting_is_described():
         keys = {
             {"goal": "policy", "override": "allow_override"}.get(f.name, f.name) for f in dataclasses.fields(layout)
         }
-        assert keys - {"name", "source"} <= described
+        assert keys - {"name", "source", "modes"} <= described
 
 
 def test_every_price_file_in_the_documentation_loads_and_every_key_is_described(tmp_path):

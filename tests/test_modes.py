@@ -332,4 +332,6 @@ def test_a_full_disk_costs_lines_and_no_request_and_a_kill_costs_nothing_written
     proxy.kill()
     assert [r.served for r in records] == served(answers)
     assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in folder.glob("*.jsonl"))
-    assert proxy.log_text().count("lines are dropped until it can") == 1
+    # Its own log is a file too, and may have been full.
+    assert proxy.log_text().count("lines are dropped until it can") <= 1
+    assert "only the alias" not in proxy.log_text()

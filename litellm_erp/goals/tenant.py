@@ -210,13 +210,8 @@ def _names_of(group: GroupSettings, tenant: Tenant) -> tuple[str | None, str | N
 
 def _only_by_alias(group: GroupSettings, tenant: Tenant) -> str | None:
     """What to say where the settings name a team by an alias that they do not match."""
-    alias = tenant.team_alias
-    if (
-        alias is None
-        or alias not in {*group.teams, *group.modes}
-        or group.teams_by == "alias"
-        or tenant.team_id in group.teams
-    ):
+    alias, named = tenant.team_alias, {*group.teams, *group.modes}
+    if alias is None or alias not in named or group.teams_by == "alias" or tenant.team_id in named:
         return None
     return (
         f"teams.{alias} of the settings is only the alias of the team {(tenant.team_id or 'without an id')[:80]!r}; "
