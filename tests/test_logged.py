@@ -103,6 +103,7 @@ def test_a_persons_feedback_counts_before_a_reward_models_and_the_latest_of_each
     path = write(tmp_path / "a.jsonl", [decision("r"), *said])
     assert read_log([path]).reward_P.tolist() == [0.2]
     assert read_log([path], sources=["score"]).reward_P.tolist() == [0.9]
+    assert read_log([path]).counts["sources"] == {"api": 1}
 
 
 def test_feedback_of_another_account_is_not_believed(tmp_path):

@@ -31,7 +31,7 @@ _SEEN_SHARE = 0.005
 # Below it intervals of weighted means begin to be too narrow.
 MIN_EFFECTIVE = 200.0
 # Outcomes that weigh 1 make a mean like any other.
-_MIN_EVEN = 30.0
+MIN_EVEN = 30.0
 _FOLDS = 5
 # Outcomes from which predictions are set right, and how many of a model's count as much as the pool's.
 _MIN_OUTCOMES, _PRIOR_OUTCOMES = 100, 20.0
@@ -130,7 +130,7 @@ def support(policy_PM: np.ndarray, seen: Seen) -> Support:
         {int(m): float(lost_M[m]) for m in np.argsort(-lost_M) if lost_M[m] > 0},
         tuple(np.flatnonzero((wanted_M > _SEEN_SHARE) & (served_M == 0)).tolist()),
         effective_sample_size(policy_PM[used_P], seen.propensity_PM[used_P]),
-        _MIN_EVEN if (policy_PM[used_P] <= seen.propensity_PM[used_P] * (1 + 1e-9)).all() else MIN_EFFECTIVE,
+        MIN_EVEN if (policy_PM[used_P] <= seen.propensity_PM[used_P] * (1 + 1e-9)).all() else MIN_EFFECTIVE,
     )
 
 

@@ -138,7 +138,6 @@ class _Gathering:
 
     def _hear(self, found: Feedback) -> None:
         self.counts["feedback"] += 1
-        self._count("sources", found.source)
         if _key(found.request_id) >= self.most or (self.sources is not None and found.source not in self.sources):
             return
         rank = (found.source in _HUMAN, found.time)
@@ -243,10 +242,10 @@ def _nan(found: float | None) -> float:
     return math.nan if found is None else found
 
 
-def _reward(gathered: _Gathering, request: Request) -> float:
-    """What the feedback of a request says, NaN without any: of its account, or of who may speak of any request."""
+def _said_of(gathered: _Gathering, request: Request) -> Feedback | None:
+    """The feedback of a request: of its account, or of who may speak of any request."""
     said = [gathered.said[each] for each in {request, (request[0], None)} if each in gathered.said]
-    return max(said, key=lambda each: each[0])[1].reward if said else math.nan
+    return max(said, key=lambda each: each[0])[1] if said else None
 
 
 def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) -> Log:
@@ -270,7 +269,8 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
     failed_P = np.array([each.failed for each in decided], dtype=bool) | (served_P < 0)
     allowed_P = numbers[np.arange(len(ids)), np.maximum(served_P, 0), 3] > 0
     known_P = np.array([each.propensity is not None for each in decided], dtype=bool)
-    reward_P = np.array([_reward(gathered, request) for request in requests])
+    said = [_said_of(gathered, request) for request in requests]
+    reward_P = np.array([math.nan if each is None else each.reward for each in said])
     # Propensities are of who serves first: after a failure they say nothing of who answered.
     followed_P = np.array([each.followed for each in decided], dtype=bool)
     strayed_P = ~failed_P & known_P & ~(allowed_P & followed_P)
@@ -312,7 +312,8 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
             "cost_usd": gathered.cost_usd,
             "from": gathered.span[0],
             "to": gathered.span[1],
-            **{kind: dict(gathered.by.get(kind, {})) for kind in ("groups", "teams", "modes", "bundles", "sources")},
+            **{kind: dict(gathered.by.get(kind, {})) for kind in ("groups", "teams", "modes", "bundles")},
+            "sources": dict(Counter(each.source for each in said if each is not None)),
         },
     )
 

@@ -273,6 +273,8 @@ def _refusal(held: estimators.Support, log: Log, n_feedback: int) -> str | None:
     """Why nothing can be said of a policy from feedback; None where something can."""
     if n_feedback == 0:
         return "no feedback in the log"
+    if n_feedback < estimators.MIN_EVEN:
+        return f"too little: feedback on {n_feedback} answers, {estimators.MIN_EVEN:.0f} are needed for anything"
     if held.share < 1 - estimators.MAX_UNSUPPORTED:
         worst = ", ".join(f"{log.models[m]} ({share:.1%})" for m, share in list(held.unsupported.items())[:3])
         return f"no support: it would choose {worst} where that could not be served"
