@@ -1,4 +1,4 @@
-"""PURE. From a log to the figures of a report: what was served, what other policies would have cost and earned.
+"""From a log to the figures of a report: what was served, what other policies would have cost and earned.
 
 Three kinds of figure are told apart and never mixed:
 
