@@ -40,10 +40,12 @@ async def watched(
 
 
 def told_along(answer: Any, told: Mapping[str, object]) -> Any:
-    """An answer, or a piece of one, that tells ``told`` in ``provider_specific_fields.erp``; as it is where that is empty.
+    """An answer, or a piece of one, that tells ``told`` in ``provider_specific_fields.erp``.
 
-    It is a copy, since LiteLLM's cache may still hold what it was given. The last event of ``/v1/responses`` has the whole
-    answer in itself, and it is there that clients look.
+    It is left as it is where there is nothing to tell.
+
+    It is a copy, since LiteLLM's cache may still hold what it was given. The last event of ``/v1/responses`` has the
+    whole answer in itself, and it is there that clients look.
     """
     if not told:
         return answer
