@@ -97,7 +97,8 @@ class ReloadedBundle:
 
     def _load(self, current: GroupState | None) -> GroupState:
         bundle = load_bundle(self._settings.bundle)
-        embedder = self._given_embedder or self._embedder(bundle, current)
+        # An embedder with an empty cache is one too, and has no length.
+        embedder = self._embedder(bundle, current) if self._given_embedder is None else self._given_embedder
         return GroupState(bundle, embedder, Offers(self._settings.name, bundle))
 
     def _embedder(self, bundle: Bundle, current: GroupState | None) -> Embedder:
