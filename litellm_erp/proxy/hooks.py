@@ -17,6 +17,7 @@ from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.decision_log.desk import FeedbackDesk
+from litellm_erp.decision_log.recent import RecentDecisions
 from litellm_erp.decision_log.writer import DecisionLog
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
@@ -119,6 +120,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._access = Access(self.members, self.router)
         self._drawn = time.time() % 1.0
         self.totals = Totals()
+        self.recent = RecentDecisions(self.members)
         self.spending = Spending(self.groups, self.members, self.totals)
         self.pacer = self.spending.book
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
@@ -380,6 +382,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             following = self._compare(event.note, event.call)
             self._remember(event.note, event.call)
             self._end(event.note, following, event.call)
+            self.recent.answered(event.note, event.call, following, kwargs)
 
     @_guarded
     async def async_post_call_failure_hook(
@@ -400,6 +403,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         else:
             self.spending.failed(note)
         self._end(note)
+        self.recent.failed(note, request_data)
         return None if note.refusal is original_exception else note.refusal
 
     def async_post_call_streaming_iterator_hook(

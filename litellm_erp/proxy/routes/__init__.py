@@ -12,6 +12,7 @@ import sys
 from typing import Any, Protocol
 
 from litellm_erp.errors import ErpError
+from litellm_erp.proxy.routes import console
 from litellm_erp.proxy.routes import explain as explaining
 from litellm_erp.proxy.routes import feedback as feeding
 from litellm_erp.proxy.routes import health as healthy
@@ -23,10 +24,10 @@ from litellm_erp.proxy.routes.health import health
 from litellm_erp.proxy.routes.teams import every_team, one_team
 
 # As FastAPI has them: a team's id may hold a slash.
-ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain", "/erp/feedback")
+ROUTES = ("/erp/teams", "/erp/teams/{team:path}", "/erp/explain", "/erp/feedback", *console.ROUTES)
 
 
-class Plugin(teams_of.Plugin, explaining.Plugin, feeding.Plugin, healthy.Plugin, Protocol):
+class Plugin(teams_of.Plugin, explaining.Plugin, feeding.Plugin, healthy.Plugin, console.Plugin, Protocol):
     """What the routes show."""
 
 
@@ -88,5 +89,35 @@ def mount(plugin: Plugin) -> None:
             return answer(content, status)
         except ApiError as e:
             return answer({"error": {"message": e.message}}, e.status)
+
+    @routes.get("/groups")
+    async def groups(auth: Any = caller) -> Response:
+        console.every_group(plugin, auth)
+        await plugin.sharing.refresh()
+        return answer(console.every_group(plugin, auth))
+
+    @routes.get("/decisions")
+    async def decisions(limit: int = console.MOST_DECISIONS, auth: Any = caller) -> Response:
+        return answer(console.decisions(plugin, auth, limit))
+
+    def file(name: str, media_type: str) -> Response:
+        content = console.asset(name)
+        if content is None:
+            return Response(b"not found", 404, media_type="text/plain", headers=console.HEADERS)
+        return Response(content, media_type=media_type, headers=console.HEADERS)
+
+    # The page and its files are for whoever asks: they hold nothing but themselves.
+    @routes.get("", include_in_schema=False)
+    def page() -> Response:
+        return file(console.PAGE, "text/html")
+
+    @routes.get("/", include_in_schema=False)
+    def page_with_slash() -> Response:
+        # Relative, since a proxy may serve under a path of its own.
+        return Response(status_code=307, headers={"Location": "../erp", **console.HEADERS})
+
+    @routes.get("/console/{name}", include_in_schema=False)
+    def page_file(name: str) -> Response:
+        return file(name, console.MEDIA_TYPES.get(name, "text/plain"))
 
     app.include_router(routes)
