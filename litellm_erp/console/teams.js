@@ -13,11 +13,10 @@ export function showTeams(root, teams, group) {
 }
 
 function countedBy(view, n) {
-  const scope = view.spent?.scope ?? view.spent?.shared;
   const more = n > 200 ? ` The 200 with the highest spend of ${n} are shown.` : "";
-  return (scope === true || scope === "shared" || scope === "all"
-    ? "Spend is counted together by all workers that share a store."
-    : "Spend is since this proxy started; without a shared store each worker counts its own.") + more;
+  const { workers, shared } = view.spent ?? {};
+  if (shared) return `Spend is counted together by all workers${workers > 1 ? ` (${workers})` : ""}.${more}`;
+  return `Spend since this worker started; without a shared store each worker counts its own.${more}`;
 }
 
 function card(team, group) {

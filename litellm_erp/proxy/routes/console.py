@@ -1,7 +1,7 @@
 """``GET /erp``: the console's page and files, which hold no data, and the two routes that only it asks.
 
-``GET /erp/groups`` gives each group's frontier, bundle, verdict and sums, and ``GET /erp/decisions`` the last decisions
-of this process. The page is anybody's; what it shows it asks for with the key that is typed into it.
+``GET /erp/groups`` gives frontier, bundle, verdict and sums of each group, and ``GET /erp/decisions`` the last
+decisions of this process. The page is anybody's; what it shows it asks for with the key that is typed into it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _group(plugin: Plugin, name: str, group: RoutedGroup, tenants: list[Tenant],
         "single_models": {
             model: {"reward": _finite(reward), "cost_per_1k": _finite(1000.0 * cost)}
             for model, reward, cost in zip(
-                frontier.document["single_models"], frontier.single_reward_M, frontier.single_cost_M, strict=True
+                [m.name for m in bundle.manifest.models], frontier.single_reward_M, frontier.single_cost_M, strict=True
             )
         },
         "stands": whole and {key: whole[key] for key in ("goal", "lambda", "expected")},
