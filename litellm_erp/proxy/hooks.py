@@ -17,7 +17,6 @@ from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.decision_log.desk import FeedbackDesk
-from litellm_erp.decision_log.recent import RecentDecisions
 from litellm_erp.decision_log.writer import DecisionLog
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
@@ -38,6 +37,7 @@ from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
 from litellm_erp.serving.note import Decision, Following, Note, facts, response_headers
+from litellm_erp.serving.recent import RecentDecisions
 from litellm_erp.serving.reload import ReloadedBundle
 from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.spend import Spending

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.totals import Totals
 from litellm_erp.bundle.frontier import Frontier
-from litellm_erp.decision_log.recent import RecentDecisions
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.proxy.litellm_request import tenant_of_caller
 from litellm_erp.proxy.routes.caller import Teams, is_admin
 from litellm_erp.serving.deployments import Deployment, Member
 from litellm_erp.serving.group import RoutedGroup
+from litellm_erp.serving.recent import RecentDecisions
 from litellm_erp.serving.team_view import account_of, team_view
 
 ROUTES = ("/erp/groups", "/erp/decisions")
