@@ -55,7 +55,7 @@ function row(d) {
   const reason = d.failed || d.followed ? d.reason : `${d.reason} · ${d.following ?? "not followed"}`;
   return el("tr", {},
     labelled("Time", new Date(1000 * d.time).toLocaleTimeString()),
-    labelled("Team", el("span", { dir: "auto" }, d.team ?? "–"), "long"),
+    labelled("Team", el("span", { dir: "auto", class: "clip", title: d.team ?? "no team" }, d.team ?? "–"), "long"),
     labelled("Chosen", model(d.chosen)),
     labelled("Served", served),
     labelled("Reason", reason, "long"),

@@ -15,7 +15,7 @@ function fill(node, options, children) {
 }
 
 export const number = (value, digits = 3) =>
-  value == null ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(digits)));
+  value == null ? "–" : Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en").replace("-", "−") : String(Number(value.toPrecision(digits))).replace("-", "−");
 
 export function usd(value) {
   if (value == null) return "–";
