@@ -34,6 +34,7 @@ KEYS = {
     "sk-hostile": {"team_id": HOSTILE},
     "sk-alone": {"team_id": None},
 }
+ROOT = "/gateway"
 SECRET = "a-prompt-that-nobody-may-see"
 
 
@@ -41,9 +42,20 @@ SECRET = "a-prompt-that-nobody-may-see"
 def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory):
     config = proxy_config(stub_process, erp_settings=erp_settings(planted_bundle, lambda_=1.0, teams=TEAMS))
     env = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", KEYS)
-    started = start_module_proxy(config, env=env)
+    started = start_module_proxy(config, env=env | under_a_path(tmp_path_factory.mktemp("ui")))
     load(started)
     return started
+
+
+def under_a_path(folder):
+    """An environment in which LiteLLM serves under a path of its own.
+
+    LiteLLM then rewrites the files of its own pages, so it gets a folder of such to do it in.
+    """
+    for page in ("index.html", "login/index.html", "_next/empty.html"):
+        (folder / page).parent.mkdir(exist_ok=True)
+        (folder / page).write_text("<!doctype html>", encoding="utf-8")
+    return {"SERVER_ROOT_PATH": ROOT, "LITELLM_UI_PATH": str(folder)}
 
 
 def load(proxy, n=160):
@@ -75,9 +87,9 @@ def visit(browser, proxy, key="sk-admin", *, width=1200, dark=False):
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.driver.get(f"{proxy.base_url}/erp")
+    browser.driver.get(f"{proxy.base_url}{ROOT}/erp")
     browser.js("sessionStorage.clear(); localStorage.clear()")
-    browser.driver.get(f"{proxy.base_url}/erp")
+    browser.driver.get(f"{proxy.base_url}{ROOT}/erp")
     browser.driver.switch_to.active_element.send_keys(key, Keys.ENTER)
     browser.until(lambda: browser.js("return document.documentElement.dataset.ready") == "yes")
     browser.until(lambda: browser.driver.find_elements(By.CSS_SELECTOR, "#decisions tbody tr"))
@@ -91,7 +103,8 @@ def take_picture(browser: Browser, path: Path, width: int) -> None:
 
 
 def test_the_page_is_anybodys_and_holds_no_data(proxy):
-    page = get(proxy, "/erp")
+    page = get(proxy, f"{ROOT}/erp")
+    assert page.text == get(proxy, "/erp").text
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
     for rule in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
@@ -161,7 +174,7 @@ def test_the_page_at_both_widths_and_in_both_themes(browser, proxy, width, dark)
     assert browser.complaints() == []
     asked = browser.requests()
     assert asked
-    assert all(url.startswith(f"{proxy.base_url}/erp") and "sk-" not in url for url in asked)
+    assert all(url.startswith(f"{proxy.base_url}{ROOT}/erp") and "sk-" not in url for url in asked)
     if PICTURES:
         take_picture(browser, Path(PICTURES) / f"console-{width}-{'dark' if dark else 'light'}.png", width)
 
