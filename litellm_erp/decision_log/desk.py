@@ -41,22 +41,22 @@ class FeedbackDesk:
 
     def __init__(self, most: int = _MOST_REQUESTS, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
-        # By request id: whose it is. Ids may be a client's own, so that two may share one: the last is remembered.
-        self._owners: OrderedDict[str, tuple[str | None, str]] = OrderedDict()
+        # By request id: whose it is, its group, and the pool model that served. Ids may be a client's own, so that two may share one: the last is remembered.
+        self._owners: OrderedDict[str, tuple[str | None, str, str | None]] = OrderedDict()
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def remember(self, record: Record) -> None:
         """Remember whose request one was, and of which group."""
-        self._owners[record.request_id] = (record.account, record.group)
+        self._owners[record.request_id] = (record.account, record.group, record.served)
         self._owners.move_to_end(record.request_id)
         while len(self._owners) > self._most:
             self._owners.popitem(last=False)
 
-    def group_of(self, request_id: str, account: str) -> str | None:
-        """The group that a request was for; None where it is not known here as this account's."""
-        owner, group = self._owners.get(request_id, (None, ""))
-        return group if owner == account else None
+    def asked(self, request_id: str, account: str) -> tuple[str, str | None] | None:
+        """The group that a request was for, and the pool model that served; None where it is not this account's."""
+        owner, group, served = self._owners.get(request_id, (None, "", None))
+        return (group, served) if owner == account else None
 
     def judge(self, request_id: str, account: str, sender: str) -> Verdict:
         """Whether feedback counts; the first of an account on a request does, and is remembered as such.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from litellm_erp.decision_log.desk import FeedbackDesk, RewardRange
 from litellm_erp.decision_log.record import MOST_ID_CHARS, Feedback
 from litellm_erp.decision_log.writer import DecisionLog
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy.litellm_request import tenant_of_caller
 from litellm_erp.proxy.routes.caller import ApiError
 from litellm_erp.serving.group import RoutedGroup
@@ -50,7 +51,8 @@ def feedback(plugin: Plugin, auth: Any, body: object) -> tuple[int, dict[str, An
     account = tenant.team_account or tenant.key_account
     if not account:
         raise ApiError(403, "feedback needs a key of a team, or one that LiteLLM knows")
-    allowed = _range(plugin, plugin.desk.group_of(request_id, account))
+    asked = plugin.desk.asked(request_id, account)
+    allowed = _range(plugin, asked[0] if asked else None)
     if reward not in allowed:
         raise ApiError(400, f"reward: expected a number from {allowed.low:g} to {allowed.high:g}, as the bundle's are")
     verdict = plugin.desk.judge(request_id, account, tenant.key_account or account)
@@ -64,6 +66,8 @@ def feedback(plugin: Plugin, auth: Any, body: object) -> tuple[int, dict[str, An
     if not plugin.log.add(entry):
         plugin.desk.forget(entry)
         raise ApiError(503, "the decision log takes no lines at the moment; try again later")
+    if asked is not None and asked[1] is not None:
+        metrics.rewarded(asked[0], metrics.teams.of(tenant), asked[1], reward)
     return (200 if verdict == "verified" else 202), {"recorded": True, "verified": verdict == "verified"}
 
 
