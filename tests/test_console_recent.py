@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from litellm_erp.decision_log.recent import RecentDecisions
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.note import Note
+from litellm_erp.serving.recent import RecentDecisions
 
 TEAM, OTHER = Tenant(team_id="a"), Tenant(team_alias="a")
 KEY, NOBODY = Tenant(key_id="k"), Tenant()
