@@ -9,7 +9,7 @@ from erp_trainer.learning import differences
 from erp_trainer.learning.features import Labelling, LabelSums, discriminant, labellings
 from erp_trainer.learning.ridge import assign_folds, cross_fit
 from erp_trainer.learning.stack import BETAS, cell_means, choose_beta, choose_weights, out_of_fold_parts
-from erp_trainer.policies.erp import calibration, fit_erp, served_predictions
+from erp_trainer.policies.erp import fit_erp, served_predictions
 from litellm_erp.bundle.features import Features
 from tests.test_fitting import table
 
@@ -190,15 +190,3 @@ def test_prompts_that_differ_in_nothing_make_no_more_clusters_than_there_are_kin
     x = np.eye(8, dtype=np.float32)[np.arange(300) % kinds]
     found = labellings(x, np.full(300, ""))
     assert {each.n for each in found} == {kinds}
-
-
-def test_predictions_that_are_too_timid_are_scaled_and_others_left_alone():
-    rng = np.random.default_rng(0)
-    predicted = rng.normal(size=(2000, 3))
-    rewards = 5.0 + predicted + 0.1 * rng.normal(size=(2000, 3))
-    rewards[rng.random(rewards.shape) < 0.2] = np.nan
-    assert calibration(predicted, rewards) == 1.0
-    assert calibration(0.95 * predicted, rewards) == 1.0
-    assert calibration(predicted / 1.2, rewards) == pytest.approx(1.2, rel=0.01)
-    assert calibration(predicted / 9, rewards) < 1.5
-    assert calibration(np.zeros_like(predicted), rewards) == 1.0

@@ -65,10 +65,6 @@ class Stack:
     beta: float
     weights: tuple[float, ...]
 
-    def scaled(self, scale: float) -> Stack:
-        """Every deviation from the means times a number."""
-        return Stack(self.beta, tuple(scale * weight for weight in self.weights))
-
     def probes(self, weights_DM: np.ndarray, intercept_M: np.ndarray, mean_M: np.ndarray) -> Probes:
         """The linear part of the estimator, float32, from ridge solutions and mean rewards."""
         ridge = self.weights[-1]

@@ -53,8 +53,6 @@ MIN_TASKS = 3
 TASK_FOLDS = 20
 UNSEEN_SHARE = 0.2
 _QUANTILES = 1000
-# Slopes of rewards on predictions that are left as they are, and the most that one is believed to be off.
-CALIBRATED, SCALES = (0.9, 1.1), (0.75, 1.33)
 # Below this entropy, in nats, a prompt belongs to one task (with 98%), however certain all others are.
 CERTAIN = 0.1
 
@@ -189,33 +187,13 @@ def fit_out_of_fold(
     ridge = cross_fit(table.embeddings_PD, rewards, assign_folds(table.groups_P, seed), table.models)
     beta = choose_beta(ridge, rewards, choosing_rows(len(table))) if stack is None else stack.beta
     parts = out_of_fold_parts(ridge, rewards, labels, beta)
-    chosen = stack is None
     stack = choose_weights(parts, rewards, mean, beta) if stack is None else stack
     predicted = stack.combined(parts.all, mean)
     features = _features(table, labels, parts, stack, unusual) if labels else None
     trust = np.ones(len(table))
     if features is not None and len(parts.entropy_P):
         trust = features.trust_at(parts.entropy_P)
-    evident = trust_where_evident(table, predicted, trust)
-    if chosen:
-        rows = choosing_rows(len(table))
-        scale = calibration(mean + evident[rows, None] * (predicted[rows] - mean), rewards[rows])
-        stack, predicted = stack.scaled(scale), mean + scale * (predicted - mean)
-    return CrossFitted(ridge, tuple(labels), stack, features, predicted, evident)
-
-
-def calibration(predicted_PM: np.ndarray, rewards_PM: np.ndarray) -> float:
-    """What the whole pool's deviations are to be multiplied by: 1 where they are calibrated well enough.
-
-    The weights are of differences between models, and unusual prompts lean to the means; what all models share at a
-    prompt may be predicted too timidly by both.
-    """
-    missing = np.isnan(rewards_PM)
-    x = predicted_PM - present_means(np.where(missing, np.nan, predicted_PM))
-    x = np.where(missing, 0.0, x)
-    spread = float((x * x).sum())
-    slope = float((x * np.nan_to_num(rewards_PM - present_means(rewards_PM))).sum()) / spread if spread else 1.0
-    return 1.0 if CALIBRATED[0] <= slope <= CALIBRATED[1] else float(np.clip(slope, *SCALES))
+    return CrossFitted(ridge, tuple(labels), stack, features, predicted, trust_where_evident(table, predicted, trust))
 
 
 def _features(
