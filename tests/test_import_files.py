@@ -388,7 +388,7 @@ def test_a_column_that_is_written_otherwise_in_part_is_refused(tmp_path, cells):
 def test_a_wide_table_says_how_a_text_column_can_be_read(tmp_path):
     file = tmp_path / "wide.csv"
     file.write_text("prompt,topic,a,b\none,math,0.1,0.2\ntwo,law,0.3,0.4\n")
-    assert "--column category=topic" in refused(tmp_path, file, "--wide")
+    assert "--column category=" in refused(tmp_path, file, "--wide")
     _, payload = imported(tmp_path, file, "--wide", "--models", "a,b")
     assert any("--column category=topic" in warning for warning in payload["warnings"])
     _, payload = imported(tmp_path, file, "--wide", "--column", "category=topic")
@@ -404,3 +404,16 @@ def test_a_name_as_long_as_a_line_breaks_no_table(tmp_path):
     table = result.stdout.splitlines()[-3:]
     assert len({columns(line.rpartition("  ")[0]) for line in table}) == 1
     assert max(map(columns, table)) < 100
+
+
+@pytest.mark.parametrize("flags", [(), ("--skip-bad-rows",)])
+def test_a_wide_files_column_of_words_is_offered_as_the_category(tmp_path, flags):
+    wide = put(tmp_path, "wide.csv", "prompt,topic,a,b\nx,math,1,0\ny,code,0,1\n")
+    said = refused(tmp_path, wide, "--wide", *flags)
+    for part in ("topic holds text", "--models a,b", "--column category='topic'"):
+        assert part in said
+    # One cell that is no number among numbers is a bad row.
+    odd = put(tmp_path, "odd.csv", "prompt,a,b\nx,1,0\ny,oops,1\n")
+    assert "odd.csv: row 2" in refused(tmp_path, odd, "--wide")
+    outcomes, _ = imported(tmp_path, wide, "--wide", "--column", "category=topic")
+    assert set(outcomes.categories) == {"math", "code"}

@@ -328,6 +328,16 @@ def _parse(table: FileTable, name: str, column: Any, hint: str) -> Numbers:
     return Numbers(values_K[codes_N], codes_N < 0)
 
 
+def holds_words(table: FileTable, name: str) -> bool:
+    """Whether a column has cells, and none of them is a number or written with digits like one."""
+    column = table.columns[name]
+    type_ = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
+        return False
+    cells = [cell for cell in column.unique().to_pylist() if cell is not None and cell.strip()]
+    return bool(cells) and all(_number(cell) is None and not _remedy(cell) for cell in cells)
+
+
 def _number(cell: str) -> float | None:
     cell = cell.strip().lower()
     if cell in _BOOLEANS:

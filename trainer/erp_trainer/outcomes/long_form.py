@@ -92,6 +92,8 @@ def wide_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
         )
     if not pool:
         raise OutcomesError(f"{table.path}: no model columns; found only {listed(table.names)}. Leave out --wide")
+    if models is None:
+        _refuse_words(table, pool)
     row_parts, model_parts, reward_parts = [], [], []
     for index, name in enumerate(pool):
         hint = f" in every model column. Name the model columns with --models a,b, or say what {name!r} is, as in "
@@ -108,6 +110,20 @@ def wide_rows(table: FileTable, models: Sequence[str] | None) -> LongRows:
     row_N = np.concatenate(row_parts)
     order = np.argsort(row_N, kind="stable")
     return LongRows(row_N[order], np.concatenate(model_parts)[order], np.concatenate(reward_parts)[order], pool)
+
+
+def _refuse_words(table: FileTable, pool: Sequence[str]) -> None:
+    """Columns of words are no models; an error about the file, because no row of it is better than another."""
+    words = [name for name in pool if columns.holds_words(table, name)]
+    if not words:
+        return
+    others = [name for name in pool if name not in words]
+    category = f"; --column category={words[0]!r} keeps what it says" if "category" not in table.columns else ""
+    raise OutcomesError(
+        f"{table.path}: in a wide table every column that has no role is a model, and {listed(words)} "
+        f"{'holds' if len(words) == 1 else 'hold'} text; expected a number in every model column. Name the model "
+        f"columns with --models {','.join(others[:8]) or 'a,b'}{category}"
+    )
 
 
 def _missing(table: FileTable, cells: Numbers) -> np.ndarray:
