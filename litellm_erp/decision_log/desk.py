@@ -41,7 +41,8 @@ class FeedbackDesk:
 
     def __init__(self, most: int = _MOST_REQUESTS, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
-        # By request id: whose it is, its group, and the pool model that served. Ids may be a client's own, so that two may share one: the last is remembered.
+        # By request id: whose it is, its group, and the pool model that served. Ids may be a client's own, so that two
+        # may share one: the last is remembered.
         self._owners: OrderedDict[str, tuple[str | None, str, str | None]] = OrderedDict()
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
