@@ -34,9 +34,9 @@ def _key(key: str, fields: dict[str, Any]) -> UserAPIKeyAuth:
 _KEYS = load_keys(Path(os.environ["ERP_DEMO_KEYS"]) if "ERP_DEMO_KEYS" in os.environ else None)
 
 
-async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth:
-    """LiteLLM's custom auth hook: 401 for a key that is not in the table."""
-    known = _KEYS.get(api_key.removeprefix("Bearer "))
+async def user_api_key_auth(request: Request, api_key: str | None) -> UserAPIKeyAuth:
+    """LiteLLM's custom auth hook: 401 for a key that is not in the table, and for none."""
+    known = _KEYS.get((api_key or "").removeprefix("Bearer "))
     if known is None:
         raise HTTPException(status_code=401, detail="unknown key: use sk-<team> with a team of the demo")
     return known.model_copy(deep=True)
