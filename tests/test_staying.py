@@ -106,6 +106,10 @@ def test_what_is_warm_cools_and_is_forgotten(clock: Clock):
     found = known.last(second, stay)
     assert found is not None
     assert (found.model, found.cached_tokens) == ("big", pytest.approx(1000.0 / math.e))
+    assert found.goes_on
+    again = known.last(first, stay)
+    assert again is not None
+    assert not again.goes_on
     clock.pass_(3600.0)
     assert known.last(second, stay) is None
 
@@ -199,6 +203,16 @@ def test_another_callers_conversation_is_not_gone_on_with(proxy):
 def test_settings_say_how_much_a_conversation_stays(proxy, group, loop, expected):
     answer = conversation(proxy, seed=4, loop=loop, model=group)
     assert (answer.model, answer.erp["reason"]) == expected
+
+
+@pytest.mark.proxy
+def test_the_same_question_asked_anew_is_no_conversation(proxy):
+    """Its model may have been another's choice: here, of a conversation that stayed."""
+    poem = " ".join(prompt_of("poetry", 70 + i) for i in range(4))
+    session = {"metadata": {"session_id": "s-7"}}
+    assert ask(proxy, prompt_of("arithmetic", 7), model="erp-always", **session).model == "small"
+    assert ask(proxy, poem, model="erp-always", **session).model == "small"
+    assert ask(proxy, poem, model="erp-always").model == "big"
 
 
 @pytest.mark.proxy

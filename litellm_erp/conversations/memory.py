@@ -48,11 +48,13 @@ class Served:
     model : a pool model
     cached_tokens : of the request at hand, expected to lie in that model's prompt cache
     awaits_tools : see `Conversation`
+    goes_on : whether there was an answer yet; the same first question again only finds its prompt in a cache
     """
 
     model: str
     cached_tokens: float
     awaits_tools: bool
+    goes_on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Conversations:
         newest = max(known, key=lambda turn: turn.at_s)
         warm = prefix is not None and prefix.model == newest.model
         tokens = prefix.tokens * math.exp(-(now - prefix.at_s) / stay.warm_s) if warm and prefix is not None else 0.0
-        return Served(newest.model, tokens, conversation.awaits_tools)
+        goes_on = session is not None or conversation.before is not None
+        return Served(newest.model, tokens, conversation.awaits_tools, goes_on)
 
     def knows(self, conversation: Conversation) -> bool:
         """Whether the last answer was recorded here, so that nobody else knows better who gave it."""

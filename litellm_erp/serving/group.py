@@ -217,8 +217,9 @@ class RoutedGroup:
         stay = self.settings.stay
         if stay.mode == "off" or last.model not in offer.names:
             return None
-        holds = last.awaits_tools or stay.mode == "always"
-        return Warm(Held(offer.names.index(last.model), math.inf if holds else stay.margin), last.cached_tokens)
+        holds = last.awaits_tools or (last.goes_on and stay.mode == "always")
+        margin = math.inf if holds else stay.margin * last.goes_on
+        return Warm(Held(offer.names.index(last.model), margin), last.cached_tokens)
 
     def _propensity(
         self,
