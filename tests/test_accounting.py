@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from litellm.types.utils import Usage
 
 from litellm_erp.budgets.totals import Totals
+from litellm_erp.choice.cost import Price
 from litellm_erp.choice.prompt import from_request
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.lambda_of import MAX_LAMBDA
@@ -17,6 +18,7 @@ from litellm_erp.goals.tenant import Tenant, grant
 from litellm_erp.proxy.litellm_answer import CallEvent
 from litellm_erp.proxy.litellm_request import tenant_in
 from litellm_erp.proxy.request_note import note_of, tenant_of
+from litellm_erp.serving.call_cost import FinishedCall, cost_of
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.note import Note
@@ -276,3 +278,11 @@ async def test_budgets_survive_a_restart_in_a_file_and_say_so_where_they_do_not(
     alone.sharing.keep_running()
     assert "a restart begins them anew" in caplog.text
     assert alone.sharing.status().to_json()["shared"] is False
+
+
+def test_an_answer_without_a_price_costs_what_was_recorded_of_its_model_where_anything_was() -> None:
+    member = MemberTable(lambda model: None).member({"model_name": "own", "litellm_params": {"model": "openai/own"}})
+    call = FinishedCall("d", usd=0.0, tokens_in=10.0, tokens_out=20.0)
+    assert cost_of(call, member, None) == 0.0
+    assert cost_of(call, member, None, estimated=True) is None
+    assert cost_of(call, member, Price(1.0, 2.0), estimated=True) == pytest.approx(50e-6)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from litellm_erp.decision_log.desk import FeedbackDesk
 from litellm_erp.decision_log.record import Candidate, Feedback, Record, parse_line, to_line
 from litellm_erp.errors import DecisionLogError
 
@@ -88,3 +89,12 @@ def test_feedback_counts_for_its_own_account_only() -> None:
     assert FEEDBACK.is_of(RECORD)
     assert not Feedback(time=1.0, request_id="abc", reward=1.0, account="team:other").is_of(RECORD)
     assert Feedback(time=1.0, request_id="abc", reward=1.0, source="score").is_of(RECORD)
+
+
+def test_feedback_that_comes_before_the_answers_line_is_its_own_teams_or_foreign():
+    desk = FeedbackDesk()
+    desk.expect("r1", "team:a", "erp-auto")
+    assert desk.judge("r1", "team:b", "key:b") == "foreign"
+    assert desk.judge("r1", "team:a", "key:a") == "verified"
+    assert desk.asked("r1", "team:a") == ("erp-auto", None)
+    assert desk.asked("r1", "team:b") is None

@@ -297,7 +297,7 @@ def test_a_large_summary_is_read_one_result_at_a_time(tmp_path):
 
 def test_the_summary_says_which_measure_became_the_reward_and_which_could_have(tmp_path):
     result = CliRunner().invoke(cli, ["import", str(FOLDER / "lm_eval"), "--out", str(tmp_path / "run")])
-    assert "rewards are exact_match 4, acc 2; also found, for --metric: acc_norm" in result.stdout
+    assert "rewards are exact_match 4, acc 2 (rows); also found, for --metric: acc_norm" in result.stdout
 
 
 def test_what_is_wrong_with_a_record_names_its_own_file_and_its_place_there(tmp_path):

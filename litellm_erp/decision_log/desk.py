@@ -47,10 +47,17 @@ class FeedbackDesk:
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
+    def expect(self, request_id: str, account: str | None, group: str) -> None:
+        """Remember whose request is under way: its client may speak of the answer before LiteLLM tells of its end."""
+        self._remember(request_id, account, group, None)
+
     def remember(self, record: Record) -> None:
-        """Remember whose request one was, and of which group."""
-        self._owners[record.request_id] = (record.account, record.group, record.served)
-        self._owners.move_to_end(record.request_id)
+        """Remember whose request one was, of which group, and what served it."""
+        self._remember(record.request_id, record.account, record.group, record.served)
+
+    def _remember(self, request_id: str, account: str | None, group: str, served: str | None) -> None:
+        self._owners[request_id] = (account, group, served)
+        self._owners.move_to_end(request_id)
         while len(self._owners) > self._most:
             self._owners.popitem(last=False)
 

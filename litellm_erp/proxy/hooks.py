@@ -259,6 +259,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         left: Sequence[Any]
         left, model = pick.left_in(decision, bound, lambda: litellm_router.retries_of(self.router()))
         modes.tell(pick, decision, model, bound, lambda: self._shares(pick))
+        if (story := pick.note.story) is not None:
+            self.desk.expect(story.request_id, story.account, story.group)
         if bound is not None:
             reason = "bound"
         note, granted = pick.note, pick.known_grant

@@ -32,16 +32,20 @@ class FinishedCall:
     tokens_out: float | None = 0.0
 
 
-def cost_of(call: FinishedCall, member: Member | None, bundle_price: Price | None) -> float | None:
+def cost_of(
+    call: FinishedCall, member: Member | None, bundle_price: Price | None, *, estimated: bool = False
+) -> float | None:
     """USD: what is said, else tokens times our prices; LiteLLM loses prices it knew on some routes.
 
     Parameters
     ----------
     bundle_price : see :func:`token_price`
+    estimated : whether requests of this model have an estimate although it has no price: what was recorded of it
 
     Returns
     -------
-    None where a price is known but neither a cost nor tokens that make sense were reported: the estimate stands
+    None where the estimate stands: a price is known but neither a cost nor tokens that make sense were reported, or
+    none is known and there is an estimate all the same
     """
     tokens_in, tokens_out = call.tokens_in, call.tokens_out
     # A cost that was made of nonsense is none.
@@ -51,7 +55,7 @@ def cost_of(call: FinishedCall, member: Member | None, bundle_price: Price | Non
         return 0.0
     price = token_price(member, bundle_price)
     if price is None:
-        return 0.0
+        return None if estimated else 0.0
     if tokens_in is None or tokens_out is None or tokens_in + tokens_out == 0:
         return None
     return usd_of(price, tokens_in, tokens_out)

@@ -245,7 +245,11 @@ def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member])
     }
     if not (PriceTable.from_prices(list(prices.values())).expected_cost(1.0, 1.0) > 0).any():
         yield Finding("warning", NO_PRICES)
-    elif unpriced := [name for name, price in prices.items() if not price.known]:
+    elif unpriced := [
+        record.name
+        for record in bundle.manifest.models
+        if not prices[record.name].known and record.constant_cost_usd is None
+    ]:
         yield Finding("warning", f"no price is known for {', '.join(unpriced)}; at λ > 0 they rank behind the others")
 
 

@@ -69,6 +69,12 @@ class Offers:
         column = self._column.get(model)
         return None if column is None else self._bundle.manifest.models[column].price
 
+    def has_recorded_cost(self, model: str) -> bool:
+        """Whether the bundle has a mean recorded cost of a pool model, in USD."""
+        column = self._column.get(model)
+        usd = None if column is None else self._bundle.manifest.models[column].constant_cost_usd
+        return usd is not None and self._bundle.manifest.cost_kind == "usd"
+
     def _new(self, members: tuple[Member, ...]) -> Offer:
         prices = self._price_table(members)
         names = dict.fromkeys(member.pool_model for member in members)

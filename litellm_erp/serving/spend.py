@@ -139,7 +139,7 @@ class Spending:
         """
         note = noted if noted is not None and noted.ticket is not None else None
         member = self._members.by_id(call.deployment_id)
-        usd = cost_of(call, member, None if note is None or member is None else self._price_of(note, member))
+        usd = cost_of(call, member, None) if note is None else self.cost_of(note, call)
         first = note is not None
         if note is not None and note.ticket is not None and not note.is_several:
             first = self.book.settle(note.ticket, usd, call.id)
@@ -160,7 +160,11 @@ class Spending:
     def cost_of(self, note: Note, call: FinishedCall) -> float | None:
         """USD of a call; None where that is not known."""
         member = self._members.by_id(call.deployment_id)
-        return cost_of(call, member, None if member is None else self._price_of(note, member))
+        if member is None:
+            return cost_of(call, None, None)
+        group = self._groups.get(note.group)
+        estimated = group is not None and group.state.offers.has_recorded_cost(member.pool_model)
+        return cost_of(call, member, self._price_of(note, member), estimated=estimated)
 
     def _price_of(self, note: Note, member: Member) -> Price | None:
         group = self._groups.get(note.group)

@@ -260,6 +260,11 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _measures(rows: Mapping[str, int]) -> str:
+    """The measure that all rewards are, or how many rows took each."""
+    return next(iter(rows)) if len(rows) == 1 else f"{listed(rows)} (rows)"
+
+
 def _others(measures: Sequence[str]) -> str:
     if not measures:
         return ""
@@ -281,7 +286,7 @@ def _render(summary: Mapping[str, Any]) -> str:
     if summary["reward_model"]:
         lines.append(f"  rewards by  {summary['reward_model']}")
     if summary["measures"]:
-        lines.append(f"  rewards are {listed(summary['measures'])}{_others(summary['other_measures'])}")
+        lines.append(f"  rewards are {_measures(summary['measures'])}{_others(summary['other_measures'])}")
     width = max(5, *map(columns, summary["models"]))
     lines += ["", f"  {'model':<{width}}  {'mean reward':>11}  {'prompts':>9}  price"]
     for name, model in summary["models"].items():
