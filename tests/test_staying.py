@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demo.proxy_process import ProxyProcess
-from litellm_erp.choice.conversation import MAX_TURNS, asked_before, awaits_tools, prefixes, turns_of
+from litellm_erp.choice.conversation import (
+    KEPT_DIGESTS,
+    MAX_TURNS,
+    asked_before,
+    awaits_tools,
+    digest,
+    prefixes,
+    turns_of,
+)
 from litellm_erp.conversations.memory import Conversations, conversation_of
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.settings import StaySettings, parse
@@ -41,7 +49,9 @@ def test_a_turn_continues_the_request_before_it_and_no_other():
     assert prefixes(first, "key")[-1] in prefixes(second, "key")
     assert prefixes(first, "other key")[-1] not in prefixes(second, "key")
     assert prefixes([user("hullo")], "key")[-1] not in prefixes(second, "key")
-    assert prefixes(first, "key", system="be brief")[-1] not in prefixes(second, "key")
+    clocked = [{"role": "system", "content": "it is noon"}, *second]
+    assert prefixes(first, "key")[-1] in prefixes(clocked, "key")
+    assert digest(clocked) != digest(second) != digest(second, "be brief")
     assert len(set(prefixes(second, "key"))) == 3
 
 
@@ -51,15 +61,34 @@ def test_two_turns_are_not_the_one_that_their_texts_make():
 
 @given(st.lists(json_values, max_size=6), json_values)
 def test_whatever_a_client_sends_has_digests_and_awaits_tools_or_not(turns, system):
-    assert len(prefixes(turns, "key", system)) == len(turns)
+    assert len(prefixes(turns, "key")) == len(turns)
+    assert len(digest(turns, system)) == 16
     assert awaits_tools(turns) in (True, False)
     assert isinstance(turns_of(turns, {"input": system}), list)
 
 
-def test_a_conversation_without_end_has_a_bounded_number_of_digests():
-    turns = [user(str(i)) for i in range(3 * MAX_TURNS)]
-    assert len(prefixes(turns, "key")) == MAX_TURNS
-    assert prefixes(turns, "key")[-1] != prefixes(turns[:-1], "key")[-1]
+def test_of_a_long_conversation_the_last_digests_are_kept_and_of_one_without_end_none():
+    turns = [user("x") if i % 2 == 0 else said("y") for i in range(401)]
+    assert len(prefixes(turns, "key")) == KEPT_DIGESTS
+    earlier, later = conversation_of(turns[:-2], "key"), conversation_of(turns, "key")
+    assert later.before == earlier.prefixes[-1]
+    endless = conversation_of(turns * (MAX_TURNS // 401 + 1), "key")
+    assert (endless.prefixes, endless.before) == ((), None)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        [{"type": "text", "text": "a"}],
+        [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
+        [{"type": "input_text", "text": "a"}],
+    ],
+)
+def test_a_turn_that_is_written_otherwise_is_the_same_turn(again):
+    assert prefixes([user("a")], "k") == prefixes([{"role": "user", "content": again}], "k") == prefixes(["a"], "k")
+    marked = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "b", "cache_control": {}}]}
+    plain = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "b"}], "cache_control": None}
+    assert prefixes([marked], "k") == prefixes([plain], "k")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +104,10 @@ def test_a_conversation_without_end_has_a_bounded_number_of_digests():
         ([user("a"), said([{"type": "text", "text": "b"}]), user("c")], False),
         ([user("a"), {"type": "function_call", "name": "f"}, {"type": "function_call_output", "output": "1"}], True),
         ([user("a"), {"type": "web_search_call", "id": "w"}, user("b")], False),
+        ([user("a"), {"type": "function_call"}, said("b"), {"type": "function_call_output"}], True),
+        ([user("a"), {"type": "function_call"}, {"type": "reasoning"}, {"type": "function_call_output"}], True),
+        ([user("a"), said([{"type": "tool_use"}]), user([{"type": "tool_result"}]), said("So")], True),
+        ([user("a"), said("b"), user("c"), said("So")], False),
         ([{"role": "user", "parts": []}, {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}], True),
     ],
 )
@@ -123,6 +156,27 @@ def test_a_session_says_who_served_last_and_only_a_prefix_what_is_warm(clock: Cl
     assert known.last(conversation_of([user("rewritten")], "other key", "s1"), stay) is None
 
 
+def test_two_threads_of_a_session_and_two_sessions_that_begin_alike_are_told_apart(clock: Clock):
+    known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings()
+    loop = [user("p"), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}]
+    known.serves(conversation_of([user("p")], "key", "s1"), "small", 1.0)
+    known.serves(conversation_of([user("other")], "key", "s1"), "big", 1.0)
+    known.serves(conversation_of([user("p")], "key", "s2"), "mid", 1.0)
+    for session, expected in (("s1", "small"), ("s2", "mid")):
+        found = known.last(conversation_of(loop, "key", session), stay)
+        assert found is not None
+        assert found.model == expected
+
+
+def test_another_system_prompt_is_the_same_conversation_and_no_warm_one(clock: Clock):
+    known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings()
+    second = [user("a"), said("b"), user("c")]
+    known.serves(conversation_of([user("a")], "key", system="it is noon"), "big", 1000.0)
+    found = known.last(conversation_of(second, "key", system="it is one"), stay)
+    assert found is not None
+    assert (found.model, found.cached_tokens) == ("big", 0.0)
+
+
 def test_of_many_conversations_the_longest_unused_are_forgotten(clock: Clock):
     known = Conversations(most=10, clock=lambda: clock.steady_s)
     for i in range(30):
@@ -154,6 +208,7 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
     }
     # Between half of the best model's reward and all of it.
     groups["erp-margin"] = group_settings(planted_bundle, stay={"margin": 5.0})
+    groups["erp-free"] = group_settings(planted_bundle, allow_override=True)
     groups["erp-spent"] = group_settings(planted_bundle, policy={"budget_usd": 1e-9, "per": "day"})
     config = proxy_config(stub_process, erp_settings=erp_settings(planted_bundle, groups))
     for name in groups:
@@ -203,6 +258,17 @@ def test_another_callers_conversation_is_not_gone_on_with(proxy):
 def test_settings_say_how_much_a_conversation_stays(proxy, group, loop, expected):
     answer = conversation(proxy, seed=4, loop=loop, model=group)
     assert (answer.model, answer.erp["reason"]) == expected
+
+
+@pytest.mark.proxy
+def test_no_conversation_holds_a_model_that_its_goal_sends_nothing_to(proxy):
+    poem = [user(prompt_of("poetry", 8))]
+    free = {"model": "erp-free", "headers": {"x-erp-lambda": "0"}}
+    assert ask(proxy, messages=poem, **free).model == "big"
+    loop = [*poem, said(None, tool_calls=[CALL]), {"role": "tool", "content": "7"}]
+    assert ask(proxy, messages=loop, **free).model == "big"
+    answer = ask(proxy, messages=loop, model="erp-free", headers={"x-erp-lambda": "100"})
+    assert (answer.model, answer.erp["reason"]) == ("small", "routed")
 
 
 @pytest.mark.proxy

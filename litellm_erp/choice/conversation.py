@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Turns beyond the first of these are one last turn, and so no request continues another there.
-MAX_TURNS = 256
+# A longer conversation than any; its next turn is decided as if it were the first.
+MAX_TURNS = 2000
+# A request goes on where an earlier one ended, a few turns back.
+KEPT_DIGESTS = 64
 _DIGEST_BYTES = 16
 # Of a longer text the ends and the length stand for it: an image would take milliseconds.
 _WHOLE_CHARS, _END_CHARS = 4096, 1024
@@ -24,6 +27,9 @@ _CALLS = frozenset(
     {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
 )
 _ANSWERS = frozenset({"assistant", "model"})
+_SYSTEM = frozenset({"system", "developer"})
+# What a client may write on a turn, or move to another, without its being another turn.
+_MARKS = frozenset({"cache_control"})
 _MAPPING = (dict, Mapping)
 
 
@@ -42,28 +48,44 @@ def turns_of(messages: object, request: Mapping[str, Any]) -> list[Any]:
     return []
 
 
-def prefixes(turns: Iterable[Any], scope: str, system: object = None) -> list[bytes]:
+def prefixes(turns: Iterable[Any], scope: str) -> list[bytes]:
     """A digest of the turns up to each of them; the last is that of the whole request.
+
+    System prompts count elsewhere (`digest`): what they say of the time of day makes no other conversation. A text and
+    a list of one text are one content, and marks for a cache are none of it.
 
     Parameters
     ----------
     scope : whose conversation it is; the same turns of another scope have other digests
-    system : what stands before the turns
 
     Returns
     -------
-    at most `MAX_TURNS` digests of 16 bytes
+    the last `KEPT_DIGESTS` of them, 16 bytes each
     """
     chain = hashlib.blake2b(scope.encode("utf-8", "replace"), digest_size=_DIGEST_BYTES)
-    _add(chain, system)
-    found = []
-    for i, turn in enumerate(turns):
-        _add(chain, turn)
-        if i < MAX_TURNS - 1:
-            found.append(chain.copy().digest())
-    if len(found) == MAX_TURNS - 1:
-        found.append(chain.digest())
-    return found
+    found: deque[bytes] = deque(maxlen=KEPT_DIGESTS)
+    for turn in turns:
+        if not is_system(turn):
+            _add(chain, turn)
+        found.append(chain.copy().digest())
+    return list(found)
+
+
+def digest(turns: list[Any], system: object = None) -> bytes:
+    """A digest of what stands before the turns, and of system prompts among them."""
+    chain = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    if system is not None:
+        _add_text(chain, _json(_plain(system)))
+    for turn in turns:
+        if is_system(turn):
+            _add(chain, turn)
+    return chain.digest()
+
+
+def is_system(turn: object) -> bool:
+    """Whether a turn is a system prompt."""
+    role = _get(turn, "role")
+    return isinstance(role, str) and role in _SYSTEM
 
 
 def asked_before(turns: list[Any]) -> int:
@@ -77,16 +99,36 @@ def asked_before(turns: list[Any]) -> int:
 
 
 def awaits_tools(turns: list[Any]) -> bool:
-    """Whether the last answer called tools and its model has not yet spoken since: another would not know why it did.
+    """Whether the last answer called tools and its model has not spoken since: another would not know why it did.
+
+    An answer may be several items. One that the client has begun itself, at the very end, is none yet.
 
     Parameters
     ----------
     turns : as from `turns_of`
     """
-    for turn in reversed(turns):
-        if _is_answer(turn):
-            return _calls_tools(turn)
+    for answer in reversed(_answers(turns)):
+        if any(map(_calls_tools, answer)):
+            return True
+        if answer[-1] is not turns[-1]:
+            return False
     return False
+
+
+def _answers(turns: list[Any]) -> list[list[Any]]:
+    """Runs of items that are one answer each; the last two are enough."""
+    runs: list[list[Any]] = []
+    inside = False
+    for turn in reversed(turns):
+        answer = _is_answer(turn)
+        if answer and not inside:
+            if len(runs) == 2:
+                break
+            runs.insert(0, [])
+        if answer:
+            runs[0].insert(0, turn)
+        inside = answer
+    return runs
 
 
 def _is_answer(turn: object) -> bool:
@@ -100,25 +142,46 @@ def _calls_tools(turn: object) -> bool:
     kind = _get(turn, "type")
     if _get(turn, "tool_calls") or _get(turn, "function_call") or (isinstance(kind, str) and kind in _CALLS):
         return True
-    content = _get(turn, "content")
-    parts = content if isinstance(content, list) else _get(turn, "parts")
-    return isinstance(parts, list) and any(
+    return any(
         _get(part, "type") == "tool_use" or bool(_get(part, "functionCall") or _get(part, "function_call"))
-        for part in parts
+        for part in _parts(turn)
     )
 
 
+def _parts(turn: object) -> list[Any]:
+    content = _get(turn, "content")
+    parts = content if isinstance(content, list) else _get(turn, "parts")
+    return parts if isinstance(parts, list) else []
+
+
 def _add(chain: Any, turn: object) -> None:
-    if isinstance(turn, str):
-        _add_text(chain, turn)
-        return
     role, content = _get(turn, "role"), _get(turn, "content")
+    if isinstance(turn, str):
+        role, content = "user", turn
+    if isinstance(content, list) and len(content) == 1 and _is_text(content[0]):
+        content = _get(content[0], "text")
     if isinstance(role, str) and isinstance(content, str) and not _get(turn, "tool_calls"):
         # Most turns: no JSON is written of them.
         _add_text(chain, role)
         _add_text(chain, content)
         return
-    _add_text(chain, _json(turn))
+    _add_text(chain, _json(_plain(turn)))
+
+
+def _is_text(part: object) -> bool:
+    kind = _get(part, "type")
+    return isinstance(kind, str) and kind.endswith("text") and isinstance(_get(part, "text"), str)
+
+
+def _plain(turn: object) -> object:
+    """A turn without marks, its parts neither; deeper there are none."""
+    if not isinstance(turn, dict):
+        return [_plain(part) for part in turn] if isinstance(turn, list) else turn
+    return {
+        key: [_plain(part) if isinstance(part, dict) else part for part in value] if isinstance(value, list) else value
+        for key, value in turn.items()
+        if key not in _MARKS
+    }
 
 
 def _add_text(chain: Any, text: str) -> None:

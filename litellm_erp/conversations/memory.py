@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from litellm_erp.choice.conversation import asked_before, awaits_tools, prefixes
+from litellm_erp.choice.conversation import MAX_TURNS, asked_before, awaits_tools, digest, prefixes
 from litellm_erp.goals.settings import StaySettings
 
 _MOST = 50_000
@@ -27,13 +27,15 @@ class Conversation:
 
     Attributes
     ----------
-    prefixes : digests of its turns up to each, the whole request last
+    prefixes : digests of its turns up to each of the last, the whole request last
+    system : digest of its system prompt, with which a prompt cache begins
     before : that of the request which the last answer was given to; None where there was no answer yet
     session : digest of the session that its client names; None where it names none
     awaits_tools : whether the last answer called tools that its model has not yet heard of
     """
 
     prefixes: Sequence[bytes]
+    system: bytes
     before: bytes | None
     session: bytes | None
     awaits_tools: bool
@@ -59,11 +61,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who served a request, how many tokens its input had, and when, on the clock of the process that remembers it."""
+    """Who served a request, of how many tokens behind which system prompt, and when, on this process's clock."""
 
     model: str
     tokens: float
     at_s: float
+    system: bytes
 
 
 def conversation_of(turns: list[Any], scope: str, session: str | None = None, system: object = None) -> Conversation:
@@ -75,10 +78,16 @@ def conversation_of(turns: list[Any], scope: str, session: str | None = None, sy
     scope : the group and who asks in it
     session : as its client calls it
     """
-    named = None if session is None else prefixes([session[:1024]], f"session:{scope}")[-1]
-    found, answered = prefixes(turns, scope, system), asked_before(turns)
-    before = found[answered - 1] if 0 < answered <= len(found) else None
-    return Conversation(found, before, named, awaits_tools(turns))
+    if session is not None:
+        # Two sessions may begin alike.
+        scope = f"{scope}\0{session[:1024]}"
+    named = None if session is None else prefixes(["session"], scope)[-1]
+    if len(turns) > MAX_TURNS:
+        return Conversation((), b"", None, named, awaits_tools=False)
+    found = prefixes(turns, scope)
+    place = asked_before(turns) - 1 - (len(turns) - len(found))
+    before = found[place] if place >= 0 else None
+    return Conversation(found, digest(turns, system), before, named, awaits_tools(turns))
 
 
 class Conversations:
@@ -104,11 +113,11 @@ class Conversations:
         # The longest prefix that was served is the one that a cache holds.
         prefix = next((turn for p in reversed(conversation.prefixes) if (turn := self._known(p, now))), None)
         session = None if conversation.session is None else self._known(conversation.session, now)
-        known = [turn for turn in (prefix, session) if turn is not None]
-        if not known:
+        # Where the request before is known, whatever else its session has asked meanwhile is another thread of it.
+        newest = prefix if prefix is not None and (session is None or self.knows(conversation)) else session
+        if newest is None:
             return None
-        newest = max(known, key=lambda turn: turn.at_s)
-        warm = prefix is not None and prefix.model == newest.model
+        warm = prefix is not None and prefix.model == newest.model and prefix.system == conversation.system
         tokens = prefix.tokens * math.exp(-(now - prefix.at_s) / stay.warm_s) if warm and prefix is not None else 0.0
         goes_on = session is not None or conversation.before is not None
         return Served(newest.model, tokens, conversation.awaits_tools, goes_on)
@@ -128,24 +137,24 @@ class Conversations:
         -------
         what was recorded, by digest
         """
-        turn = Turn(model, tokens, self._clock())
-        digests = [d for d in (*conversation.prefixes[-1:], conversation.session) if d is not None]
-        for digest in digests:
-            self._keep(digest, turn)
-        return dict.fromkeys(digests, turn)
+        turn = Turn(model, tokens, self._clock(), conversation.system)
+        named = [d for d in (*conversation.prefixes[-1:], conversation.session) if d is not None]
+        for each in named:
+            self._keep(each, turn)
+        return dict.fromkeys(named, turn)
 
-    def remember(self, digest: bytes, model: str, tokens: float, age_s: float) -> None:
+    def remember(self, named: bytes, model: str, tokens: float, age_s: float, system: bytes) -> None:
         """Take in what another process recorded so many seconds ago."""
-        self._keep(digest, Turn(model, tokens, self._clock() - age_s))
+        self._keep(named, Turn(model, tokens, self._clock() - age_s, system))
 
-    def _keep(self, digest: bytes, turn: Turn) -> None:
-        self._turns[digest] = turn
-        self._turns.move_to_end(digest)
+    def _keep(self, named: bytes, turn: Turn) -> None:
+        self._turns[named] = turn
+        self._turns.move_to_end(named)
         while len(self._turns) > self._most:
             self._turns.popitem(last=False)
 
-    def _known(self, digest: bytes, now: float) -> Turn | None:
-        turn = self._turns.get(digest)
+    def _known(self, named: bytes, now: float) -> Turn | None:
+        turn = self._turns.get(named)
         if turn is None or now - turn.at_s > KEPT_S:
             return None
         return turn

@@ -102,7 +102,9 @@ class SharedConversations:
         client = await self._client.get()
         pipe = client.pipeline(transaction=False)
         for digest, turn in turns:
-            pipe.set(self._key(digest), json.dumps([turn.model, turn.tokens, time.time()]), ex=int(KEPT_S))
+            pipe.set(
+                self._key(digest), json.dumps([turn.model, turn.tokens, time.time(), turn.system.hex()]), ex=int(KEPT_S)
+            )
         await pipe.execute()
 
     def _key(self, digest: bytes) -> str:
@@ -131,13 +133,14 @@ class _Lazy:
         return self._client
 
 
-def _read(value: object, now: float) -> tuple[str, float, float] | None:
-    """Model, tokens and age of what a Redis holds; None of what is none of ours."""
+def _read(value: object, now: float) -> tuple[str, float, float, bytes] | None:
+    """Model, tokens, age and system prompt of what a Redis holds; None of what is none of ours."""
     if not isinstance(value, (str, bytes)) or len(value) > _MOST_CHARS:
         return None
     try:
-        model, tokens, at = json.loads(value)
+        model, tokens, at, system = json.loads(value)
         age_s = max(0.0, now - float(at))
-        return (model, max(0.0, min(float(tokens), 1e9)), age_s) if isinstance(model, str) else None
+        found = (model, max(0.0, min(float(tokens), 1e9)), age_s, bytes.fromhex(system))
+        return found if isinstance(model, str) else None
     except (ValueError, TypeError, RecursionError, OverflowError):
         return None

@@ -265,15 +265,19 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             reason = "bound"
         note, granted = pick.note, pick.known_grant
         note.untouched = False
+        decided = model
         if modes.lets_be(pick, decision):
             left, model = modes.left_be(pick, decision, bound)
             note.decided(decision, granted, model, "shadow")
         else:
             note.decided(decision, granted, model, "retry" if pick.failed else reason)
         self.spending.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
-        if note.conversation is not None and model:
+        if note.conversation is not None:
             # Its client may go on before LiteLLM tells that this was answered.
-            self._conversations.serves(note.conversation, model, 0.0)
+            self._conversations.serves(note.conversation, decided, 0.0)
+            if note.reason == "shadow":
+                # The next turn is decided as if this one had been served so.
+                note.conversation = None
         pick.record(decision)
         # Where nothing is to change, what LiteLLM offered goes back as the very list that it gave.
         return left if isinstance(left, list) else list(left)

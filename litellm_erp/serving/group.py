@@ -184,7 +184,7 @@ class RoutedGroup:
             safety=self.settings.safety or prompt is None,
             tier=_tiers(names, members, needs) if needs.is_demanding else None,
             unknown=self.settings.unknown,
-            warm=None if last is None or agreed.exhausted in _SPENT else self._warm(offer, last),
+            warm=None if last is None or agreed.exhausted in _SPENT else self._warm(offer, last, agreed.lambda_),
         )
         ranked = ranked_at(lambda_=agreed.lambda_)
         embed_s = None if prompt is None else read_s - began_s
@@ -212,13 +212,18 @@ class RoutedGroup:
             else None,
         )
 
-    def _warm(self, offer: Offer, last: Served) -> Warm | None:
-        """Where a conversation is warm among what is on offer; None where it is nowhere."""
+    def _warm(self, offer: Offer, last: Served, lambda_: float) -> Warm | None:
+        """Where a conversation is warm among what is on offer; None where it is nowhere.
+
+        It is held only at a model that some prompts are sent to at this λ: who writes a conversation that never was
+        gets no dearer model than the goal itself would give.
+        """
         stay = self.settings.stay
         if stay.mode == "off" or last.model not in offer.names:
             return None
-        holds = last.awaits_tools or (last.goes_on and stay.mode == "always")
-        margin = math.inf if holds else stay.margin * last.goes_on
+        held = last.goes_on and self.state.bundle.frontier.chooses(last.model, lambda_)
+        holds = held and (last.awaits_tools or stay.mode == "always")
+        margin = math.inf if holds else stay.margin * held
         return Warm(Held(offer.names.index(last.model), margin), last.cached_tokens)
 
     def _propensity(
