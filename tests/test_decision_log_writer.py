@@ -20,6 +20,8 @@ SHOUT = "tests.test_decision_log_writer:shout"
 
 
 def shout(prompt: str) -> str:
+    if prompt == "leave":
+        sys.exit(3)
     if "secret" in prompt:
         raise ValueError(prompt)
     return prompt.upper()
@@ -112,12 +114,13 @@ def test_a_queue_that_is_full_drops_and_says_so(tmp_path: Path, monkeypatch: pyt
 
 def test_prompts_are_kept_as_the_redaction_leaves_them_or_not_at_all(tmp_path: Path) -> None:
     log = log_in(tmp_path, prompts=True, redact=SHOUT)
-    for i, prompt in enumerate(("hello", "a secret", "\U0001f600" * 80_000)):
+    for i, prompt in enumerate(("hello", "a secret", "\U0001f600" * 80_000, "leave")):
         log.add(record(i, prompt))
     log.close()
     kept = [e.prompt for e in entries(tmp_path) if isinstance(e, Record)]
     assert kept[:2] == ["HELLO", None]
     assert len(kept[2] or "") == 80_000
+    assert kept[3:] == [None]
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,7 @@ def test_nothing_there_is_said(tmp_path, argument):
     [
         (("87%", "50 %", "0%", "100%"), "percentages"),
         (("0,87", "0,5", "0", "1"), "decimal commas"),
+        (("0,870", "0,500", "0", "1"), "decimal commas"),
         (("87,5%", "50%", "0%", "100%"), "percentages and decimal commas"),
     ],
 )
@@ -393,6 +394,12 @@ def test_a_wide_table_says_how_a_text_column_can_be_read(tmp_path):
     assert any("--column category=topic" in warning for warning in payload["warnings"])
     _, payload = imported(tmp_path, file, "--wide", "--column", "category=topic")
     assert payload["categories"] == {"law": 1, "math": 1}
+
+
+def test_a_wide_table_in_two_units_is_refused(tmp_path):
+    file = tmp_path / "wide.csv"
+    file.write_text("prompt,a,b\none,87%,70\ntwo,5%,40\n")
+    assert "rewards of a are percentages, and those of b are not" in refused(tmp_path, file, "--wide")
 
 
 def test_a_name_as_long_as_a_line_breaks_no_table(tmp_path):

@@ -98,12 +98,28 @@ def test_several_groups_must_be_told_apart(tmp_path):
         read_log([path], group="none")
 
 
-def test_a_persons_feedback_counts_before_a_reward_models_and_the_latest_of_each(tmp_path):
+def test_a_persons_feedback_counts_before_a_reward_models_and_the_first_of_each(tmp_path):
     said = [feedback("r", 0.1, "api", 10), feedback("r", 0.2, "api", 20), feedback("r", 0.9, "score", 30)]
     path = write(tmp_path / "a.jsonl", [decision("r"), *said])
-    assert read_log([path]).reward_P.tolist() == [0.2]
+    assert read_log([path]).reward_P.tolist() == [0.1]
     assert read_log([path], sources=["score"]).reward_P.tolist() == [0.9]
     assert read_log([path]).counts["sources"] == {"api": 1}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"time": 32_503_680_000.0},
+        {"candidates": {"": {}}},
+        {"propensity": {"": 1.0}},
+        {"cost_usd": 1e308},
+        {"candidates": {"small": {"expected_reward": 1e308}}},
+    ],
+)
+def test_a_line_that_cannot_be_is_counted_and_changes_nothing(tmp_path, odd):
+    path = write(tmp_path / "a.jsonl", [decision("r"), decision("odd") | odd, feedback("r", 0.1)])
+    found = read_log([path])
+    assert (found.request_ids, found.counts["bad"]) == (("r",), 1)
 
 
 def test_feedback_of_another_account_is_not_believed(tmp_path):

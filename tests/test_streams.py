@@ -1,12 +1,14 @@
 """What a stream that nobody reads to its end is taken to have made, whatever its pieces look like."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from litellm_erp.proxy import streams
 from litellm_erp.proxy.streams import explained, tokens_in, watched
 
 WORD = "word"
@@ -153,3 +155,14 @@ async def test_where_nothing_may_be_told_or_telling_fails_nothing_changes() -> N
 
     last = {"choices": [{"delta": {}}]}
     assert [(await through([last], told))[-1] for told in (dict, failing)] == [last, last]
+
+
+@pytest.mark.parametrize("text", ["An SSE line is `data: {}`.", "\ndata: {}\n", "plain"])
+def test_what_is_told_in_the_last_event_leaves_its_text_alone(text):
+    event = {"candidates": [{"content": {"parts": [{"text": text}]}}]}
+    raw = f"data: {{}}\n\ndata: {json.dumps(event)}\n\n".encode()
+    told = streams._telling(raw, lambda: {"reason": "routed"})
+    assert isinstance(told, bytes)
+    last = json.loads(told.decode().rpartition("\ndata: ")[2])
+    assert last["candidates"] == event["candidates"]
+    assert last["provider_specific_fields"]["erp"] == {"reason": "routed"}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.load import load_bundle, verify_bundle
 from tests.harness import MODELS
 from tests.logs import decision, feedback, write
+
+# After the bundle was made, and not so far ahead as to be a mistake.
+NOW = time.time() + 3600.0
 
 RNG = np.random.default_rng(7)
 D, SIZES = 24, (3, 4)
@@ -140,7 +144,7 @@ def log_of(path: Path, bundle: Path, rewards: dict[str, float], n: int = 300, st
             "chosen": name,
             "propensity": {name: 1.0},
             "prompt": text,
-            "time": 1_900_000_000.0 + start + i,
+            "time": NOW + start + i,
         }
         lines.append(decision(f"r{start + i}", **(made | changed)))
         lines.append(feedback(f"r{start + i}", float(expected[i, m]) + rewards.get(name, 0.0)))

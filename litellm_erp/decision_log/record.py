@@ -18,6 +18,8 @@ from litellm_erp.shown import is_finite_number, shown
 
 VERSION = 1
 MOST_ID_CHARS = 200
+# Larger numbers are mistakes, and their squares would not be finite.
+LARGEST = 1e15
 MOST_LINE_CHARS = 1_000_000
 Mode = Literal["route", "shadow", "percent"]
 Arm = Literal["route", "baseline"]
@@ -195,8 +197,9 @@ class _Entry:
         found = self._found.get(key)
         if found is None:
             return None
-        if not is_finite_number(found) or found < low:
-            raise self.wrong(key, "a finite number" + ("" if low == -math.inf else f" of at least {low:g}"))
+        if not is_finite_number(found) or not low <= found <= LARGEST or found < -LARGEST:
+            bounds = "" if low == -math.inf else f" of at least {low:g}"
+            raise self.wrong(key, f"a finite number{bounds}, at most {LARGEST:g} in size")
         return float(found)
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -261,7 +264,7 @@ def _record(entry: _Entry) -> Record:
 
 
 def _candidate(model: str, found: object) -> Candidate:
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not model:
         raise DecisionLogError(f"candidates.{shown(model)}: found {shown(found)}; expected a map")
     of = _Entry(found, f"candidates.{shown(model)}.")
     return Candidate(
@@ -275,8 +278,8 @@ def _propensity(entry: _Entry) -> dict[str, float] | None:
         return None
     shares = _Entry(found, "propensity.")
     read = {model: shares.number(model, 0.0) for model in found}
-    if abs(math.fsum(read.values()) - 1.0) > 1e-6:
-        raise entry.wrong("propensity", "probabilities that sum to 1")
+    if "" in found or abs(math.fsum(read.values()) - 1.0) > 1e-6:
+        raise entry.wrong("propensity", "probabilities by pool model that sum to 1")
     return read
 
 

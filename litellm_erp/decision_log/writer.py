@@ -116,7 +116,7 @@ class DecisionLog:
             try:
                 for kind, files in self._files.items():
                     files.write([line for entry in entries if entry.kind == kind and (line := self._line(entry))])
-            except Exception as e:
+            except (Exception, SystemExit) as e:
                 # A thread that ends says nothing; this one goes on.
                 _dropped(len(entries), f"writing failed: {type(e).__name__}")
 
@@ -136,7 +136,7 @@ class DecisionLog:
     def _redacted(self, prompt: str) -> str | None:
         try:
             kept = None if self._redact is None else self._redact(prompt)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             # What it raised may quote the prompt.
             _once.warn(f"decision log: the redaction raised {type(e).__name__}; such prompts are left out")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
@@ -106,7 +107,9 @@ def _telling(chunk: object, told: Callable[[], Mapping[str, object]]) -> object:
 
 
 def _last_event_telling(text: str, told: Mapping[str, object]) -> str:
-    start = text.rindex("data:") + len("data:")
+    # A text may hold such a line too, but not at the start of one: JSON escapes its line ends.
+    *_, last = re.finditer(r"^data:", text, re.MULTILINE)
+    start = last.end()
     event, end = json.JSONDecoder().raw_decode(text[start:].lstrip())
     start = len(text) - len(text[start:].lstrip())
     return f"{text[:start]}{json.dumps(told_along(event, told))}{text[start + end :]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from litellm_erp.errors import DecisionLogError
 # Requests kept, and numbers of candidates kept: a bound on memory that no interval feels.
 MAX_REQUESTS = 100_000
 _MAX_CELLS = 4_000_000
+_CLOCKS_DIFFER_S = 86_400.0
 # A person's word counts before a reward model's.
 _HUMAN = ("api", "litellm")
 _MAX_NAMES = 1000
@@ -100,6 +102,7 @@ class _Gathering:
     span: list[float] = field(default_factory=list)
     most: int = 1 << 64
     cells: int = 0
+    now: float = field(default_factory=time.time)
 
     def take(self, line: bytes) -> None:
         """One line."""
@@ -108,7 +111,10 @@ class _Gathering:
         except DecisionLogError:
             self.counts["version" if _is_of_another_version(line) else "bad"] += 1
             return
-        if isinstance(found, Feedback):
+        if found is not None and found.time > self.now + _CLOCKS_DIFFER_S:
+            # A clock that is ahead would make all that comes later old.
+            self.counts["bad"] += 1
+        elif isinstance(found, Feedback):
             self._hear(found)
         elif found is not None:
             self._decide(found)
@@ -140,10 +146,10 @@ class _Gathering:
         self.counts["feedback"] += 1
         if _key(found.request_id) >= self.most or (self.sources is not None and found.source not in self.sources):
             return
-        rank = (found.source in _HUMAN, found.time)
+        rank = (found.source in _HUMAN, -found.time)
         request = found.request_id, found.account
         known = self.said.get(request)
-        if known is None or rank >= known[0]:
+        if known is None or rank > known[0]:
             self.said[request] = (rank, found)
         if len(self.said) > 4 * MAX_REQUESTS:
             self._halve()

@@ -101,9 +101,10 @@ def update_bundle(
         }
         if require_better and not judged["no_worse"]:
             return {**report, "promoted": False, "id": bundle.id}
-        keep_previous(target)
         with replace_bundle(target) as folder:
             write_updated(folder, bundle, found)
+            # Only now, so that an update which fails leaves what can be rolled back to.
+            keep_previous(target)
         return {**report, "promoted": True, "id": load_bundle(path).id, "was": bundle.id}
 
 

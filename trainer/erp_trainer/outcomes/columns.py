@@ -194,7 +194,9 @@ def as_written_elsewhere(table: FileTable, name: str) -> tuple[FileTable, str]:
         return len(stated) > 0 and bool(pc.all(pc.match_substring_regex(stated, pattern)).as_py())
 
     comma = bool(pc.any(pc.match_substring(stated, ",")).as_py())
-    if comma and all_match(_OF_THOUSANDS):
+    # No thousand begins with a nought.
+    of_less_than_one = bool(pc.any(pc.match_substring_regex(stated, r"^[+-]?0,")).as_py())
+    if comma and not of_less_than_one and all_match(_OF_THOUSANDS):
         return table, ""
     percent = all_match(_ALL_PERCENT)
     if not percent and not (comma and all_match(_ALL_COMMA)):

@@ -162,9 +162,12 @@ def import_outcomes(files: Sequence[Path], options: ImportOptions) -> Imported:
         table = _foreign(format_, files, options, reading)
     table = _without_placeholders(table, left_out)
     notes = _unread(table, options)
+    percentages = []
     for column in [name for name in table.columns if name not in TEXT_COLUMNS]:
         table, note = columns.as_written_elsewhere(table, column)
         notes += [note] if note else []
+        percentages += [column] if "percentages" in note else []
+    _check_units(table, percentages, options)
     while True:
         try:
             _check_models(table)
@@ -211,6 +214,17 @@ def _asked(options: ImportOptions, left_out: Counter[str]) -> Asked:
         {role: source.split(".") for role, source in options.columns.items() if "." in source},
         count if options.skip_bad_rows else None,
     )
+
+
+def _check_units(table: FileTable, percentages: Sequence[str], options: ImportOptions) -> None:
+    """Refuse a wide table of which some models' rewards are percentages and others' are not."""
+    pool = [name for name in table.columns if name not in CONTRACT_COLUMNS] if options.wide else []
+    plain = [name for name in pool if name not in percentages]
+    if any(name in pool for name in percentages) and plain:
+        raise OutcomesError(
+            f"{table.path}: rewards of {listed(percentages)} are percentages, and those of {listed(plain)} are not; "
+            "expected one unit. Write all of them alike"
+        )
 
 
 def _unread(table: FileTable, options: ImportOptions) -> list[str]:
