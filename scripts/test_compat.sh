@@ -19,6 +19,8 @@ tests=(
     tests/test_proxy_attacks.py
     tests/test_proxy_metrics.py
     tests/test_proxy_explained.py
+    tests/test_staying.py
+    tests/test_modes.py
 )
 oldest=1.99.4
 pinned=$(sed -n 's/^litellm==//p' constraints.txt)
