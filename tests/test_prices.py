@@ -102,7 +102,8 @@ def test_a_model_goes_by_many_names_at_one_price(name):
 )
 def test_dates_regions_versions_and_offers_hide_no_price(name, price):
     prices, warnings = resolve([name], {})
-    assert (prices[name], warnings) == (Price(*price), [])
+    found = prices[name]
+    assert ((found.input_usd_per_mtok, found.output_usd_per_mtok), warnings) == (price, [])
 
 
 @pytest.mark.parametrize(
