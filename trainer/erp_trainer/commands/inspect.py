@@ -188,5 +188,5 @@ def _cost_remark(payload: Mapping[str, Any], unit: str) -> str:
         return (
             "no model's cost is known, so λ, budgets and quality floors can do nothing: state prices (import --prices)"
         )
-    remark = f"cost: {unit}, expected out of fold and recorded; a slope of 1 is calibrated, - the same for every prompt"
+    remark = f"cost: {unit}, expected out of fold and recorded; a slope of 1 is calibrated, - where costs hardly differ"
     return remark if all(known) else f"{remark}. At λ > 0 a model of unknown cost comes last"

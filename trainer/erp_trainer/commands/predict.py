@@ -11,7 +11,7 @@ import click
 
 from erp_trainer.commands.options import PATH, FiniteRange, bundle_embedder_options
 from erp_trainer.console import emit, json_option, progress
-from erp_trainer.words import percent
+from erp_trainer.words import percent, short
 
 
 @click.command("predict")
@@ -53,5 +53,5 @@ def command(
 
 
 def _render(payload: Mapping[str, Any]) -> str:
-    shares = ", ".join(f"{name} {percent(share)}" for name, share in payload["share"].items())
+    shares = ", ".join(f"{short(name)} {percent(share)}" for name, share in payload["share"].items())
     return f"{payload['out']}: {payload['prompts']} prompts at λ = {payload['lambda']:g}: {shares}"

@@ -17,6 +17,8 @@ from litellm_erp.bundle.frontier import LARGEST, Frontier
 FRONTIER_SCALES = (0.0, *np.geomspace(0.003, 30.0, 41).tolist())
 # Where models specialise, prompts differ by more than the models' means do, and the cheapest is only reached beyond.
 BEYOND, MOST_BEYOND = 3.0, 12
+# Of a slope, beyond which it says nothing.
+_TELLING_ERROR = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +105,21 @@ def frontier_document(
 
 
 def _calibration(table: TrainingTable, m: int) -> dict[str, float | None]:
-    """Mean expected cost of one model, out of fold, and the slope of realised on expected cost, None without either."""
+    """Mean expected cost of one model, out of fold, and the slope of realised on expected cost.
+
+    None without either; no slope where expected costs differ too little to tell it to a half.
+    """
     expected, realised = table.expected_cost_PM[:, m], table.realised_cost_PM[:, m]
     both = ~np.isnan(expected) & ~np.isnan(realised) & ~np.isnan(table.rewards_PM[:, m])
     if both.sum() < 2:
         return {"expected_cost_usd": None, "cost_slope": None}
     x, y = expected[both], realised[both]
     varies = np.ptp(x) > 1e-6 * abs(x.mean())
-    slope = np.cov(x, y)[0, 1] / x.var(ddof=1) if varies else np.nan
+    slope = np.nan
+    if varies:
+        slope = np.cov(x, y)[0, 1] / x.var(ddof=1)
+        error = np.std(y - y.mean() - slope * (x - x.mean())) / (x.std() * np.sqrt(len(x)))
+        slope = slope if error <= _TELLING_ERROR else np.nan
     return {"expected_cost_usd": float(x.mean()), "cost_slope": number_or_none(slope)}
 
 
