@@ -72,7 +72,7 @@ def test_a_bad_long_csv_is_one_clear_error(tmp_path, case):
 WIDE_CASES = {
     "nan written out": ("prompt_id,prompt,a,b\np,x,1,1\nq,y,nan,1\n", ["row 2", "'q'", "'a'", "NaN"]),
     "inf": ("prompt_id,prompt,a\np,x,inf\n", ["row 1", "'p'", "'a'", "inf"]),
-    "text column": ("prompt_id,prompt,metric,a\np,x,f1,1\n", ["'metric'", "row 1", "'f1'", "--models a,b"]),
+    "text column": ("prompt_id,prompt,metric,a\np,x,f1,1\n", ["metric holds text", "--models a", "category='metric'"]),
     "no outcomes of a model": ("prompt_id,prompt,a,b\np,x,1,\n", ["no usable rows", "'b'"]),
     "missing prompt": ("prompt_id,a\nx,1\n", ["'prompt' is missing"]),
     "a prompt twice": ("prompt_id,prompt,a\np,x,1\np,x,2\n", ["row 2", "'p'", "'a'", "row 1"]),
