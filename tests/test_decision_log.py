@@ -98,3 +98,7 @@ def test_feedback_that_comes_before_the_answers_line_is_its_own_teams_or_foreign
     assert desk.judge("r1", "team:a", "key:a") == "verified"
     assert desk.asked("r1", "team:a") == ("erp-auto", None)
     assert desk.asked("r1", "team:b") is None
+    # A client may choose its ids, and take another's.
+    desk.expect("r1", "team:b", "erp-auto")
+    assert desk.judge("r1", "team:b", "key:b") == "verified"
+    assert desk.judge("r1", "team:a", "key:a") == "repeated"

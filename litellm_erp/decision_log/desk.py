@@ -41,9 +41,9 @@ class FeedbackDesk:
 
     def __init__(self, most: int = _MOST_REQUESTS, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
-        # By request id: whose it is, its group, and the pool model that served. Ids may be a client's own, so that two
-        # may share one: the last is remembered.
-        self._owners: OrderedDict[str, tuple[str | None, str, str | None]] = OrderedDict()
+        # Ids may be a client's own, so that two accounts may share one: each has its own request by it.
+        self._asked: OrderedDict[tuple[str, str | None], tuple[str, str | None]] = OrderedDict()
+        self._ids: OrderedDict[str, None] = OrderedDict()
         self._heard: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
@@ -56,15 +56,17 @@ class FeedbackDesk:
         self._remember(record.request_id, record.account, record.group, record.served)
 
     def _remember(self, request_id: str, account: str | None, group: str, served: str | None) -> None:
-        self._owners[request_id] = (account, group, served)
-        self._owners.move_to_end(request_id)
-        while len(self._owners) > self._most:
-            self._owners.popitem(last=False)
+        self._asked[request_id, account] = (group, served)
+        self._asked.move_to_end((request_id, account))
+        self._ids[request_id] = None
+        self._ids.move_to_end(request_id)
+        for known in (self._asked, self._ids):
+            while len(known) > self._most:
+                known.popitem(last=False)
 
     def asked(self, request_id: str, account: str) -> tuple[str, str | None] | None:
         """The group that a request was for, and the pool model that served; None where it is not this account's."""
-        owner, group, served = self._owners.get(request_id, (None, "", None))
-        return (group, served) if owner == account else None
+        return self._asked.get((request_id, account))
 
     def judge(self, request_id: str, account: str, sender: str) -> Verdict:
         """Whether feedback counts; the first of an account on a request does, and is remembered as such.
@@ -73,11 +75,10 @@ class FeedbackDesk:
         ----------
         sender : the key that sends it, which is what a flood is bounded by
         """
-        known = self._owners.get(request_id)
-        verified = known is not None and known[0] == account
+        verified = (request_id, account) in self._asked
         if not self._admits(sender, 1.0 if verified else _UNVERIFIED_COST):
             return "too-many"
-        if known is not None and not verified:
+        if not verified and request_id in self._ids:
             return "foreign"
         if (account, request_id) in self._heard:
             return "repeated"
