@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from litellm_erp.choice.prompt import SYSTEM_ROLES, item_of
+
 # A longer conversation than any; its next turn is decided as if it were the first.
 MAX_TURNS = 2000
 # A request goes on where an earlier one ended, a few turns back.
@@ -27,10 +29,8 @@ _CALLS = frozenset(
     {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
 )
 _ANSWERS = frozenset({"assistant", "model"})
-_SYSTEM = frozenset({"system", "developer"})
 # What a client may write on a turn, or move to another, without its being another turn.
 _MARKS = frozenset({"cache_control"})
-_MAPPING = (dict, Mapping)
 
 
 def turns_of(messages: object, request: Mapping[str, Any]) -> list[Any]:
@@ -84,8 +84,8 @@ def digest(turns: list[Any], system: object = None) -> bytes:
 
 def is_system(turn: object) -> bool:
     """Whether a turn is a system prompt."""
-    role = _get(turn, "role")
-    return isinstance(role, str) and role in _SYSTEM
+    role = item_of(turn, "role")
+    return isinstance(role, str) and role in SYSTEM_ROLES
 
 
 def asked_before(turns: list[Any]) -> int:
@@ -132,35 +132,35 @@ def _answers(turns: list[Any]) -> list[list[Any]]:
 
 
 def _is_answer(turn: object) -> bool:
-    kind, role = _get(turn, "type"), _get(turn, "role")
+    kind, role = item_of(turn, "type"), item_of(turn, "role")
     return (isinstance(role, str) and role in _ANSWERS) or (
         isinstance(kind, str) and (kind == "reasoning" or kind.endswith("_call"))
     )
 
 
 def _calls_tools(turn: object) -> bool:
-    kind = _get(turn, "type")
-    if _get(turn, "tool_calls") or _get(turn, "function_call") or (isinstance(kind, str) and kind in _CALLS):
+    kind = item_of(turn, "type")
+    if item_of(turn, "tool_calls") or item_of(turn, "function_call") or (isinstance(kind, str) and kind in _CALLS):
         return True
     return any(
-        _get(part, "type") == "tool_use" or bool(_get(part, "functionCall") or _get(part, "function_call"))
+        item_of(part, "type") == "tool_use" or bool(item_of(part, "functionCall") or item_of(part, "function_call"))
         for part in _parts(turn)
     )
 
 
 def _parts(turn: object) -> list[Any]:
-    content = _get(turn, "content")
-    parts = content if isinstance(content, list) else _get(turn, "parts")
+    content = item_of(turn, "content")
+    parts = content if isinstance(content, list) else item_of(turn, "parts")
     return parts if isinstance(parts, list) else []
 
 
 def _add(chain: Any, turn: object) -> None:
-    role, content = _get(turn, "role"), _get(turn, "content")
+    role, content = item_of(turn, "role"), item_of(turn, "content")
     if isinstance(turn, str):
         role, content = "user", turn
     if isinstance(content, list) and len(content) == 1 and _is_text(content[0]):
-        content = _get(content[0], "text")
-    if isinstance(role, str) and isinstance(content, str) and not _get(turn, "tool_calls"):
+        content = item_of(content[0], "text")
+    if isinstance(role, str) and isinstance(content, str) and not item_of(turn, "tool_calls"):
         # Most turns: no JSON is written of them.
         _add_text(chain, role)
         _add_text(chain, content)
@@ -169,8 +169,8 @@ def _add(chain: Any, turn: object) -> None:
 
 
 def _is_text(part: object) -> bool:
-    kind = _get(part, "type")
-    return isinstance(kind, str) and kind.endswith("text") and isinstance(_get(part, "text"), str)
+    kind = item_of(part, "type")
+    return isinstance(kind, str) and kind.endswith("text") and isinstance(item_of(part, "text"), str)
 
 
 def _plain(turn: object) -> object:
@@ -199,7 +199,3 @@ def _json(turn: object) -> str:
         return json.dumps(turn, default=str)
     except (TypeError, ValueError, RecursionError):
         return ""
-
-
-def _get(item: object, key: str) -> Any:
-    return item.get(key) if isinstance(item, _MAPPING) else getattr(item, key, None)

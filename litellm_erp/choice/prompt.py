@@ -25,7 +25,7 @@ MAX_BYTES = 4096
 _HALF = (MAX_BYTES - 1) // 2
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-_SYSTEM_ROLES = frozenset({"system", "developer"})
+SYSTEM_ROLES = frozenset({"system", "developer"})
 _TOOL_ROLES = frozenset({"tool", "function"})
 # What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
 _MAPPING, _SEQUENCE = (dict, Mapping), (list, Sequence)
@@ -164,19 +164,19 @@ class _Turns:
                 self.add_message(message)
 
     def add_message(self, message: object) -> None:
-        content = _get(message, "content")
-        self.add(self._of_role(_get(message, "role")), _texts(content))
+        content = item_of(message, "content")
+        self.add(self._of_role(item_of(message, "role")), _texts(content))
         if isinstance(content, list):
             for part in content:
-                if _get(part, "type") == "tool_result":
-                    self.add(self.tool, _texts(_get(part, "content")))
+                if item_of(part, "type") == "tool_result":
+                    self.add(self.tool, _texts(item_of(part, "content")))
 
     def add_input(self, value: object) -> None:
         for item in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
             if isinstance(item, str):
                 self.add(self.user, [item])
-            elif _get(item, "type") == "function_call_output":
-                self.add(self.tool, _texts(_get(item, "output")))
+            elif item_of(item, "type") == "function_call_output":
+                self.add(self.tool, _texts(item_of(item, "output")))
             else:
                 self.add_message(item)
 
@@ -186,7 +186,7 @@ class _Turns:
             if isinstance(item, str):
                 self.add(self.user, [item])
             else:
-                to = self.assistant if _get(item, "role") == "model" else self.user
+                to = self.assistant if item_of(item, "role") == "model" else self.user
                 self.add(to, _parts(item))
 
     def prompt_text(self, extra_chars: int = 0) -> PromptText:
@@ -196,12 +196,13 @@ class _Turns:
     def _of_role(self, role: object) -> list[str]:
         if role == "user":
             return self.user
-        if not isinstance(role, str) or role in _SYSTEM_ROLES:
+        if not isinstance(role, str) or role in SYSTEM_ROLES:
             return self.system
         return self.tool if role in _TOOL_ROLES else self.assistant
 
 
-def _get(item: object, key: str) -> object:
+def item_of(item: object, key: str) -> Any:
+    """What stands under a key of a turn or of a part of one; None where nothing does."""
     # Programs that use the Router directly append LiteLLM's own message objects to their lists.
     return item.get(key) if isinstance(item, _MAPPING) else getattr(item, key, None)
 
@@ -216,17 +217,17 @@ def _texts_of_parts(parts: list[Any]) -> Iterable[str]:
     for part in parts:
         if isinstance(part, str):
             yield part
-        elif isinstance(part_type := _get(part, "type"), str) and part_type in _TEXT_PARTS:
-            text = _get(part, "text")
+        elif isinstance(part_type := item_of(part, "type"), str) and part_type in _TEXT_PARTS:
+            text = item_of(part, "text")
             if isinstance(text, str):
                 yield text
 
 
 def _parts(content: object) -> Iterable[str]:
     """Texts of Google's content: ``{parts: [{text}]}``, one part, or plain text."""
-    parts = _get(content, "parts")
+    parts = item_of(content, "parts")
     for part in parts if isinstance(parts, list) else [content if parts is None else parts]:
-        text = part if isinstance(part, str) else _get(part, "text")
+        text = part if isinstance(part, str) else item_of(part, "text")
         if isinstance(text, str):
             yield text
 

@@ -39,6 +39,7 @@ class SharedConversations:
     def __init__(self, own: Conversations, connect: Callable[[], tuple[Connect, str] | None]) -> None:
         self.own = own
         self._find = connect
+        self._connect: Connect | None = None
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._prefix = ""
@@ -70,17 +71,23 @@ class SharedConversations:
         if time.monotonic() < self._quiet_until:
             return False
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
+        if self._connect is None or self._loop is not loop:
             found = self._find()
             if found is None:
                 self._quiet_until = time.monotonic() + _PAUSE_S
                 return False
-            connect, prefix = found
-            self._client, self._loop, self._prefix = _Lazy(connect), loop, prefix
+            self._connect, self._prefix = found
+            self._client, self._loop = None, loop
         return True
 
+    async def _connected(self) -> Any:
+        """The client, connected when it is first needed."""
+        if self._client is None and self._connect is not None:
+            self._client = await self._connect()
+        return self._client
+
     async def _ask(self, digests: Sequence[bytes]) -> None:
-        client = await self._client.get()
+        client = await self._connected()
         found = await client.mget([self._key(digest) for digest in digests])
         now = time.time()
         for digest, value in zip(digests, found, strict=False):
@@ -99,7 +106,7 @@ class SharedConversations:
             self._failed(e)
 
     async def _store(self, turns: Iterable[tuple[bytes, Turn]]) -> None:
-        client = await self._client.get()
+        client = await self._connected()
         pipe = client.pipeline(transaction=False)
         for digest, turn in turns:
             pipe.set(
@@ -117,20 +124,6 @@ class SharedConversations:
             f"conversations are remembered by this process alone while Redis fails: {type(error).__name__}; they are "
             "decided anew where they come to another worker"
         )
-
-
-class _Lazy:
-    """A client that is connected when it is first needed."""
-
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._client: Any = None
-
-    async def get(self) -> Any:
-        """The client."""
-        if self._client is None:
-            self._client = await self._connect()
-        return self._client
 
 
 def _read(value: object, now: float) -> tuple[str, float, float, bytes] | None:

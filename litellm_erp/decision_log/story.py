@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from litellm_erp.decision_log.record import MOST_ID_CHARS, Arm, Candidate, Mode, Record
+from litellm_erp.decision_log.record import Arm, Candidate, Mode, Record
 
 _NOTHING: Mapping[str, float] = {}
 
@@ -62,7 +62,7 @@ class Story:
         self.ended = True
         return Record(
             time=time.time(),
-            request_id=self.request_id[:MOST_ID_CHARS],
+            request_id=self.request_id,
             group=self.group,
             mode=self.mode,
             arm=self.arm,

@@ -66,6 +66,11 @@ class Tenant:
         return f"alias:{self.team_alias}" if self.team_alias else ""
 
     @property
+    def account(self) -> str:
+        """Whose requests may be seen and spoken of together: a team's, else one key's; "" for nobody known."""
+        return self.team_account or self.key_account
+
+    @property
     def pool_account(self) -> str:
         """Whose spend it is where a team has too many keys to tell them apart."""
         return f"keys of {self.team_account}"

@@ -140,9 +140,14 @@ def call_id_of(request: Mapping[str, Any]) -> str:
     return found or text_of(getattr(request.get("litellm_logging_obj"), "litellm_call_id", None)) or ""
 
 
+def session_in(request: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """The session that a request is of, as its client calls it; None where it names none."""
+    return text_of(request.get("litellm_session_id")) or text_of(metadata.get("session_id"))
+
+
 def user_in(request: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
     """The session or the end user of a request, by whatever name its client gives; None where it names neither."""
-    session = text_of(request.get("litellm_session_id")) or text_of(metadata.get("session_id"))
+    session = session_in(request, metadata)
     if session is not None:
         return f"session:{session[:_LONGEST_NAME]}"
     user = text_of(metadata.get("user_api_key_end_user_id")) or text_of(request.get("user"))
@@ -178,7 +183,7 @@ def conversation_in(
     if not turns:
         return None
     scope = "\0".join([group, tenant.key_id or "", tenant.team_id or ""])
-    session = text_of(request.get("litellm_session_id")) or text_of(metadata.get("session_id"))
+    session = session_in(request, metadata)
     system = request.get("system") or request.get("instructions") or request.get("systemInstruction")
     return conversation_of(turns, scope, session, system)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from litellm_erp.choice.prompt import whole_text
-from litellm_erp.decision_log.record import Arm, Record
+from litellm_erp.decision_log.record import MOST_ID_CHARS, Arm, Record
 from litellm_erp.decision_log.story import Story, mixed
 from litellm_erp.decision_log.writer import MOST_PROMPT_CHARS, DecisionLog
 from litellm_erp.goals.mode import Mode
@@ -55,7 +55,7 @@ def enter(pick: Pick, log: DecisionLog | None) -> None:
     pick.mode, problem = mode_of(settings, pick.tenant)
     if problem:
         _once.warn(f"group {settings.name!r}: {problem}; ignored")
-    account = pick.tenant.team_account or pick.tenant.key_account
+    account = pick.tenant.account
     pick.routes = _routes(pick, account)
     if log is None:
         return
@@ -63,7 +63,7 @@ def enter(pick: Pick, log: DecisionLog | None) -> None:
     if note.story is None or note.story.group != settings.name:
         arm: Arm = "route" if pick.routes else "baseline"
         name, call_id = settings.name, request_of.call_id_of(pick.request)
-        note.story = Story(call_id, name, account or None, pick.tenant.label, pick.mode.name, arm)
+        note.story = Story(call_id[:MOST_ID_CHARS], name, account or None, pick.tenant.label, pick.mode.name, arm)
         if log.keeps_prompts:
             note.story.prompt = whole_text(pick.messages, pick.request)[:MOST_PROMPT_CHARS]
 

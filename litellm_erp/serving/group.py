@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -176,17 +175,22 @@ class RoutedGroup:
         began_s = time.perf_counter()
         vector, input_tokens = (None, 0.0) if prompt is None else await self._read(state.embedder, prompt)
         read_s = time.perf_counter()
-        ranked_at = partial(
-            offer.candidates.rank,
-            vector,
-            input_tokens,
-            max_output_tokens=ask.max_output_tokens,
-            safety=self.settings.safety or prompt is None,
-            tier=_tiers(names, members, needs) if needs.is_demanding else None,
-            unknown=self.settings.unknown,
-            warm=None if last is None or agreed.exhausted in _SPENT else self._warm(offer, last, agreed.lambda_),
-        )
-        ranked = ranked_at(lambda_=agreed.lambda_)
+        tier = _tiers(names, members, needs) if needs.is_demanding else None
+        stays = last if agreed.exhausted not in _SPENT else None
+
+        def ranked_at(lambda_: float) -> Ranked:
+            return offer.candidates.rank(
+                vector,
+                input_tokens,
+                lambda_,
+                max_output_tokens=ask.max_output_tokens,
+                safety=self.settings.safety or prompt is None,
+                tier=tier,
+                unknown=self.settings.unknown,
+                warm=None if stays is None else self._warm(state, offer, stays, lambda_),
+            )
+
+        ranked = ranked_at(agreed.lambda_)
         embed_s = None if prompt is None else read_s - began_s
         metrics.stages(
             self.settings.name, embed_s, ranked.predicted_s - read_s, time.perf_counter() - ranked.predicted_s
@@ -212,7 +216,7 @@ class RoutedGroup:
             else None,
         )
 
-    def _warm(self, offer: Offer, last: Served, lambda_: float) -> Warm | None:
+    def _warm(self, state: GroupState, offer: Offer, last: Served, lambda_: float) -> Warm | None:
         """Where a conversation is warm among what is on offer; None where it is nowhere.
 
         It is held only at a model that some prompts are sent to at this λ: who writes a conversation that never was
@@ -221,7 +225,7 @@ class RoutedGroup:
         stay = self.settings.stay
         if stay.mode == "off" or last.model not in offer.names:
             return None
-        held = last.goes_on and self.state.bundle.frontier.chooses(last.model, lambda_)
+        held = last.goes_on and state.bundle.frontier.chooses(last.model, lambda_)
         holds = held and (last.awaits_tools or stay.mode == "always")
         margin = math.inf if holds else stay.margin * held
         return Warm(Held(offer.names.index(last.model), margin), last.cached_tokens)
@@ -232,7 +236,7 @@ class RoutedGroup:
         state: GroupState,
         agreed: RequestLambda,
         names: Sequence[str],
-        ranked_at: Callable[..., Ranked],
+        ranked_at: Callable[[float], Ranked],
         *,
         fixed: bool,
         paced: bool,
@@ -244,7 +248,7 @@ class RoutedGroup:
             parts = agreed_mixture(self.settings.name, grant, state.bundle.frontier, state.mixture_of, pacer)
         found: dict[str, float] = {}
         for lambda_, share in parts:
-            order = ranked_at(lambda_=lambda_).order
+            order = ranked_at(lambda_).order
             first = names[order[0]] if order else names[0]
             found[first] = found.get(first, 0.0) + share
         return found

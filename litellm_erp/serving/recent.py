@@ -65,7 +65,7 @@ class RecentDecisions:
         ----------
         tenant : only the decisions of this one; None for everybody's
         """
-        account = None if tenant is None else _account(tenant)
+        account = None if tenant is None else tenant.account
         if account == "":
             return []
         found: list[dict[str, Any]] = []
@@ -93,12 +93,7 @@ class RecentDecisions:
             "chosen": note.model or None,
             **ended,
         }
-        self._kept.append(("" if tenant is None else _account(tenant), record))
-
-
-def _account(tenant: Tenant) -> str:
-    """Whose decisions may be seen together: a team's, else one key's; "" for nobody that LiteLLM knows."""
-    return tenant.team_account or tenant.key_account
+        self._kept.append(("" if tenant is None else tenant.account, record))
 
 
 def _candidates(note: Note) -> dict[str, dict[str, float | None]]:

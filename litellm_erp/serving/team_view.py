@@ -211,7 +211,7 @@ def window_json(status: WindowStatus) -> dict[str, Any]:
 
 def account_of(tenant: Tenant) -> str:
     """The account a team's spend is counted under."""
-    return tenant.team_account or tenant.key_account or GROUP_ACCOUNT
+    return tenant.account or GROUP_ACCOUNT
 
 
 def _why(granted: Grant) -> str:

@@ -48,7 +48,7 @@ def feedback(plugin: Plugin, auth: Any, body: object) -> tuple[int, dict[str, An
     if plugin.log is None:
         raise ApiError(503, "this proxy keeps no feedback: erp_settings.decision_log is not set")
     tenant = tenant_of_caller(auth)
-    account = tenant.team_account or tenant.key_account
+    account = tenant.account
     if not account:
         raise ApiError(403, "feedback needs a key of a team, or one that LiteLLM knows")
     asked = plugin.desk.asked(request_id, account)

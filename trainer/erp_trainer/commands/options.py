@@ -72,6 +72,39 @@ def bundle_embedder_options(command: _Command) -> _Command:
     )(command)
 
 
+def log_options(*, required: bool) -> Callable[[_Command], _Command]:
+    """Which decision log is read, and what of it; the command receives ``logs``, ``group``, ``team`` and ``sources``.
+
+    Parameters
+    ----------
+    required : whether the command reads nothing else
+    """
+
+    def said(text: str) -> str:
+        return f"{text[0].upper()}{text[1:]}" if required else f"With --log: {text}"
+
+    return add_options(
+        click.option(
+            "--log",
+            "logs",
+            type=PATH,
+            multiple=True,
+            required=required,
+            help=f"{'A' if required else 'Instead of RUN a'} decision log: a folder, a file, or a quoted pattern. "
+            "Repeatable.",
+        ),
+        click.option("--group", help=said("the routing group, where the log has several.")),
+        click.option("--team", help=said("of one team only.")),
+        click.option(
+            "--feedback",
+            "sources",
+            type=click.Choice(["api", "litellm", "score"]),
+            multiple=True,
+            help=said("which feedback counts; by default all, people's before reward models'. Repeatable."),
+        ),
+    )
+
+
 def ray_worker_options(actors: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Options of a stage whose workers are actors; the command receives ``ray``, None without ``--engine ray``.
 

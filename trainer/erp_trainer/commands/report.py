@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from erp_trainer.commands.measuring import measuring_options
+from erp_trainer.commands.options import log_options
 from erp_trainer.console import emit, json_option, paragraph, progress
 from erp_trainer.report import FORMATS
 
@@ -17,22 +18,7 @@ from erp_trainer.report import FORMATS
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--bundle", type=click.Path(path_type=Path), help="The bundle's folder; needed without --log.")
-@click.option(
-    "--log",
-    "logs",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Instead of RUN a decision log: a folder, a file, or a quoted pattern. Repeatable.",
-)
-@click.option("--group", help="With --log: the routing group, where the log has several.")
-@click.option("--team", help="With --log: of one team only.")
-@click.option(
-    "--feedback",
-    "sources",
-    type=click.Choice(["api", "litellm", "score"]),
-    multiple=True,
-    help="With --log: which feedback counts; by default all, people's before reward models'. Repeatable.",
-)
+@log_options(required=False)
 @click.option(
     "--out",
     "outs",

@@ -9,30 +9,14 @@ from typing import Any
 
 import click
 
-from erp_trainer.commands.options import PATH, FiniteRange, bundle_embedder_options
+from erp_trainer.commands.options import PATH, FiniteRange, bundle_embedder_options, log_options
 from erp_trainer.console import emit, json_option, progress
 from erp_trainer.words import number, signed
 
 
 @click.command("update")
 @click.argument("bundle", type=PATH)
-@click.option(
-    "--log",
-    "logs",
-    type=PATH,
-    multiple=True,
-    required=True,
-    help="A decision log: a folder, a file, or a quoted pattern. Repeatable.",
-)
-@click.option("--group", help="The routing group, where the log has several.")
-@click.option("--team", help="Of one team only.")
-@click.option(
-    "--feedback",
-    "sources",
-    type=click.Choice(["api", "litellm", "score"]),
-    multiple=True,
-    help="Which feedback counts; by default all, people's before reward models'. Repeatable.",
-)
+@log_options(required=True)
 @click.option(
     "--half-life",
     "half_life_days",

@@ -23,6 +23,7 @@ from litellm_erp.errors import BadRowsError, OutcomesError
 # Characters; what is longer is no prompt, and no model could read it.
 MAX_CELL = 16 << 20
 _ALL_PERCENT, _ALL_COMMA = r"^[+-]?\d+([.,]\d+)?\s*%$", r"^[+-]?\d+(,\d+)?$"
+PERCENTAGES = "percentages"
 _OF_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})*$"
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
@@ -161,10 +162,8 @@ def numbers(table: FileTable, name: str, hint: str = "") -> Numbers:
     """
     if name not in table.columns:
         return Numbers(np.full(table.n_rows, np.nan), np.ones(table.n_rows, dtype=bool))
-    column = table.columns[name]
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    column = _decoded(table.columns[name])
+    if _is_text(column):
         return _parse(table, name, column, hint)
     try:
         column = column.cast(pa.float64(), safe=False)
@@ -173,20 +172,26 @@ def numbers(table: FileTable, name: str, hint: str = "") -> Numbers:
     return _numbers(column)
 
 
-def as_written_elsewhere(table: FileTable, name: str) -> tuple[FileTable, str]:
-    """A column whose every cell is a percentage, or has a decimal comma, as plain numbers, and what was done to it.
+def _decoded(column: Any) -> Any:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _is_text(column: Any) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def as_written_elsewhere(table: FileTable, name: str) -> tuple[FileTable, list[str]]:
+    """A column whose every cell is a percentage, or has a decimal comma, as plain numbers.
 
     A column that is so only in part, or in which a comma may be of thousands, is left for `numbers` to refuse.
 
     Returns
     -------
-    the table, and "" where nothing was done
+    the table, and how its cells were written, in words; none where nothing was done
     """
-    column = table.columns[name]
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return table, ""
+    column = _decoded(table.columns[name])
+    if not _is_text(column):
+        return table, []
     cells = pc.utf8_trim_whitespace(column)
     stated = pc.filter(cells, pc.not_equal(cells, ""))
 
@@ -197,15 +202,15 @@ def as_written_elsewhere(table: FileTable, name: str) -> tuple[FileTable, str]:
     # No thousand begins with a nought.
     of_less_than_one = bool(pc.any(pc.match_substring_regex(stated, r"^[+-]?0,")).as_py())
     if comma and not of_less_than_one and all_match(_OF_THOUSANDS):
-        return table, ""
+        return table, []
     percent = all_match(_ALL_PERCENT)
     if not percent and not (comma and all_match(_ALL_COMMA)):
-        return table, ""
+        return table, []
     bare = pc.replace_substring(pc.utf8_rtrim(cells, " %"), ",", ".")
     numbers_ = pc.cast(pc.if_else(pc.equal(bare, ""), None, bare), pa.float64())
-    what = " and ".join(["percentages"] * percent + ["decimal commas"] * comma)
     changed = pc.divide(numbers_, 100.0) if percent else numbers_
-    return replace(table, columns={**table.columns, name: changed}), f"{name!r} is read as {what}"
+    ways = [PERCENTAGES] * percent + ["decimal commas"] * comma
+    return replace(table, columns={**table.columns, name: changed}), ways
 
 
 def number_lists(table: FileTable, name: str, rows: np.ndarray) -> Lists:
@@ -218,7 +223,7 @@ def number_lists(table: FileTable, name: str, rows: np.ndarray) -> Lists:
     if name not in table.columns:
         return Lists(np.empty(0), np.zeros(len(rows), dtype=np.int64))
     column = table.columns[name].take(pa.array(rows)).combine_chunks()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column):
         cells = [_list_of_numbers(table, name, cell, row) for cell, row in zip(column.to_pylist(), rows, strict=True)]
         column = pa.array(cells, pa.list_(pa.float64()))
     try:

@@ -152,21 +152,21 @@ def import_outcomes(files: Sequence[Path], options: ImportOptions) -> Imported:
     OutcomesError : a file that cannot be used, or rows that cannot be and may not be left out; names file and row
     """
     left_out: Counter[str] = Counter()
-    reading = Reading(options.metric, left_out, options.model)
-    reading.on_bad = _asked(options, left_out).on_bad
+    asked = _asked(options, left_out)
+    reading = Reading(options.metric, left_out, options.model, asked.on_bad)
     format_ = _format(files, options)
     if format_ is None:
-        table = joined([read(path, _asked(options, left_out)) for path in files])
+        table = joined([read(path, asked) for path in files])
         _check_roles(table, options)
     else:
-        table = _foreign(format_, files, options, reading)
+        table = _foreign(format_, files, asked, reading)
     table = _without_placeholders(table, left_out)
     notes = _unread(table, options)
     percentages = []
     for column in [name for name in table.columns if name not in TEXT_COLUMNS]:
-        table, note = columns.as_written_elsewhere(table, column)
-        notes += [note] if note else []
-        percentages += [column] if "percentages" in note else []
+        table, ways = columns.as_written_elsewhere(table, column)
+        notes += [f"{column!r} is read as {' and '.join(ways)}"] if ways else []
+        percentages += [column] if columns.PERCENTAGES in ways else []
     _check_units(table, percentages, options)
     while True:
         try:
@@ -247,10 +247,10 @@ def _check_roles(table: FileTable, options: ImportOptions) -> None:
             )
 
 
-def _foreign(format_: Format, files: Sequence[Path], options: ImportOptions, reading: Reading) -> FileTable:
+def _foreign(format_: Format, files: Sequence[Path], asked: Asked, reading: Reading) -> FileTable:
     places = _Places(files[0])
-    asked = replace(_asked(options, reading.skipped), where=places.at)
-    table = places.told(table_of_records(files[0], places.numbered(format_.read(files, reading)), asked))
+    rows = places.numbered(format_.read(files, reading))
+    table = places.told(table_of_records(files[0], rows, replace(asked, where=places.at)))
     if table.n_rows == 0:
         why = ", ".join(f"{count:,} {reason}" for reason, count in reading.skipped.items())
         raise OutcomesError(
