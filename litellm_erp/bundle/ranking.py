@@ -150,16 +150,20 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """The candidate that served a conversation last.
+    """What candidates are to a conversation that they have served.
 
     Attributes
     ----------
-    held : its position, and by how much another has to be better
-    tokens : of the request that it is expected to find in its prompt cache
+    held : the one that served it last, and by how much another has to be better; None where it is no candidate
+    cached : positions of candidates, and the tokens of the request that each is expected to find in its prompt cache
     """
 
-    held: Held
-    tokens: float = 0.0
+    held: Held | None
+    cached: Sequence[tuple[int, float]] = ()
+
+    def longest(self, input_tokens: float) -> float:
+        """The tokens of the request that the warmest of them finds."""
+        return min(max((tokens for _, tokens in self.cached), default=0.0), input_tokens)
 
 
 class Candidates:
@@ -220,7 +224,7 @@ class Candidates:
         embedding : shape (D,), float32, L2-normalised; None ranks by the models' mean rewards
         max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
         tier : one number per candidate, see ``decision.rank``
-        warm : which of them the conversation is warm at
+        warm : which of them the conversation is warm at, in the cost of each
         """
         if not self._few:
             return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown, warm)
@@ -244,12 +248,13 @@ class Candidates:
         ranked = ranked_at(costs[: self._n] + blank)
         if warm is None:
             return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s)
-        cold, cached = ranked, min(warm.tokens, input_tokens)
-        if warm.held.position < self._n:
-            costs[warm.held.position] -= cached * self._cache_saves(self._wanted[warm.held.position])
+        cold = ranked
+        for position, tokens_there in warm.cached:
+            if position < self._n:
+                costs[position] -= min(tokens_there, input_tokens) * self._cache_saves(self._wanted[position])
         ranked = ranked_at(costs[: self._n] + blank, held=warm.held)
         # Whoever had served the whole conversation would be warm in it.
-        best -= cached * self._cache_saves(self._best)
+        best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         stayed = _stayed(warm, ranked, cold)
         return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, stayed)
 
@@ -326,12 +331,12 @@ class Candidates:
         )
         ranking = cold = ranked_by(predictions)
         if warm is not None:
-            cached = min(warm.tokens, input_tokens)
-            if warm.held.position < self._n:
-                column = self._columns[warm.held.position]
-                predictions.cost[column] -= cached * self._cache_saves(column)
+            for position, tokens_there in warm.cached:
+                if position < self._n:
+                    column = self._columns[position]
+                    predictions.cost[column] -= min(tokens_there, input_tokens) * self._cache_saves(column)
             ranking = ranked_by(predictions, held=warm.held)
-            best -= cached * self._cache_saves(self._best)
+            best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         return Ranked(
             ranking.order[: int(ranking.n_ranked)].tolist(),
             ranking.expected_reward,
@@ -345,7 +350,7 @@ class Candidates:
 
 def _stayed(warm: Warm, found: RankedOne | Ranking, cold: RankedOne | Ranking) -> bool:
     """Whether the first is the one that a conversation is warm at, and would be another if it were warm nowhere."""
-    return bool(len(found.order)) and found.order[0] == warm.held.position != cold.order[0]
+    return warm.held is not None and bool(len(found.order)) and found.order[0] == warm.held.position != cold.order[0]
 
 
 def _stacked(bundle: Bundle, columns: np.ndarray) -> Probes | None:

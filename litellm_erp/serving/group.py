@@ -217,18 +217,22 @@ class RoutedGroup:
         )
 
     def _warm(self, state: GroupState, offer: Offer, last: Served, lambda_: float) -> Warm | None:
-        """Where a conversation is warm among what is on offer; None where it is nowhere.
+        """Where a conversation is warm among what is on offer; None where nothing follows from it.
 
         It is held only at a model that some prompts are sent to at this λ: who writes a conversation that never was
         gets no dearer model than the goal itself would give.
         """
         stay = self.settings.stay
-        if stay.mode == "off" or last.model not in offer.names:
+        if stay.mode == "off":
             return None
-        held = last.goes_on and state.bundle.frontier.chooses(last.model, lambda_)
+        names = offer.names
+        cached = [(names.index(model), tokens) for model, tokens in last.cached_tokens.items() if model in names]
+        held = last.goes_on and last.model in names and state.bundle.frontier.chooses(last.model, lambda_)
         holds = held and (last.awaits_tools or stay.mode == "always")
         margin = math.inf if holds else stay.margin * held
-        return Warm(Held(offer.names.index(last.model), margin), last.cached_tokens)
+        if not cached and not margin:
+            return None
+        return Warm(Held(names.index(last.model), margin) if last.model in names else None, cached)
 
     def _propensity(
         self,
