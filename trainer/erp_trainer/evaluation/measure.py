@@ -20,6 +20,7 @@ from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.outcomes.run import Run, open_run
 from erp_trainer.policies.base import Tuning, routed
+from erp_trainer.policies.erp import recorded_cost, with_constant_cost
 from erp_trainer.policies.frontier import default_lambdas
 from erp_trainer.policies.registry import POLICIES
 from litellm_erp.bundle.bundle import Bundle
@@ -88,6 +89,8 @@ def evaluation_of(
     # A model added with a part of the prompts may have no test outcomes; it cannot be measured here.
     measured = np.flatnonzero(~np.isnan(test.rewards_PM).all(axis=0))
     test, train = test.columns(measured.tolist()), train.columns(measured.tolist())
+    # Rivals, as the bundle, know what a model without a price cost on train.
+    test, train = (with_constant_cost(table, recorded_cost(train)) for table in (test, train))
     predictions = predict_pool(
         bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices()
     )
