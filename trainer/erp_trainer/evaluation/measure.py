@@ -15,6 +15,7 @@ from erp_trainer.bundles.training_data import table_of
 from erp_trainer.console import Progress, silent
 from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
 from erp_trainer.evaluation.evaluation import Evaluation, EvaluationOptions, ServedBundle
+from erp_trainer.evaluation.kept import origin
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.training_table import TrainingTable
@@ -103,6 +104,7 @@ def evaluation_of(
     rows = np.flatnonzero(held_out).tolist()
     return Evaluation(
         options=options,
+        of=origin(run, bundle, options),
         test=test,
         train=train,
         prompt_ids=tuple(outcomes.prompt_ids[row] for row in rows),
