@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from erp_trainer.learning.verdict import headline
 from tests.planted import planted_rows, write_outcomes
 from tests.test_cli_fit import run
 
@@ -33,7 +34,12 @@ def test_one_evaluation_writes_every_format(reported):
 def test_the_page_has_the_verdict_first_and_the_examples_later(reported):
     page = (reported[0] / "r.html").read_text(encoding="utf-8")
     payload = json.loads((reported[0] / "r.json").read_text(encoding="utf-8"))
-    assert all(payload[key]["text"] in html.unescape(page) for key in ("verdict", "bundle_verdict"))
+    for key in ("verdict", "bundle_verdict"):
+        items = [f"<li>{html.escape(sentence)}</li>" for sentence in payload[key]["sentences"][1:]]
+        assert len(items) > 2
+        assert all(item in page for item in items)
+        assert " ".join(payload[key]["sentences"]) == payload[key]["text"]
+    assert page.count(headline(payload["verdict"])) == 1
     places = [page.index(text) for text in ("My pool", "<h1>", 'id="frontier"', 'id="policies"', 'class="example"')]
     assert places == sorted(places)
 
