@@ -149,7 +149,8 @@ def test_a_new_bundle_replaces_the_old_one_as_a_whole(bundle):
     after = load_bundle(bundle)
     assert after.models == ("only",)
     assert after.id != before
-    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+    assert sorted(path.name for path in bundle.parent.iterdir()) == [".bundle.previous", "bundle"]
+    assert load_bundle(bundle.with_name(".bundle.previous")).id == before
 
 
 def test_nothing_but_a_bundle_is_ever_overwritten(tmp_path):

@@ -61,7 +61,7 @@ def ended(process):
 
 
 def beside(bundle):
-    return sorted(path.name for path in bundle.parent.iterdir())
+    return sorted(path.name for path in bundle.parent.iterdir() if not path.name.endswith(".previous"))
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def healthy(folder):
             for n in ("small", "mid", "big")
         ],
         "litellm_settings": {"callbacks": ["litellm_erp.proxy.erp_router"]},
+        "general_settings": {"master_key": "sk-of-this-test"},
         "router_settings": {
             "optional_pre_call_checks": ["responses_api_deployment_check"],
             "routing_groups": [{"group_name": "auto", "models": ["small", "mid", "big"],

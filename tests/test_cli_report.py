@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from erp_trainer.learning.verdict import headline
 from tests.planted import planted_rows, write_outcomes
 from tests.test_cli_fit import run
 
@@ -33,7 +34,12 @@ def test_one_evaluation_writes_every_format(reported):
 def test_the_page_has_the_verdict_first_and_the_examples_later(reported):
     page = (reported[0] / "r.html").read_text(encoding="utf-8")
     payload = json.loads((reported[0] / "r.json").read_text(encoding="utf-8"))
-    assert all(payload[key]["text"] in html.unescape(page) for key in ("verdict", "bundle_verdict"))
+    for key in ("verdict", "bundle_verdict"):
+        items = [f"<li>{html.escape(sentence)}</li>" for sentence in payload[key]["sentences"][1:]]
+        assert len(items) > 2
+        assert all(item in page for item in items)
+        assert " ".join(payload[key]["sentences"]) == payload[key]["text"]
+    assert page.count(headline(payload["verdict"])) == 1
     places = [page.index(text) for text in ("My pool", "<h1>", 'id="frontier"', 'id="policies"', 'class="example"')]
     assert places == sorted(places)
 
@@ -50,6 +56,30 @@ def test_prompts_can_be_left_out_and_the_page_says_which_it_is(planted_bundle, r
     quoted = sum(text in whole for text in texts)
     assert quoted
     assert "prompts of the run verbatim; erp-train report --redact leaves them out." in whole
+
+
+def test_an_evaluation_that_was_kept_is_drawn_as_it_would_be_measured_and_only_of_its_own_run_and_bundle(
+    planted_bundle, shuffled_bundle, reported, tmp_path
+):
+    kept, planted = tmp_path / "e.json", planted_bundle.parent / "run"
+    assert run("evaluate", planted, "--bundle", planted_bundle, "--out", kept).exit_code == 0
+    drawn = ("--evaluation", kept, "--out", tmp_path / "r.html", "--title", "My pool")
+    assert run("report", planted, "--bundle", planted_bundle, *drawn).exit_code == 0
+    assert (tmp_path / "r.html").read_bytes() == (reported[0] / "r.html").read_bytes()
+    refused = run("report", planted, "--bundle", shuffled_bundle, *drawn)
+    assert (refused.exit_code, "is of another bundle" in refused.stderr) == (2, True)
+    refused = run("report", shuffled_bundle.parent / "run", "--bundle", planted_bundle, *drawn)
+    assert (refused.exit_code, "is of another run" in refused.stderr) == (2, True)
+    settled = run("report", planted, "--bundle", planted_bundle, *drawn, "--lambda", "0.5")
+    assert "--lambda is what --evaluation has settled" in settled.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"of": 1}', '{"of": {"options": {}}}'])
+def test_a_file_that_is_no_evaluation_is_one_error(planted_bundle, tmp_path, content):
+    (tmp_path / "e.json").write_text(content)
+    arguments = ("--bundle", planted_bundle, "--evaluation", tmp_path / "e.json", "--out", tmp_path / "r.html")
+    refused = run("report", planted_bundle.parent / "run", *arguments)
+    assert (refused.exit_code, "e.json" in refused.stderr, "evaluate RUN" in refused.stderr) == (2, True, True)
 
 
 def test_an_unknown_format_is_refused_before_any_work(planted_bundle, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 
 import httpx
@@ -14,6 +15,7 @@ from erp_trainer.cli import cli
 from erp_trainer.console import columns, padded, printable
 from erp_trainer.pool.config_checks import check_config
 from erp_trainer.pool.proxy_config import parse_config
+from erp_trainer.pool.settings_checks import check_settings
 from litellm_erp import litellm_releases as releases
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.errors import ServingError
@@ -47,6 +49,7 @@ def config(bundle):
             for name in (*NAMES, "spare")
         ],
         "litellm_settings": {"callbacks": ["litellm_erp.proxy.erp_router"]},
+        "general_settings": {"master_key": "sk-of-this-test"},
         "router_settings": {
             "routing_groups": [{"group_name": "auto", "models": list(NAMES), "routing_strategy": "simple-shuffle"}],
             "optional_pre_call_checks": ["responses_api_deployment_check"],
@@ -91,6 +94,7 @@ def first(config):
     return config["model_list"][0]["litellm_params"]
 
 
+MONTHLY = {"budget_usd": 5, "per": "month"}
 # What is changed, the level of what is said, and what is said.
 MISTAKES = {
     "in no routing group": (
@@ -181,6 +185,18 @@ MISTAKES = {
     "no plugin": (
         lambda c: c["litellm_settings"].update(callbacks=["prometheus"]), "error", "does not name the plugin"),
     "no settings": (lambda c: c.pop("erp_settings"), "error", "no erp_settings"),
+    "teams that nobody is asked for": (
+        lambda c: c.pop("general_settings"), "warning", "teams (a) never apply, because LiteLLM asks nobody for a key"),
+    "a budget in memory": (
+        lambda c: settings_of(c)["auto"].update(policy=MONTHLY), "warning", "a restart begins them anew"),
+    "a team's budget in memory": (
+        lambda c: settings_of(c)["auto"].update(teams={"a": MONTHLY}), "warning", "a restart begins them anew"),
+    "a decision log that is a file": (
+        lambda c: c["erp_settings"].update(decision_log={"path": __file__}), "warning", "is no folder; name another"),
+    "a decision log in a file": (
+        lambda c: c["erp_settings"].update(decision_log={"path": f"{__file__}/log"}), "warning", "is no folder"),
+    "a budget file nowhere": (
+        lambda c: c["erp_settings"].update(budget_file="gone/b.json"), "warning", "its folder is not there; make it"),
     "no bundle": (lambda c: settings_of(c)["auto"].update(bundle="gone"), "error", "gone"),
 }  # fmt: skip
 
@@ -195,6 +211,34 @@ def test_each_mistake_is_found_and_only_an_error_keeps_from_routing(tmp_path, co
     assert [text for known, text in found if known == level and said in text], found
     assert report["routes"] == ("error" not in {known for known, _ in found})
     assert level == "error" or report["routes"], found
+
+
+SOUND = {
+    "a budget file": lambda c: c["erp_settings"].update(budget_file="./budgets.json"),
+    "a Redis of ours": lambda c: c["erp_settings"].update(redis={"url": "os.environ/A_REDIS_URL"}),
+    "LiteLLM's Redis": lambda c: router(c, redis_host="localhost"),
+    "a Redis cache": lambda c: c["litellm_settings"].update(cache=True, cache_params={"type": "redis"}),
+    "a folder to be made": lambda c: c["erp_settings"].update(
+        decision_log={"path": "./of/logs"}, budget_file="./budgets.json"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_of_budgets_that_are_kept_nothing_is_said(tmp_path, config, case, monkeypatch):
+    monkeypatch.setenv("A_REDIS_URL", "redis://localhost")
+    settings_of(config)["auto"].update(policy=MONTHLY)
+    SOUND[case](config)
+    settings = parse(config["erp_settings"], tmp_path / "config.yaml")
+    monkeypatch.delenv("A_REDIS_URL")
+    assert check_settings(settings, parse_config(config)) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_decision_log_where_this_user_may_not_write_is_found(tmp_path, config):
+    (tmp_path / "logs").mkdir(mode=0o500)
+    config["erp_settings"]["decision_log"] = {"path": str(tmp_path / "logs")}
+    assert [text for _, text in findings(tmp_path, config)[1] if "this user may not write in" in text]
 
 
 def test_priorities_of_a_routed_group_are_told_to_be_without_effect(config):

@@ -8,6 +8,7 @@ import yaml
 
 from litellm_erp.bundle.load import load_bundle
 from tests.planted import planted_rows, write_outcomes
+from tests.pools import RIVALS
 from tests.test_add_model import PRICES, run
 
 # Tokens that answers of each kind of prompt take; far from the 256 that stand in where nothing is known.
@@ -26,12 +27,12 @@ def rows(keep=("cost_usd",)):
         yield kept | {key: value for key, value in recorded.items() if key in keep}
 
 
-def fitted(folder, found, prices=PRICES):
+def fitted(folder, found, prices=PRICES, policy="erp"):
     outcomes = write_outcomes(folder / "outcomes.jsonl", list(found))
     (folder / "prices.yaml").write_text(yaml.safe_dump(prices))
     priced = ("--prices", folder / "prices.yaml") if prices else ()
     assert run("import", outcomes, "--out", folder / "run", *priced).exit_code == 0
-    result = run("fit", folder / "run", "--out", folder / "bundle", "--json")
+    result = run("fit", folder / "run", "--out", folder / "bundle", "--policy", policy, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -67,3 +68,17 @@ def test_where_no_cost_is_known_one_line_says_that_lambda_can_do_nothing(tmp_pat
     assert [line for line in found.splitlines() if "can do nothing" in line] == [
         "no model's cost is known, so λ, budgets and quality floors can do nothing: state prices (import --prices)"
     ]
+
+
+@pytest.mark.parametrize("policy", ["erp", *RIVALS])
+def test_what_models_without_prices_cost_is_known_to_frontier_evaluation_and_rivals_alike(tmp_path, policy):
+    rng = np.random.default_rng(1)
+    fitted(tmp_path, (row for row in rows() if rng.random() < 0.9), {}, policy)
+    frontier = load_bundle(tmp_path / "bundle").frontier
+    assert frontier.cost_L[-1] < 0.5 * frontier.cost_L[0]
+    rivals = "--rivals" if policy == "erp" else "--no-rivals"
+    result = run("evaluate", tmp_path / "run", "--bundle", tmp_path / "bundle", rivals, "--json")
+    curves = json.loads(result.stdout)["curves"]
+    for key in [policy, *(RIVALS if policy == "erp" else ())]:
+        costs = [point["cost_usd"] for point in curves[key]["points"]]
+        assert min(costs) < 0.5 * max(costs)

@@ -2,10 +2,13 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from erp_trainer.outcomes.formats.records import SAME_RECORD
 from erp_trainer.outcomes.formats.registry import FORMATS
 from erp_trainer.outcomes.importing import ImportOptions, import_outcomes
 from litellm_erp.errors import OutcomesError
@@ -121,3 +124,47 @@ def test_malformed_records_can_be_left_out_and_are_reported(tmp_path):
     imported = import_outcomes([path], ImportOptions(skip_bad_rows=True))
     assert cells(imported.outcomes) == cells(read(SAMPLES["battles"])[0])
     assert (imported.format, imported.left_out) == ("battles", {"malformed rows": 2})
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_file_and_its_copy_are_the_file_and_the_copy_is_said(name, tmp_path):
+    source = SAMPLES[name]
+    copies = [tmp_path / folder / source.name for folder in ("a", "b")]
+    for copy in copies:
+        copy.parent.mkdir()
+        copy.write_bytes(source.read_bytes())
+    once, left_out = read(copies[0], name=name, model="m")
+    twice, left_out_twice = read(*copies, name=name, model="m")
+    assert cells(twice) == cells(once)
+    assert cells(twice, "n_samples") == cells(once, "n_samples")
+    # EmbedLLM's own rule, the best label of an answer, says of no label that it was read before.
+    assert (SAME_RECORD in left_out_twice) == (name != "embedllm")
+    assert SAME_RECORD not in left_out
+
+
+def vote(**more):
+    return {"prompt": "Hi", "model_a": "a", "model_b": "b", "winner": "model_a", **more}
+
+
+def wins(tmp_path, *files, form="jsonl"):
+    """How many battles of a on "Hi" count, and how many sides were left out."""
+    paths = [tmp_path / f"votes{number}.{form}" for number in range(len(files))]
+    for path, votes in zip(paths, files, strict=True):
+        if form == "parquet":
+            pq.write_table(pa.Table.from_pylist(votes), path)
+        else:
+            path.write_text("".join(json.dumps(each) + "\n" for each in votes))
+    outcomes, left_out = read(*paths, name="battles")
+    return cells(outcomes, "n_samples")["Hi", "a"], left_out.get(SAME_RECORD, 0)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_what_tells_two_records_apart_need_not_be_what_is_read_of_them(tmp_path, form):
+    assert wins(tmp_path, [vote(tstamp=1)], [vote(tstamp=2)], form=form) == (2, 0)
+    assert wins(tmp_path, [vote(tstamp=1)], [vote(tstamp=1), vote(tstamp=2)], form=form) == (2, 2)
+
+
+def test_votes_that_are_alike_in_one_file_count_each_unless_they_have_an_id(tmp_path):
+    assert wins(tmp_path, [vote(), vote()]) == (2, 0)
+    assert wins(tmp_path, [vote(), vote()], [vote(), vote(), vote()]) == (3, 4)
+    assert wins(tmp_path, [vote(question_id="q"), vote(question_id="q")]) == (1, 2)

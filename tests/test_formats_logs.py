@@ -192,3 +192,12 @@ def test_langfuse_traces_that_name_a_model_too_are_no_generations(tmp_path):
     path = tmp_path / "nested.json"
     path.write_text(json.dumps(nested))
     assert cells(read(path)[0]) == cells(read(SAMPLES["langfuse"])[0])
+
+
+def test_langfuse_scores_in_a_trace_and_in_a_table_count_once(tmp_path):
+    (tmp_path / "traces.json").write_bytes(SAMPLES["langfuse"].read_bytes())
+    traces = json.loads(SAMPLES["langfuse"].read_text())["data"]
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text(json.dumps(traces[1]["scores"][0]) + "\n")
+    outcomes, _ = read(tmp_path / "traces.json", scores)
+    assert cells(outcomes) == cells(read(SAMPLES["langfuse"])[0])

@@ -168,6 +168,43 @@ def test_a_bundle_learns_what_changed_and_rolls_back(bundle, tmp_path):
     assert run("rollback", bundle)["id"] == after.id
 
 
+@pytest.mark.parametrize("last", ["update", "fit", "remove-model", "rollback"])
+@pytest.mark.parametrize("earlier", ["update", "remove-model"])
+def test_rollback_puts_back_what_the_latest_change_replaced_whatever_made_it(
+    planted_bundle, bundle, tmp_path, earlier, last
+):
+    fitted_on = planted_bundle.parent / "run"
+
+    def change(command, number):
+        log = log_of(tmp_path / f"{number}.jsonl", bundle, {}, n=60, start=300 * number) if command == "update" else ""
+        arguments = {
+            "update": (bundle, "--log", log),
+            "fit": (fitted_on, "--out", bundle),
+            "remove-model": (bundle, "--run", fitted_on, "--model", MODELS[number]),
+            "rollback": (bundle,),
+        }
+        run(command, *arguments[command])
+        return verify_bundle(bundle).id
+
+    change(earlier, 1)
+    before = load_bundle(bundle).id
+    after = change(last, 2)
+    assert after != before
+    for expected in (before, after, before):
+        assert run("rollback", bundle)["id"] == verify_bundle(bundle).id == expected
+
+
+def test_rollback_refuses_where_the_bundle_was_put_there_in_another_way(planted_bundle, bundle, tmp_path):
+    run("update", bundle, "--log", log_of(tmp_path / "a.jsonl", bundle, {}, n=60))
+    shutil.rmtree(bundle)
+    run("fit", planted_bundle.parent / "run", "--out", bundle)
+    found = load_bundle(bundle).id
+    message = run("rollback", bundle, code=2)["error"]["message"]
+    assert found in message
+    assert "in another way since" in message
+    assert verify_bundle(bundle).id == found
+
+
 def test_a_mean_reward_is_over_all_requests_and_not_those_that_routing_gave_a_model():
     found, stack = features(), Stack(3.0, (0.0, 0.0, 1.0))
     old_x, old_y = rows(2000, 1)

@@ -17,6 +17,11 @@ from litellm_erp.telemetry import Once
 # Connects to a Redis.
 Connect = Callable[[], Awaitable[Any]]
 
+# What is said where neither is there, by the proxy and by the doctor.
+IN_MEMORY = (
+    "budgets are kept in this process's memory: a restart begins them anew, and each of several workers has the whole "
+    "of them; state erp_settings.budget_file, or a Redis"
+)
 _once = Once()
 
 
@@ -39,7 +44,7 @@ class BudgetSharing:
     def configure(self, settings: Settings) -> None:
         """Take the settings of a proxy that starts; reads the budget file, so that no request comes before it."""
         self._redis = settings.redis
-        self._any_window = any(map(_has_window, settings.groups.values()))
+        self._any_window = any(map(has_window, settings.groups.values()))
         if settings.budget_file is None or settings.redis.url is not None:
             return
         self._file = FileStore(settings.budget_file)
@@ -93,13 +98,10 @@ class BudgetSharing:
 
     def _warn_of_memory(self) -> None:
         if self._redis is not None and self._any_window:
-            _once.warn(
-                "budgets are kept in this process's memory: a restart begins them anew, and each of several workers "
-                "has the whole of them; state erp_settings.budget_file, or a Redis"
-            )
+            _once.warn(IN_MEMORY)
 
 
-def _has_window(settings: GroupSettings) -> bool:
+def has_window(settings: GroupSettings) -> bool:
     """Whether a group, or a team of it, is given money by the settings."""
     return any(goal.window is not None for goal in (settings.goal, *(t.goal for t in settings.teams.values())))
 

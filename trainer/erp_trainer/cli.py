@@ -35,7 +35,7 @@ COMMANDS: dict[str, str] = {
     "add-model": "Add one model to a bundle; no other probe changes.",
     "remove-model": "Take one model out of a bundle; no other probe changes.",
     "update": "Let a bundle learn from the feedback in a decision log.",
-    "rollback": "Put back the bundle that an update replaced.",
+    "rollback": "Put back the bundle that the latest change replaced.",
     "calibrate": "Find the λ of a budget or a quality floor.",
     "doctor": "Check whether a proxy config would route.",
     "inspect": "Show what is in a bundle.",

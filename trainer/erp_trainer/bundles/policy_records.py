@@ -11,7 +11,7 @@ from erp_trainer.learning.ridge import assign_folds, cross_fit, r_squared, r_squ
 from erp_trainer.learning.stack import Stack
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.policies.base import out_of_fold
-from erp_trainer.policies.erp import FittedERP, recorded_cost, uncertainty_of
+from erp_trainer.policies.erp import FittedERP, recorded_cost, uncertainty_of, with_constant_cost
 from erp_trainer.policies.frontier import frontier
 from erp_trainer.policies.registry import served
 from litellm_erp.bundle.predictors import Predictor
@@ -46,7 +46,9 @@ def fit_rival(table: TrainingTable, policy: str, seed: int = 0) -> FittedRival:
     ------
     FitError : a policy that no bundle can hold, or too few prompts or outcomes
     """
-    spec = served(policy)
+    spec, constant_cost = served(policy), recorded_cost(table)
+    # What is chosen by here is what the bundle is served with.
+    table = with_constant_cost(table, constant_cost)
     folds = assign_folds(table.groups_P, seed)
     crossed = cross_fit(table.embeddings_PD, table.rewards_PM, folds, table.models)
     options = spec.tune(table, seed)
@@ -60,7 +62,7 @@ def fit_rival(table: TrainingTable, policy: str, seed: int = 0) -> FittedRival:
         features=None,
         cells_FM=np.zeros((0, len(table.models)), dtype=np.float32),
         mean_reward_M=table.mean_reward_M,
-        constant_cost_M=recorded_cost(table),
+        constant_cost_M=constant_cost,
         safe=False,
         r2_M=r_squared(predicted, table.rewards_PM),
         r2_by_category=r_squared_by_category(predicted, table.rewards_PM, table.categories_P),

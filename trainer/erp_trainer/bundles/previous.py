@@ -1,7 +1,4 @@
-"""The bundle that an update replaced, kept beside the new one until the next update, and put back on demand.
-
-It stands in `.NAME.previous` beside the bundle `NAME`, whole, its files linked where the file system has links.
-"""
+"""The bundle that the latest change replaced, put back on demand; and a bundle's files, linked where they can be."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from erp_trainer.bundles.write import lock_bundle, replace_bundle, save_bundle
+from erp_trainer.bundles.write import REPLACED_BY, lock_bundle, previous_of, replace_bundle
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.manifest import MANIFEST
+from litellm_erp.bundle.manifest import MANIFEST, MAX_NAME
 from litellm_erp.errors import BundleNotFound
 
 
@@ -36,33 +33,34 @@ def copy_files(source: Path, folder: Path, leave: Collection[str] = ()) -> None:
             shutil.copyfile(path, target)
 
 
-def previous_of(target: Path) -> Path:
-    """Where a bundle's predecessor is kept."""
-    return target.parent / f".{target.name}.previous"
-
-
-def keep_previous(target: Path) -> None:
-    """Keep a bundle as it is, in place of what was kept before; under its lock, before it is replaced."""
-    with save_bundle(previous_of(target)) as folder:
-        copy_files(target, folder)
-
-
 def roll_back(path: Path) -> Bundle:
-    """Exchange a bundle and its predecessor; a second time exchanges them back.
+    """Put back what the latest change of a bundle replaced, whichever command made it; that is a change too.
+
+    So a second time brings back what was rolled back.
 
     Raises
     ------
-    BundleNotFound : none is kept
+    BundleNotFound : none is kept, or the one that is kept is not what came before the bundle as it is
     BundleError : what is kept is no bundle any more, which leaves both, or another writer holds the bundle
     """
     with lock_bundle(path) as target:
+        now = load_bundle(target)
         kept = previous_of(target)
         if not (kept / MANIFEST).is_file():
-            raise BundleNotFound(f"{path}: no earlier bundle is kept; only `erp-train update` keeps one")
-        load_bundle(target)
+            raise BundleNotFound(f"{path}: no earlier bundle is kept; this one has replaced none")
+        by = _replaced_by(kept)
+        if by != now.id:
+            raise BundleNotFound(
+                f"{path}: the bundle that is kept was replaced by {by}, and this one is {now.id}: it was put there in "
+                f"another way since. The kept one stands in {kept}; copy it, where it is what you want"
+            )
         with replace_bundle(target) as folder:
-            copy_files(kept, folder)
-            # Both are whole before either is replaced; after the first exchange only links change.
-            with save_bundle(kept) as older:
-                copy_files(target, older)
+            copy_files(kept, folder, leave={REPLACED_BY})
         return load_bundle(path)
+
+
+def _replaced_by(kept: Path) -> str:
+    try:
+        return (kept / REPLACED_BY).read_text(encoding="utf-8", errors="replace")[:MAX_NAME] or "nothing known"
+    except OSError:
+        return "nothing known"

@@ -6,6 +6,8 @@ Invariants
   (flock), so it goes with its process, however that ends; another writer waits for it, for a minute.
 * A bundle on disk is never half written: it is made in a temporary sibling folder, checked, synced, and renamed.
 * Temporary folders have names of their own, and only under the lock are those that killed runs left removed.
+* What the latest change replaced stands whole in `.NAME.previous`, with the id of what replaced it in `replaced_by`.
+  Where that is not the bundle's own id, something else changed it since, and the kept one is not what came before.
 
 On a file system without locks writers go on with one warning: two at once may then lose the change of one, never leave
 half a bundle.
@@ -34,6 +36,7 @@ from litellm_erp.errors import BundleError
 
 WAIT_S = 60.0
 _LOOK_S = 0.1
+REPLACED_BY = "replaced_by"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EINTR)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -83,6 +86,8 @@ def lock_bundle(path: Path | str, wait_s: float = WAIT_S) -> Iterator[Path]:
 def replace_bundle(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` when the block ends, and vanishes when it raises; under the lock.
 
+    The bundle that was there is kept as `previous_of` it.
+
     Parameters
     ----------
     target : from `lock_bundle`; an existing bundle there is replaced as a whole, and anything else is refused
@@ -99,12 +104,14 @@ def replace_bundle(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         try:
-            verify_bundle(temporary)
+            new = verify_bundle(temporary)
         except BundleError as e:
             raise BundleError(f"{target}: left as it was, because what was to replace it is no bundle: {e}") from e
         _sync_folders(temporary)
         temporary.chmod(0o755)
         _replace(temporary, target)
+        if (temporary / MANIFEST).is_file():
+            _keep(temporary, target, new.id)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -217,15 +224,34 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
+def previous_of(target: Path) -> Path:
+    """Where the bundle is kept that the latest change of ``target`` replaced."""
+    return _beside(target, "previous")
+
+
+def _keep(replaced: Path, target: Path, by: str) -> None:
+    """Move what was replaced to where it is kept; without it the change stands, and only cannot be rolled back.
+
+    The same bundle written again is no change, and leaves what came before it.
+    """
+    kept = previous_of(target)
+    with contextlib.suppress(OSError):
+        if (replaced / MANIFEST).read_bytes() == (target / MANIFEST).read_bytes():
+            return
+        (replaced / REPLACED_BY).write_text(by)
+        shutil.rmtree(kept, ignore_errors=True)
+        replaced.rename(kept)
+
+
 def _replace(temporary: Path, target: Path) -> None:
-    """Put one folder in another's place; the old one stays whole until the new one stands."""
+    """Exchange two folders, or move one where nothing is; the old one stays whole until the new one stands."""
     if target.exists() and _exchange(temporary, target):
-        pass  # what was the bundle is now the temporary folder, and goes with it
+        pass
     elif target.exists():
         retired = _beside(target, f"{secrets.token_hex(8)}.old")
         target.rename(retired)
         temporary.rename(target)
-        shutil.rmtree(retired, ignore_errors=True)
+        retired.rename(temporary)
     else:
         temporary.rename(target)
     sync_folder(target.parent)

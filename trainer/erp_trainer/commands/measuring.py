@@ -6,6 +6,8 @@ import click
 
 from erp_trainer.commands.options import FiniteRange, add_options, bundle_embedder_options
 
+MEASURED = ("lambdas", "rivals", "studies", "leave_one_task_out", "price_of_adding", "seed")
+
 measuring_options = add_options(
     click.option("--lambda", "lambdas", type=FiniteRange(min=0), multiple=True, help="Where to list; repeatable."),
     click.option("--rivals/--no-rivals", default=True, show_default=True, help="Fit the other policies and compare."),

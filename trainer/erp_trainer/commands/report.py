@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
-from erp_trainer.commands.measuring import measuring_options
+from erp_trainer.commands.measuring import MEASURED, measuring_options
 from erp_trainer.commands.options import log_options
 from erp_trainer.console import emit, json_option, paragraph, progress
 from erp_trainer.report import FORMATS
+
+Figures = dict[str, Any]
 
 
 @click.command("report")
@@ -35,9 +37,17 @@ from erp_trainer.report import FORMATS
     default=True,
     help="Whether the page quotes prompts, cut to 420 characters; it says so where it does.",
 )
+@click.option(
+    "--evaluation",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What `erp-train evaluate --out` kept of the same RUN and BUNDLE: it is drawn, and nothing measured again.",
+)
 @measuring_options
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     run: Path | None,
     bundle: Path | None,
     logs: tuple[Path, ...],
@@ -48,6 +58,7 @@ def command(
     format_: str | None,
     title: str | None,
     prompts: bool,
+    evaluation: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -70,21 +81,58 @@ def command(
         raise click.UsageError("give RUN and --bundle BUNDLE, or --log LOG")
     if group or team or sources:
         raise click.UsageError("--group, --team and --feedback go with --log")
+    if evaluation is not None and (stated := _stated(ctx)):
+        raise click.UsageError(
+            f"{', '.join(stated)} {'is' if len(stated) == 1 else 'are'} what --evaluation has settled"
+        )
     outs = outs or (Path("report.html"),)
     formats = [format_ or _format_of(path) for path in outs]
 
-    from erp_trainer.evaluation.measure import measured
-    from erp_trainer.evaluation.payload import payload_of
-    from erp_trainer.report.examples import candidates_of, pick
     from erp_trainer.report.files import write
-    from erp_trainer.report.units import Units
 
-    evaluation = measured(run, bundle, progress, **options)
-    payload = payload_of(evaluation, progress)
-    examples = pick(candidates_of(evaluation), Units.of(payload)) if prompts else []
+    payload, examples = (
+        _measured(run, bundle, options, prompts)
+        if evaluation is None
+        else _kept(run, bundle, evaluation, options, prompts)
+    )
     for path, kind in zip(outs, formats, strict=True):
         write(payload, path, title=title or run.resolve().name, format_=kind, examples=examples)
     emit({"files": [str(path) for path in outs], "verdict": payload["verdict"]}, as_json, _render)
+
+
+def _stated(ctx: click.Context) -> list[str]:
+    """Options of what is measured that the command line states."""
+    default = click.core.ParameterSource.DEFAULT
+    given = {p for p in MEASURED if ctx.get_parameter_source(p) != default}
+    return [parameter.opts[0] for parameter in ctx.command.params if parameter.name in given]
+
+
+def _measured(run: Path, bundle: Path, options: Mapping[str, Any], prompts: bool) -> tuple[Figures, list[Figures]]:
+    """A payload, and examples where prompts may be quoted."""
+    from erp_trainer.evaluation.measure import measured
+    from erp_trainer.evaluation.payload import payload_of
+    from erp_trainer.report.examples import examples_of
+
+    found = measured(run, bundle, progress, **options)
+    payload = payload_of(found, progress)
+    return payload, examples_of(found, payload) if prompts else []
+
+
+def _kept(
+    run: Path, bundle: Path, evaluation: Path, options: Mapping[str, Any], prompts: bool
+) -> tuple[Figures, list[Figures]]:
+    """As `_measured`, of an evaluation that was kept; its examples need the bundle's choices again, and no rivals."""
+    from erp_trainer.evaluation.kept import load_payload
+    from erp_trainer.evaluation.measure import measured
+    from erp_trainer.outcomes.run import open_run
+    from erp_trainer.report.examples import examples_of
+    from litellm_erp.bundle.load import load_bundle
+
+    payload, asked = load_payload(evaluation, open_run(run), load_bundle(bundle))
+    if not prompts:
+        return payload, []
+    once = {"lambdas": tuple(asked["lambdas"]), "seed": asked["seed"], "rivals": False}
+    return payload, examples_of(measured(run, bundle, progress, **{**options, **once}), payload)
 
 
 def _of_log(

@@ -14,7 +14,10 @@ from erp_trainer.console import emit, json_option
 @click.argument("bundle", type=PATH)
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """Put back the bundle that the latest update of BUNDLE replaced; a second time brings the update back."""
+    """Put back what the latest change of BUNDLE replaced: of fit, add-model, remove-model or update.
+
+    A second time takes the rollback back. Refused where BUNDLE was put there in another way since, such as copied.
+    """
     from erp_trainer.bundles.previous import roll_back
 
     found = roll_back(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +96,7 @@ class Evaluation:
 
     Attributes
     ----------
+    of : what all of it depends on, see `kept.origin`
     test, train : tables of the pool models that have test outcomes
     prompt_ids, prompts : of the test rows
     lambdas : where policies are listed; the first is the λ asked
@@ -109,6 +111,7 @@ class Evaluation:
     """
 
     options: EvaluationOptions
+    of: dict[str, Any]
     test: TrainingTable
     train: TrainingTable
     prompt_ids: tuple[str, ...]

@@ -15,11 +15,13 @@ from erp_trainer.bundles.training_data import table_of
 from erp_trainer.console import Progress, silent
 from erp_trainer.evaluation.contenders import Contender, baselines, rivals_of
 from erp_trainer.evaluation.evaluation import Evaluation, EvaluationOptions, ServedBundle
+from erp_trainer.evaluation.kept import origin
 from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.embed import embed_run
 from erp_trainer.learning.training_table import TrainingTable
 from erp_trainer.outcomes.run import Run, open_run
 from erp_trainer.policies.base import Tuning, routed
+from erp_trainer.policies.erp import recorded_cost, with_constant_cost
 from erp_trainer.policies.frontier import default_lambdas
 from erp_trainer.policies.registry import POLICIES
 from litellm_erp.bundle.bundle import Bundle
@@ -88,6 +90,8 @@ def evaluation_of(
     # A model added with a part of the prompts may have no test outcomes; it cannot be measured here.
     measured = np.flatnonzero(~np.isnan(test.rewards_PM).all(axis=0))
     test, train = test.columns(measured.tolist()), train.columns(measured.tolist())
+    # Rivals, as the bundle, know what a model without a price cost on train.
+    test, train = (with_constant_cost(table, recorded_cost(train)) for table in (test, train))
     predictions = predict_pool(
         bundle, test.embeddings_PD, embedded.input_tokens_P[held_out][:, None], prices=bundle.prices()
     )
@@ -100,6 +104,7 @@ def evaluation_of(
     rows = np.flatnonzero(held_out).tolist()
     return Evaluation(
         options=options,
+        of=origin(run, bundle, options),
         test=test,
         train=train,
         prompt_ids=tuple(outcomes.prompt_ids[row] for row in rows),

@@ -47,6 +47,7 @@ def payload_of(ev: Evaluation, progress: Progress = silent) -> dict[str, Any]:
     cost = _cost(ev, found)
     choice_P = ev.choice(ev.lambdas[0])
     return {
+        "of": ev.of,
         "lambda": ev.lambdas[0],
         "counts": _counts(ev),
         "test_prompts": len(test),

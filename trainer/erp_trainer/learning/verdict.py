@@ -103,7 +103,8 @@ def judge(
     helps, kind (``both``, ``gains``, ``saves``, ``neither``, ``hurts``), prompts, best_single; gain (at λ = 0) and
     gain_at_equal_cost, each with a 95% interval; savings by share of the best single model's reward; nearly_equal (a λ
     with nearly its reward at less cost, and more than single models mixed at that cost); recommended (λ and the budget
-    and quality floor that lead to it), None where routing does not help; text
+    and quality floor that lead to it), None where routing does not help; sentences, the first being
+    the headline and what of; text, all of them
     """
     best = best_single(table) if best is None else best
     # One λ that other prompts chose is looked at by itself, and so its interval is its own.
@@ -138,7 +139,7 @@ def judge(
         said += [] if is_advice else [_on_advice(advised, curve, at, table)]
     elif found["helps"]:
         said.append(_advice(found["recommended"], curve.cost * table.cost_scale))
-    return found | {"text": " ".join(said)}
+    return found | {"sentences": said, "text": " ".join(said)}
 
 
 def headline(found: Mapping[str, Any]) -> str:
@@ -319,7 +320,7 @@ def _sentences(
     """
     prompts = "1 prompt" if found["prompts"] == 1 else f"{found['prompts']:,} prompts"
     name, reward = short(found["best_single"]), significant(curve.reward)
-    said = [f"{headline(found)} ({rows}, {prompts}). The best single model is {name} (mean reward {reward})."]
+    said = [f"{headline(found)} ({rows}, {prompts}).", f"The best single model is {name} (mean reward {reward})."]
     if alone:
         said.append("Every prompt goes to it at λ = 0.")
     else:

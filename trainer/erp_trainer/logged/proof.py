@@ -388,6 +388,7 @@ def verdict(
     return {
         "kind": _kind(over_mixture),
         "headline": f"{who} {_saving(saved, served)} against {than}",
+        "sentences": sentences,
         "text": " ".join(sentences),
         "policy": one["key"],
         "against": other["key"],

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from erp_trainer.bundles.previous import copy_files, keep_previous
+from erp_trainer.bundles.previous import copy_files
 from erp_trainer.bundles.records import created, stack_of, write_json, write_stats, write_tensors
 from erp_trainer.bundles.write import lock_bundle, replace_bundle
 from erp_trainer.learning.bootstrap import Resamples
@@ -103,8 +103,6 @@ def update_bundle(
             return {**report, "promoted": False, "id": bundle.id}
         with replace_bundle(target) as folder:
             write_updated(folder, bundle, found)
-            # Only now, so that an update which fails leaves what can be rolled back to.
-            keep_previous(target)
         return {**report, "promoted": True, "id": load_bundle(path).id, "was": bundle.id}
 
 

@@ -26,6 +26,7 @@ from erp_trainer.files.file_table import Asked, FileTable, joined, listed
 from erp_trainer.files.opening import first_bytes, plain_suffix
 from erp_trainer.outcomes import columns
 from erp_trainer.outcomes.formats.base import AT, HEAD_BYTES, Format, Reading
+from erp_trainer.outcomes.formats.records import counted_once
 from erp_trainer.outcomes.formats.registry import FORMATS, guessed
 from erp_trainer.outcomes.names import renaming, suggested
 from erp_trainer.outcomes.read import REPEATED, from_columns
@@ -249,7 +250,7 @@ def _check_roles(table: FileTable, options: ImportOptions) -> None:
 
 def _foreign(format_: Format, files: Sequence[Path], asked: Asked, reading: Reading) -> FileTable:
     places = _Places(files[0])
-    rows = places.numbered(format_.read(files, reading))
+    rows = places.numbered(counted_once(format_.read(files, reading), reading))
     table = places.told(table_of_records(files[0], rows, replace(asked, where=places.at)))
     if table.n_rows == 0:
         why = ", ".join(f"{count:,} {reason}" for reason, count in reading.skipped.items())
@@ -270,9 +271,9 @@ class _Places:
     def numbered(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """The rows by their place among all, from 1."""
         for number, row in enumerate(rows, start=1):
-            path, record = row.get(AT, (None, number))
-            self._file.append(0 if path is None else self._files.setdefault(path, len(self._files)))
-            self._record.append(record)
+            origin = row.get(AT)
+            self._file.append(0 if origin is None else self._files.setdefault(origin.path, len(self._files)))
+            self._record.append(number if origin is None else origin.record)
             yield number, {name: cell for name, cell in row.items() if name != AT}
 
     def at(self, number: int) -> str:

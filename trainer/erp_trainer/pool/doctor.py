@@ -13,6 +13,7 @@ from erp_trainer.pool.config_checks import check_config, check_shape
 from erp_trainer.pool.litellm_map import listed_model
 from erp_trainer.pool.proxy_config import info_of, parse_config
 from erp_trainer.pool.router_trial import try_picks, try_router
+from erp_trainer.pool.settings_checks import check_settings
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
 from litellm_erp.bundle.bundle import Bundle
@@ -77,6 +78,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     view = router_view(deployments, proxy.router_settings)
     members = MemberTable(listed_model)
     findings += check_router(view, settings, loaded, members, running=False)
+    findings += check_settings(settings, proxy)
     if not any(finding.level == "error" for finding in findings):
         findings += try_picks(proxy, deployments, list(settings.groups))
     summary = _summary(settings, loaded)

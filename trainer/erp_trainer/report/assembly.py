@@ -76,7 +76,10 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
         verdict={
             "kind": _TONES.get(said["kind"], "helps"),
             "headline": headline(said),
-            "lines": [said["text"], payload["bundle_verdict"]["text"]],
+            "lists": [
+                _found("On the test split", said, headline(said)),
+                _found("On train, out of fold", payload["bundle_verdict"], headline(said)),
+            ],
         },
         tiles=tiles(payload),
         sections=[part.section for part in parts],
@@ -86,6 +89,20 @@ def page_of(payload: Figures, title: str, examples: Sequence[Figures] = ()) -> P
         footer=_footer(payload),
         notice=_notice(examples),
     )
+
+
+def _found(of: str, said: Figures, above: str) -> dict[str, Any]:
+    """A verdict as a list of sentences; a bundle of an earlier release has them as one text.
+
+    Parameters
+    ----------
+    of : what prompts
+    above : the page's headline, which is said once
+    """
+    if "sentences" not in said:
+        return {"heading": of, "points": [said["text"]]}
+    counted, own = f"{of}, {said['prompts']:,} prompts", headline(said)
+    return {"heading": counted if own == above else f"{counted}: {own}", "points": said["sentences"][1:]}
 
 
 def _notice(examples: Sequence[Figures]) -> str:

@@ -77,6 +77,11 @@ def candidates_of(ev: Evaluation) -> PromptChoices:
     )
 
 
+def examples_of(ev: Evaluation, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is quoted of an evaluation, in the units of its payload."""
+    return pick(candidates_of(ev), Units.of(payload))
+
+
 def pick(found: PromptChoices, units: Units, *, won: int = 4, lost: int = 2) -> list[dict[str, Any]]:
     """Prompts on which the bundle left the best single model and earned more, then some on which it earned less.
 

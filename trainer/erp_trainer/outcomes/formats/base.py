@@ -12,16 +12,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from erp_trainer.outcomes.formats.values import chosen
 
 Row = Mapping[str, Any]
-# Where in a row it says which record of which file it is from; a row made of many records says nothing.
+# Where in a row it says which record of which file it is from, as `Origin`; a row made of many records says nothing.
 AT = "@"
 # How much of a file a guess may look at, after decompression.
 HEAD_BYTES = 1 << 16
 _MOST_NOTED = 200
+
+
+class Origin(NamedTuple):
+    """Attributes
+    ----------
+    record : its number in the file, from 1
+    content : what the record holds, all of it, as a hash of 8 bytes
+    identified : the record holds an id of its own, so that another with the same content is the same
+    """
+
+    path: Path
+    record: int
+    content: int
+    identified: bool
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from erp_trainer.outcomes.formats.base import Format, Reading, Row
-from erp_trainer.outcomes.formats.records import listed, numbered, outcomes
+from erp_trainer.outcomes.formats.records import SAME_RECORD, listed, numbered, outcomes
 from erp_trainer.outcomes.formats.values import (
     BadRecord,
     NoOutcome,
@@ -41,10 +41,12 @@ class _Export:
     ----------
     generations : (trace, observation) to the row that only lacks a reward
     scores : (trace, observation) and name to values; the observation is "" for a score of the whole trace
+    known_scores : ids and values of those taken in, because a trace and a table may both hold one
     """
 
     generations: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     scores: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=lambda: defaultdict(dict))
+    known_scores: set[tuple[str, float]] = field(default_factory=set)
 
     def take(self, record: Mapping[str, Any], reading: Reading) -> Iterator[Row]:
         """Take in one record of any table; yields nothing, because rewards may stand in a later file."""
@@ -91,6 +93,10 @@ class _Export:
         value = number(score.get("value"))
         if value is None or _text(score, "dataType").upper() in ("CATEGORICAL", "TEXT", "CORRECTION"):
             return
+        identity = (_text(score, "id"), value)
+        if identity[0] and identity in self.known_scores:
+            return
+        self.known_scores.add(identity)
         self.scores[trace, observation].setdefault(str(member(score, "name")), []).append(value)
 
     def _observation(self, record: Mapping[str, Any], trace: str, around: Mapping[str, Any], reading: Reading) -> None:
@@ -110,6 +116,8 @@ class _Export:
             return
         usage = mapping(_get(record, "usageDetails")) or mapping(record.get("usage"))
         costs = mapping(_get(record, "costDetails"))
+        if (trace, key) in self.generations:
+            reading.skipped[SAME_RECORD] += 1
         self.generations[trace, key] = {
             "prompt_id": text_id(asked),
             "prompt": asked,

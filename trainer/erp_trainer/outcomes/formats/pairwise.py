@@ -41,18 +41,7 @@ _WON_BY_A = {
     "both_bad": 0.5,
 }
 _ONE_HOT = {"winner_model_a": 1.0, "winner_model_b": 0.0, "winner_tie": 0.5}
-_BATTLE_COLUMNS = (
-    "model_a",
-    "model_b",
-    "winner",
-    "prompt",
-    "conversation_a",
-    "full_conversation",
-    "category",
-    *_ONE_HOT,
-)
 _BATTLE_KEYS = ("model_a", "model_b", "winner", "conversation_a")
-_ANNOTATION_COLUMNS = ("instruction", "generator_1", "generator_2", "preference", "dataset")
 
 
 def battle(record: Mapping[str, Any], _: Reading) -> Iterator[Row]:
@@ -129,11 +118,11 @@ BATTLES = Format(
     "battles",
     "pairs of models with a winner, as the arenas release them",
     _is_battles,
-    reader(battle, _BATTLE_COLUMNS.__contains__, repeats=True),
+    reader(battle, repeats=True),
 )
 ALPACA_EVAL = Format(
     "alpaca-eval",
     "annotations.json of alpaca_eval, one file per model",
     _is_annotations,
-    reader(annotation, _ANNOTATION_COLUMNS.__contains__, repeats=True),
+    reader(annotation, repeats=True),
 )

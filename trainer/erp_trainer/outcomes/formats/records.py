@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from erp_trainer.files.json_records import items_inside, json_records
 from erp_trainer.files.opening import first_bytes, open_bytes, plain_suffix
-from erp_trainer.outcomes.formats.base import AT, HEAD_BYTES, Reading, Row
+from erp_trainer.outcomes.formats.base import AT, HEAD_BYTES, Origin, Reading, Row
 from erp_trainer.outcomes.formats.values import BadRecord, NoOutcome, text_id
 from litellm_erp.errors import OutcomesError
 
@@ -27,6 +28,10 @@ _BATCH_ROWS = 4096
 _LISTS = ("data", "logs", "traces")
 _PICKLES = (".pkl", ".pickle")
 _DELIMITERS = (",", "\t", ";", "|")
+# What tools call the id of one call, vote or result.
+_OWN_IDS = ("id", "request_id", "litellm_call_id", "question_id", "conversation_id")
+# What is said of rows of a record that was read before.
+SAME_RECORD = "records that had been read before"
 
 
 def records(
@@ -117,7 +122,7 @@ def outcomes(path: Path, found: Iterable[tuple[int, Record]], reading: Reading, 
     for number, record in found:
         try:
             for row in convert(record, reading):
-                yield {**row, AT: (path, number)}
+                yield {**row, AT: Origin(path, number, *_content(record))}
         except NoOutcome as exc:
             reading.skipped[str(exc)] += 1
         except BadRecord as exc:
@@ -127,6 +132,33 @@ def outcomes(path: Path, found: Iterable[tuple[int, Record]], reading: Reading, 
             reading.on_bad(message)
 
 
+def _content(record: Record) -> tuple[int, bool]:
+    """A hash of all that a record holds, and whether it holds an id of its own."""
+    text = json.dumps(record, sort_keys=True, default=repr).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=8).digest()
+    return int.from_bytes(digest, "big"), any(record.get(name) not in (None, "") for name in _OWN_IDS)
+
+
+def counted_once(rows: Iterable[Row], reading: Reading) -> Iterator[Row]:
+    """The rows without those of a record that was read before, which are counted.
+
+    A record is the same where it has the same content in another file, such as a copy or an export that overlaps; in
+    one file only where it holds an id of its own, because two votes may be alike.
+    """
+    seen: dict[tuple[int, str, str], tuple[Path, int, int]] = {}
+    for row in rows:
+        origin = row.get(AT)
+        if origin is not None:
+            key = (origin.content, row["prompt_id"], row["model"])
+            path, here, most = seen.get(key, (origin.path, 0, 0))
+            here = 1 if origin.identified or path != origin.path else here + 1
+            seen[key] = (origin.path, here, max(here, most))
+            if here <= most:
+                reading.skipped[SAME_RECORD] += 1
+                continue
+        yield row
+
+
 def reader(
     convert: Convert, wanted: Callable[[str], bool] = lambda name: True, *, repeats: bool = False
 ) -> Callable[[Sequence[Path], Reading], Iterator[Row]]:
@@ -134,7 +166,7 @@ def reader(
 
     Parameters
     ----------
-    wanted : columns of a table that ``convert`` reads
+    wanted : columns of a table that ``convert`` reads; where repeats are samples all, to tell records from another
     repeats : a second outcome of a model on a prompt is a second sample, not a mistake
     """
 

@@ -39,7 +39,7 @@ def page_of_log(found: Figures, title: str) -> Page:
     sections = [_money(found), _reward(found), _served(found), _trust(found)]
     return Page(
         title=title,
-        verdict={"kind": said["kind"], "headline": said["headline"], "lines": [said["text"]]},
+        verdict={"kind": said["kind"], "headline": said["headline"], "lists": [{"points": said["sentences"]}]},
         tiles=_tiles(found),
         sections=sections,
         charts={"proof": _chart(found)},
