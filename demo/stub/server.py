@@ -1,6 +1,7 @@
 """The upstream itself: who is asked for what, how the model behaves now, and the record of it."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -218,6 +219,7 @@ class Stub:
             "choices": call.n,
             "answers": call.answers,
             "keys": sorted(call.body),
+            "body": hashlib.sha256(json.dumps(call.body).encode()).hexdigest(),
         }
         self.records.append(record)
         if self._log_file is not None:

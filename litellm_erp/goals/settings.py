@@ -7,7 +7,7 @@
       reload_s: 2                      # how often a bundle folder is looked at for a new bundle; 0 never
       redis: {url: os.environ/REDIS_URL}   # and prefix, every_s; without it, LiteLLM's own Redis, if there is one
       budget_file: ./erp_budgets.json  # where budgets are kept, and shared by workers, without a Redis
-      decision_log: {path: ./erp_decisions}   # and max_mb, rotate_mb, prompts, redact
+      decision_log: {path: ./erp_decisions}   # and max_mb, rotate_mb, prompts, answers, redact
       groups:
         erp-auto:                      # the routing group's name
           bundle: ./bundle             # relative to this file
@@ -131,7 +131,8 @@ class DecisionLogSettings:
     path : a folder; None where nothing is written
     max_mb, rotate_mb : of all files together, and of one, in megabytes
     prompts : whether the text of prompts is kept
-    redact : ``package.module:function``, which gets a prompt and gives what is kept of it; None keeps it whole
+    redact : ``package.module:function``, which gets a text and gives what is kept of it; None keeps it whole
+    answers : whether the text of answers is kept too
     """
 
     path: Path | None = None
@@ -139,6 +140,7 @@ class DecisionLogSettings:
     rotate_mb: float = 32.0
     prompts: bool = False
     redact: str | None = None
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,7 @@ def parse(value: object, source: Path) -> Settings:
 
 
 def _decision_log(top: Section, source: Path) -> DecisionLogSettings:
-    keys = {"path", "max_mb", "rotate_mb", "prompts", "redact"}
+    keys = {"path", "max_mb", "rotate_mb", "prompts", "answers", "redact"}
     entry = top.section("decision_log", keys, default={})
     if not entry.value:
         return DecisionLogSettings()
@@ -242,11 +244,14 @@ def _decision_log(top: Section, source: Path) -> DecisionLogSettings:
     max_mb = entry.number("max_mb", 512.0, low=1.0, high=1e6)
     rotate_mb = entry.number("rotate_mb", min(32.0, max_mb / 4), low=0.1, high=max_mb / 2)
     prompts, redact = entry.boolean("prompts", False), entry.optional_text("redact")
+    answers = entry.boolean("answers", False)
+    if answers and not prompts:
+        raise entry.wrong("answers", True, "prompts: true beside it; an answer says little without its prompt")
     if prompts and redact is None:
         raise entry.wrong("redact", None, "package.module:function, or none to keep prompts as they are")
     if redact is not None and redact != "none" and not _FUNCTION.fullmatch(redact):
         raise entry.wrong("redact", redact, "package.module:function, or none")
-    return DecisionLogSettings(path, max_mb, rotate_mb, prompts, None if redact == "none" else redact)
+    return DecisionLogSettings(path, max_mb, rotate_mb, prompts, None if redact == "none" else redact, answers)
 
 
 def _redis(top: Section) -> RedisSettings:

@@ -17,7 +17,7 @@ from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.decision_log.desk import FeedbackDesk
-from litellm_erp.decision_log.writer import DecisionLog
+from litellm_erp.decision_log.writer import MOST_ANSWER_CHARS, DecisionLog
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
@@ -27,7 +27,7 @@ from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy import litellm_router, modes, self_test, streams
 from litellm_erp.proxy.access import Access
-from litellm_erp.proxy.litellm_answer import CallEvent, call_of_response
+from litellm_erp.proxy.litellm_answer import CallEvent, answer_text, call_of_response
 from litellm_erp.proxy.pick import Pick, why
 from litellm_erp.proxy.request_note import called, known_note, metadata_of, note_of, tell_loggers, tenant_of
 from litellm_erp.proxy.watch import Watch
@@ -387,7 +387,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if event.note is not None and event.note.group in self.groups:
             following = self._compare(event.note, event.call)
             self._remember(event.note, event.call)
-            self._end(event.note, following, event.call)
+            self._end(event.note, following, event.call, response_obj)
             self.recent.answered(event.note, event.call, following, kwargs)
 
     @_guarded
@@ -439,12 +439,16 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         ids, aliases = self._access.known(note.group)
         return note.following(call.group, call.deployment_id, ids, aliases, cached=call.cached)
 
-    def _end(self, note: Note, following: Following = "followed", call: FinishedCall | None = None) -> None:
+    def _end(
+        self, note: Note, following: Following = "followed", call: FinishedCall | None = None, response: object = None
+    ) -> None:
         """Have the line of a request written that has ended: answered by a call, failed or abandoned."""
         if self.log is None or note.story is None:
             return
         member = None if call is None else self.members.by_id(call.deployment_id)
         usd = None if call is None else self.spending.cost_of(note, call)
+        if self.log.keeps_answers and member is not None:
+            note.story.answer = answer_text(response, MOST_ANSWER_CHARS)
         ended = modes.line_of(note, following, call, member, usd)
         if ended is not None:
             self.log.add(ended)
