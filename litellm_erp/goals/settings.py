@@ -47,6 +47,7 @@ TeamsBy = Literal["id", "alias"]
 StayMode = Literal["off", "priced", "always"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
 SETTINGS_ENV = "ERP_SETTINGS"
+_MOST_EXPLORED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,20 @@ class StaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExploreSettings:
+    """How much is tried, so that something is learned of models that are not chosen.
+
+    Attributes
+    ----------
+    share : of the requests, in (0, 0.5]
+    extra_cost : at most so much of what routing without it is expected to cost
+    """
+
+    share: float
+    extra_cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionLogSettings:
     """Where every decision is written down, and what came of it.
 
@@ -151,6 +166,7 @@ class GroupSettings:
     ----------
     modes : of the teams for which one is stated
     feedback_range : least and greatest reward that feedback may state; None takes what the bundle's look like
+    explore : None explores nothing
     """
 
     name: str
@@ -167,6 +183,7 @@ class GroupSettings:
     mode: Mode = ROUTE
     modes: Mapping[str, Mode] = field(default_factory=dict)
     feedback_range: tuple[float, float] | None = None
+    explore: ExploreSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +283,7 @@ def _redis(top: Section) -> RedisSettings:
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by", "decision_log"}
 _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "stay"}
-_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", *MODE_KEYS}
+_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", "explore", *MODE_KEYS}
 
 
 def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
@@ -291,6 +308,7 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
         mode=mode,
         modes=modes,
         feedback_range=_feedback_range(group),
+        explore=_explore(group),
     )
 
 
@@ -308,6 +326,17 @@ def _stay(group: Section) -> StaySettings:
         entry.number("margin", 0.0, low=0.0),
         entry.number("warm_s", 300.0, low=1.0, high=86_400.0),
     )
+
+
+def _explore(group: Section) -> ExploreSettings | None:
+    # YAML reads a bare `off` as false.
+    if group.get("explore", False) is False:
+        return None
+    entry = group.section("explore", {"share", "extra_cost"})
+    share, extra_cost = entry.number("share"), entry.number("extra_cost", low=0.0, high=1e6)
+    if not 0 < share <= _MOST_EXPLORED:
+        raise entry.wrong("share", share, f"a share of the requests, above 0 and at most {_MOST_EXPLORED:g}")
+    return ExploreSettings(share, extra_cost)
 
 
 def _feedback_range(group: Section) -> tuple[float, float] | None:

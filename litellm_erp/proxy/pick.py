@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from litellm_erp.choice.conversation import awaits_tools, turns_of
+from litellm_erp.choice.exploration import Trial
 from litellm_erp.choice.prompt import PromptText, from_request, whole_text
 from litellm_erp.conversations.memory import Served
 from litellm_erp.conversations.shared import SharedConversations
@@ -32,6 +35,8 @@ _CHARS_PER_TOKEN = 4.0
 # No tokenizer of a vendor makes more tokens of plain ASCII than this, nor of other text than it has bytes.
 _TOKENS_PER_CHAR, _TOKENS_PER_ODD_CHAR = 1.0, 4.0
 _TOKENS_PER_MESSAGE = 8.0
+# Its own, so that LiteLLM's picks are what they would be without us, and no client chooses who explores.
+_trials = random.Random()  # noqa: S311
 _NOBODY, _NOTHING_ASKED = Tenant(), Ask()
 
 
@@ -174,7 +179,28 @@ class Pick:
             last=self.last,
             told=self.told,
             paced=self.mode.name != "shadow",
+            trial=None if prompt is None else self._trial(),
         )
+
+    def _trial(self) -> Trial | None:
+        """The request's chance to explore; None where something else decides who serves, or what follows is not known.
+
+        Not after a failure; and where tools may be called, the model that calls them would have to go on.
+        """
+        if self.group.settings.explore is None or self.mode.name == "shadow" or self.failed or self.answers > 1:
+            return None
+        if (
+            self.bound_to is not None
+            or self.note.is_several
+            or self.request.get("tools")
+            or self.request.get("functions")
+        ):
+            return None
+        if awaits_tools(turns_of(self.messages, self.request)):
+            return None
+        if self.note.trial is None:
+            self.note.trial = Trial(_trials.random(), serves=self.routes)
+        return self.note.trial
 
     def left_in(
         self, decision: Decision, bound: int | None, retries: Callable[[], int]

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from litellm_erp import litellm_releases as releases
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.choice.cost import PriceTable
+from litellm_erp.choice.cost import UNKNOWN_PRICE, PriceTable
 from litellm_erp.goals.goal import MONEY
 from litellm_erp.goals.settings import GroupSettings, Settings
 from litellm_erp.goals.solve import reachable, solve
@@ -105,6 +105,11 @@ def check_router(
     if view.num_retries == 0:
         text = "num_retries is 0: a model that fails costs its request; set router_settings.num_retries to 2"
         found.append(Finding("warning", text))
+    if settings.decision_log.path is None:
+        text = "explore: there is no decision_log, so nobody learns from what is tried; add one"
+        found += [
+            Finding("warning", f"group {name!r}: {text}") for name, group in settings.groups.items() if group.explore
+        ]
     found += [f for kind, value in view.fallbacks.items() for f in _check_fallbacks(view, settings, kind, value)]
     return worst_first(found)
 
@@ -150,6 +155,7 @@ def _check_group(
     if bundle is not None:
         yield from _check_pool(group, bundle, [members.member(d) for d in deployments])
         yield from _check_goals(group, bundle)
+        yield from _check_exploring(group, bundle, [members.member(d) for d in deployments])
     params = [found for d in deployments if isinstance(found := d.get("litellm_params"), Mapping)]
     for key, does in (("order", "counts"), ("weight", "shares requests out")):
         if any(entry.get(key) is not None for entry in params):
@@ -251,6 +257,21 @@ def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member])
         if not prices[record.name].known and record.constant_cost_usd is None
     ]:
         yield Finding("warning", f"no price is known for {', '.join(unpriced)}; at λ > 0 they rank behind the others")
+
+
+def _check_exploring(group: GroupSettings, bundle: Bundle, offered: Sequence[Member]) -> Iterator[Finding]:
+    if group.explore is None:
+        return
+    newcomers = (
+        sorted({member.pool_model for member in offered} - set(bundle.models)) if group.unknown != "exclude" else []
+    )
+    usd = bundle.manifest.cost_kind == "usd"
+    if unpriced := [
+        name
+        for name in newcomers
+        if not usd or not served_price(UNKNOWN_PRICE, [m for m in offered if m.pool_model == name]).known
+    ]:
+        yield Finding("warning", f"explore: what {', '.join(unpriced)} would cost is not known, so it is never tried")
 
 
 def _check_goals(group: GroupSettings, bundle: Bundle) -> Iterator[Finding]:

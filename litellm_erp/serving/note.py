@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from litellm_erp.budgets.holds import Ticket
+from litellm_erp.choice.exploration import Trial
 from litellm_erp.conversations.memory import Conversation
 from litellm_erp.decision_log.story import Story
 from litellm_erp.goals.lambda_of import RequestLambda
@@ -32,12 +33,12 @@ class Decision:
     ----------
     models : pool models, best first; a model that is not in it is excluded
     expected_reward, expected_cost : by pool model, of the first few, for those with a probe and with a known cost
-    reason : ``routed``, ``safe-default``, ``sticky`` or ``exhausted``
+    reason : ``routed``, ``safe-default``, ``sticky``, ``explored`` or ``exhausted``
     request_lambda : where the λ comes from
     best_single_cost : expected cost of the best single model on this request; None where it is not known
     needs : what the request asks of a deployment
     std_error : by pool model, of its reward; only where somebody writes decisions down
-    propensity : probability of each model to rank first, by the draw alone; only there too
+    propensity : probability of each model to rank first, by the draws alone; only there too
     """
 
     models: tuple[str, ...]
@@ -83,6 +84,7 @@ class Note(dict[str, object]):
     arm_draw : the request's own number in [0, 1) for a share of requests, where it names no session and no user
     untouched : whether the last pick left LiteLLM what it had offered
     story : what is to be written down of it; None where nobody does
+    trial : whether it explores, the same at every pick in a group; None where it may not, or was not asked yet
     """
 
     # What every hook reads is kept as attributes too: a busy proxy fetches each call from memory anew.
@@ -106,12 +108,13 @@ class Note(dict[str, object]):
     arm_draw: float | None = None
     untouched: bool = False
     story: Story | None = None
+    trial: Trial | None = None
 
     def asked(self, group: str) -> None:
         """Record which routed group is asked."""
         if group != self.group:
             self.picks = self.dropped = 0
-            self.conversation = None
+            self.conversation = self.trial = None
         self.group = self["group"] = group
 
     def failed(self, any_failure: bool) -> frozenset[str]:
