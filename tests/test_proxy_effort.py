@@ -43,6 +43,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(stub: StubProcess, bundle: Path, **settings: Any) -> Json:
     """A model that thinks, at two efforts, and one that does not."""
     made = proxy_config(stub, members=("small", "big"), erp_settings=erp_settings(bundle, **settings))
+    small = next(entry for entry in made["model_list"] if entry["model_name"] == "small")
+    small["litellm_params"]["allowed_openai_params"] = ["user", "reasoning_effort"]
     big = next(entry for entry in made["model_list"] if entry["model_name"] == "big")
     big["litellm_params"]["model"] = "hosted_vllm/big"
     big["model_info"]["erp_arms"] = ARMS

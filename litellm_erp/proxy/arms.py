@@ -14,7 +14,10 @@ from litellm_erp.proxy.litellm_request import call_type_of, map_of, output_limit
 from litellm_erp.proxy.litellm_router import hands_on
 from litellm_erp.serving.deployments import Deployment, Member
 from litellm_erp.serving.note import Note
+from litellm_erp.telemetry import Once
 
+# On which an arm may be asked for.
+ROUTES = ("chat", "responses", "messages", "completions")
 _ROUTES = {
     "completion": "chat",
     "responses": "responses",
@@ -28,6 +31,7 @@ _THINKS = ("enabled", "adaptive")
 _LEAST_TOP_P = 0.95
 _FREE_TOOLS = ("auto", "none")
 _MAX_KNOWN = 4096
+_once = Once()
 _known: dict[tuple[object, ...], bool] = {}
 
 
@@ -115,7 +119,10 @@ def _takes(deployment: Deployment, member: Member, route: str, names: Collection
     if key not in _known:
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
-        _known[key] = hands_on(map_of(deployment.get("litellm_params")), route, names)
+        _known[key] = hands_on(deployment, route, names)
+        if not _known[key] and member.parameters:
+            said = f"deployment {member.id!r}: LiteLLM sends its model no {' and no '.join(names)} on route {route!r}"
+            _once.warn(f"{said}, so {member.pool_model!r} is not served there (docs/configuration.md says what helps)")
     return _known[key]
 
 

@@ -80,23 +80,25 @@ def with_cache_of(kwargs: dict[str, Any], model: str) -> dict[str, Any] | None:
     return {**kwargs, "cache": controls}
 
 
-def hands_on(params: Mapping[str, Any], route: str, names: Collection[str]) -> bool:
+def hands_on(deployment: Mapping[str, Any], route: str, names: Collection[str]) -> bool:
     """Whether LiteLLM sends a deployment's model what tells it how much to think; it refuses the request elsewise.
 
     Parameters
     ----------
-    params : the deployment's ``litellm_params``
     names : of ``reasoning_effort`` and ``thinking``
     """
     if not names:
         return True
+    params = map_of(deployment.get("litellm_params"))
     try:
         own, base = params.get("custom_llm_provider"), params.get("api_base")
         name, provider, _, _ = litellm.get_llm_provider(
             model=str(params.get("model")), custom_llm_provider=own, api_base=base
         )
         if route != "chat" and provider == "openai":
-            return bool(litellm.supports_reasoning(model=name, custom_llm_provider=provider))
+            # A router tells LiteLLM's map what a deployment says of itself.
+            stated = map_of(deployment.get("model_info")).get("supports_reasoning")
+            return stated is True or bool(litellm.supports_reasoning(model=name, custom_llm_provider=provider))
         supported = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
     except Exception:
         # LiteLLM will say so itself.

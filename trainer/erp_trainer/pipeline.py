@@ -6,7 +6,7 @@ prompts → sample → score → assemble → embed → fit → bundle
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +145,7 @@ def assemble(
             "reward": reward,
             "sampling": {name: model.sampling.to_json() for name, model in pool.models.items()},
             "models": {name: found.to_json() for name, found in counts.items()},
+            "parameters": _parameters(pool, pool.models),
         },
         expected_output_tokens=pool.expected_output_tokens,
     )
@@ -188,7 +189,10 @@ def add_sampled_model(
                 outcomes,
                 {model: prices[model] for model in outcomes.models},
                 source=pool.source,
-                options=run.manifest["options"],
+                options={
+                    **run.manifest["options"],
+                    "parameters": {**run.parameters(), **_parameters(pool, [name])},
+                },
                 split_seed=run.manifest["split_seed"],
                 expected_output_tokens=run.manifest["expected_output_tokens"],
             )
@@ -250,6 +254,11 @@ def _check_same_rewards(run: Run, pool: Pool, identities: Mapping[str, Mapping[s
             f"{pool.source}: rewards: not those that {run.path} was scored with "
             f"({', '.join(recorded['normalisation'])}); one model's rewards would not compare with the others'"
         )
+
+
+def _parameters(pool: Pool, names: Iterable[str]) -> dict[str, Any]:
+    """What requests are sent with, of the models that are told apart by it."""
+    return {name: dict(pool.models[name].parameters) for name in names if pool.models[name].parameters}
 
 
 def _prices(pool: Pool, names: Sequence[str], warn: Warn) -> dict[str, Price]:
