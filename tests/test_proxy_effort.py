@@ -1,6 +1,7 @@
 """One deployment as several pool models: a real proxy sends the chosen effort, and says that it did."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,61 @@ from click.testing import CliRunner
 from demo.proxy_process import ProxyProcess, StubProcess
 from erp_trainer.cli import cli
 from tests.conftest import StartProxy
-from tests.harness import GROUP, TEXT_ROUTES, Answer, Json, ask, proxy_config
-from tests.planted import planted_rows, prompt_of, write_outcomes
+from tests.harness import GROUP, TEXT_ROUTES, Answer, Json, ask, proxy_config, write_config
+from tests.planted import prompt_of
 from tests.pools import add_group, erp_settings, group_settings, wait_until
 
-# What the planted outcomes call their models, and what they are here.
-NAMES = {"small": "small", "mid": "big-low", "big": "big-high"}
+# Which of the pool is best at which kind of prompt.
 KINDS = {"small": "arithmetic", "big-low": "code", "big-high": "poetry"}
 ARMS = {"big-low": {"reasoning_effort": "low"}, "big-high": {"reasoning_effort": "high"}}
 KEY = "sk-research"
 EFFORT_ROUTES = [(route, stream) for route, stream in TEXT_ROUTES if route != "completions"]
 
 
+def worth(pairs):
+    """The reward of a response: whether who gave it, at that effort, is best at the prompt's kind."""
+    said = {"answer from big at effort low": "big-low", "answer from big at effort high": "big-high"}
+    return [0.9 if KINDS[said.get(pair.response, "small")] == pair.reference else 0.3 for pair in pairs]
+
+
+def write_pool(folder: Path, stub: StubProcess, names: Sequence[str]) -> Path:
+    kinds = [tuple(KINDS.values())[i % 3] for i in range(120)]
+    rows = [
+        {"prompt_id": f"p{i}", "prompt": f"{prompt_of(kind, i)} ({i})", "category": kind, "reference": kind}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 4.0}
+    models = {
+        name: {"model": name.partition("-")[0], "api_base": stub.api_base(name.partition("-")[0]), "price": price}
+        | ARMS.get(name, {})
+        for name in names
+    }
+    document = {
+        "prompts": {"source": "questions.jsonl"},
+        "sampling": {"k": 1},
+        "models": models,
+        "rewards": [{"kind": "callable", "callable": "tests.test_proxy_effort:worth", "needs_reference": True}],
+    }
+    (folder / "pool.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return folder / "pool.yaml"
+
+
+def erp_train(*arguments: object) -> Json:
+    done = CliRunner().invoke(cli, [*map(str, arguments), "--json"])
+    assert done.exit_code == 0, done.output
+    found: Json = json.loads(done.stdout)
+    return found
+
+
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(stub_process: StubProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sampled and fitted; the second effort of the model is added later."""
     folder = tmp_path_factory.mktemp("efforts")
-    rows = [row | {"model": NAMES[row["model"]]} for row in planted_rows()]
-    outcomes = write_outcomes(folder / "outcomes.jsonl", rows)
-    price = {name: {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 4.0} for name in NAMES.values()}
-    (folder / "prices.yaml").write_text(yaml.safe_dump(price), encoding="utf-8")
-    for command in (
-        ["import", outcomes, "--out", folder / "run", "--prices", folder / "prices.yaml"],
-        ["fit", folder / "run", "--out", folder / "bundle"],
-    ):
-        done = CliRunner().invoke(cli, [str(part) for part in command])
-        assert done.exit_code == 0, done.output
+    stub_process.reset()
+    erp_train("run", write_pool(folder, stub_process, ("small", "big-low")))
+    pool = write_pool(folder, stub_process, tuple(KINDS))
+    erp_train("add-model", folder / "bundle", "--pool", pool, "--model", "big-high")
     return folder / "bundle"
 
 
@@ -97,6 +128,29 @@ def told(answer: Answer) -> tuple[str | None, str | None]:
     return answer.erp.get("model"), answer.erp.get("reason")
 
 
+def test_the_bundle_says_what_each_of_its_models_is_sent_with(bundle):
+    models = erp_train("inspect", bundle)["models"]
+    assert {name: model["parameters"] for name, model in models.items()} == {"small": None, **ARMS}
+    shown = CliRunner().invoke(cli, ["inspect", str(bundle)]).output
+    assert "big-high: sent with reasoning_effort high" in shown
+
+
+def test_the_doctor_says_so_where_the_config_sends_something_else(stub, bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("LITELLM_MASTER_KEY", KEY)
+    made = config(stub, bundle)
+    sound = erp_train("doctor", write_config(tmp_path / "sound.yaml", made))
+    assert not [f for f in sound["findings"] if "big-" in f["text"]], sound
+    made["model_list"][1]["model_info"]["erp_arms"] = ARMS | {"big-low": {"reasoning_effort": "medium"}}
+    made["litellm_settings"]["drop_params"] = True
+    found = [f["text"] for f in erp_train("doctor", write_config(tmp_path / "other.yaml", made))["findings"]]
+    assert [text for text in found if "knows it with reasoning_effort low" in text]
+    assert [text for text in found if "drop_params is on for 'big'" in text]
+    made["model_list"][1]["model_info"]["erp_arms"] = ARMS | {"big-low": {"top_k": 1}}
+    done = CliRunner().invoke(cli, ["doctor", str(write_config(tmp_path / "bad.yaml", made)), "--json"])
+    assert done.exit_code == 1
+    assert "unknown parameter 'top_k'" in done.stdout
+
+
 @pytest.mark.parametrize(("route", "stream"), EFFORT_ROUTES)
 def test_each_prompt_gets_the_model_and_the_effort_that_it_is_best_at(proxy, stub, route, stream):
     for name, kind in KINDS.items():
@@ -151,7 +205,7 @@ def test_the_log_and_the_last_decisions_name_the_arm(proxy, log):
     answer = ask(proxy, prompt_of("poetry", 7))
     line = line_of(log, answer)
     assert (line["chosen"], line["served"], line["propensity"]) == ("big-high", "big-high", {"big-high": 1.0})
-    assert set(line["candidates"]) == set(NAMES.values())
+    assert set(line["candidates"]) == set(KINDS)
     shown = httpx.get(
         f"{proxy.base_url}/erp/decisions", headers={"Authorization": f"Bearer {KEY}"}, trust_env=False, timeout=60
     ).json()["decisions"][0]

@@ -16,8 +16,8 @@ from litellm_erp.serving.deployments import Deployment, Member
 from litellm_erp.serving.note import Note
 from litellm_erp.telemetry import Once
 
-# On which an arm may be asked for.
-ROUTES = ("chat", "responses", "messages", "completions")
+# Those that have words for effort.
+ROUTES = ("chat", "responses", "messages")
 _ROUTES = {
     "completion": "chat",
     "responses": "responses",
