@@ -224,6 +224,28 @@ def test_an_answer_that_called_tools_is_gone_on_with_by_its_own_arm(proxy, stub)
     assert [call["effort"] for call in sent(stub)] == ["low", "low"]
 
 
+def test_tools_are_gone_on_with_by_the_same_model_where_the_arm_cannot(proxy, stub):
+    first = [{"role": "user", "content": prompt_of("poetry", 5)}]
+    assert told(ask(proxy, messages=first))[0] == "big-high"
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    loop = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "7"}]
+    loop[1]["tool_call_id"] = "c1"
+    then = [*first, *loop]
+    assert told(ask(proxy, messages=then, reasoning_effort="low"))[0] == "big-low"
+    assert told(ask(proxy, messages=[*first, *loop, *loop], reasoning_effort="medium"))[0] == "big"
+    assert [call["effort"] for call in sent(stub)] == ["high", "low", "medium"]
+
+
+def test_what_refers_to_an_earlier_answer_goes_to_its_deployment_as_the_best_arm_of_it(proxy, stub):
+    first = ask(proxy, prompt_of("code", 4), route="responses")
+    assert told(first)[0] == "big-low"
+    then = ask(proxy, prompt_of("poetry", 4), route="responses", previous_response_id=first.body["id"])
+    assert told(then) == ("big-high", "bound")
+    sums = ask(proxy, prompt_of("arithmetic", 4), route="responses", previous_response_id=first.body["id"])
+    assert told(sums)[0].startswith("big-")
+    assert {call["model"] for call in sent(stub)} == {"big"}
+
+
 def test_a_baseline_may_be_an_arm_and_what_is_let_be_is_none(proxy, stub, log):
     baseline = ask(proxy, prompt_of("poetry"), model="erp-base")
     assert told(baseline) == ("big-low", "shadow")

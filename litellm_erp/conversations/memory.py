@@ -51,12 +51,14 @@ class Served:
     cached_tokens : of the request at hand, expected to lie in that model's prompt cache
     awaits_tools : see `Conversation`
     goes_on : whether there was an answer yet; the same first question again only finds its prompt in a cache
+    offered_as : the pool model that its deployment is for this request, where it cannot be ``model``; else ""
     """
 
     model: str
     cached_tokens: float
     awaits_tools: bool
     goes_on: bool
+    offered_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from litellm_erp.choice.prompt import PromptText, from_request, whole_text
@@ -192,6 +192,20 @@ class Pick:
             return
         self.carriers = self.offered, self.members
         self.offered, self.members, self.is_own = arms.spread(*self.carriers, arms.said_by(self.request))
+        if self.last is not None and self.last.awaits_tools:
+            self._go_on(self.last)
+
+    def _go_on(self, last: Served) -> None:
+        """Where the arm that called tools cannot serve the next turn, its deployment goes on with it as what it can."""
+        if self.carriers is None or any(member.pool_model == last.model for member in self.members):
+            return
+        for deployment, member in zip(*self.carriers, strict=True):
+            if any(arm.pool_model == last.model for arm in member.arms):
+                same = next((other for other in self.members if other.id == member.id), None)
+                if same is None:
+                    self.offered, self.members = [*self.offered, deployment], [*self.members, member]
+                self.last = replace(last, offered_as=(same or member).pool_model)
+                return
 
     @property
     def each_once(self) -> Sequence[Deployment]:

@@ -223,12 +223,13 @@ class RoutedGroup:
         gets no dearer model than the goal itself would give.
         """
         stay = self.settings.stay
-        if stay.mode == "off" or last.model not in offer.names:
+        name = last.offered_as or last.model
+        if stay.mode == "off" or name not in offer.names:
             return None
         held = last.goes_on and state.bundle.frontier.chooses(last.model, lambda_)
         holds = held and (last.awaits_tools or stay.mode == "always")
         margin = math.inf if holds else stay.margin * held
-        return Warm(Held(offer.names.index(last.model), margin), last.cached_tokens)
+        return Warm(Held(offer.names.index(name), margin), last.cached_tokens)
 
     def _propensity(
         self,

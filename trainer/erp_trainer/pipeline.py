@@ -262,12 +262,13 @@ def _parameters(pool: Pool, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _prices(pool: Pool, names: Sequence[str], warn: Warn) -> dict[str, Price]:
-    """Stated prices; for a model called through LiteLLM its listed price, under the name that LiteLLM knows."""
+    """Stated prices; for a model called through LiteLLM, or at an effort, the price listed for what it is called."""
     stated = {name: pool.models[name].price for name in names if pool.models[name].price.known}
     relative = any(price.relative_cost is not None for price in stated.values())
     for name in names:
         model = pool.models[name]
-        if name not in stated and model.engine == "litellm" and not relative:
+        # The efforts of one model cost the same a token.
+        if name not in stated and (model.engine == "litellm" or model.parameters) and not relative:
             listed = resolve_prices([model.model], {}, warn=lambda message: None)[model.model]
             stated |= {name: listed} if listed.known else {}
     return resolve_prices(names, stated, warn=warn)
