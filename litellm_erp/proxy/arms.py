@@ -5,13 +5,14 @@ A client's own word wins: an arm that says otherwise is no candidate, and its li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from litellm_erp.effort import LIMITS, effort_of, limit_of
 from litellm_erp.proxy.litellm_request import call_type_of, map_of, output_limit, route_of
-from litellm_erp.proxy.litellm_router import hands_on
+from litellm_erp.proxy.litellm_router import budget_of, hands_on
 from litellm_erp.serving.deployments import Deployment, Member
 from litellm_erp.serving.note import Note
 from litellm_erp.telemetry import Once
@@ -58,7 +59,8 @@ def said_by(request: Mapping[str, Any]) -> Said:
     for source in (map_of(request.get("extra_body")), request):
         stated = {
             "thinking": source.get("thinking"),
-            "reasoning_effort": source.get("reasoning_effort")
+            "reasoning_effort": map_of(source.get("reasoning_effort")).get("effort")
+            or source.get("reasoning_effort")
             or map_of(source.get("reasoning")).get("effort")
             or map_of(source.get("output_config")).get("effort"),
         }
@@ -102,13 +104,16 @@ def _serves(deployment: Deployment, arm: Member, said: Said) -> bool:
     parameters = arm.parameters or {}
     if not parameters:
         return True
-    params = map_of(deployment.get("litellm_params"))
-    thinking = map_of(parameters.get("thinking"))
-    thinks = thinking.get("type") in _THINKS
-    if said.limit is not None and said.limit <= thinking.get("budget_tokens", 0):
+    thinking, model = map_of(parameters.get("thinking")), str(map_of(deployment.get("litellm_params")).get("model"))
+    effort = parameters.get("reasoning_effort")
+    budgets: list[Any] = [thinking.get("budget_tokens"), map_of(said.effort.get("thinking")).get("budget_tokens")]
+    if effort is not None and "claude" in model:
+        # LiteLLM makes a budget of it.
+        budgets.append(budget_of(effort))
+    budget = max([tokens for tokens in budgets if _is_limit(tokens)], default=0)
+    if min(said.limit or math.inf, limit_of(parameters) or math.inf) <= budget:
         return False
-    # There an effort becomes a budget for thinking.
-    if said.is_bound and (thinks or ("reasoning_effort" in parameters and "claude" in str(params.get("model")))):
+    if said.is_bound and (thinking.get("type") in _THINKS or (effort is not None and "claude" in model)):
         return False
     return spelled(said.route, parameters) is not None and _takes(deployment, arm, said.route, effort_of(parameters))
 

@@ -107,6 +107,14 @@ def hands_on(deployment: Mapping[str, Any], route: str, names: Collection[str]) 
     return supported is None or all(name in supported or name in allowed for name in names)
 
 
+def budget_of(effort: str) -> object:
+    """The tokens for thinking that LiteLLM makes of an effort where a model wants a budget; None where it does not say.
+
+    Source: ``litellm/constants.py``.
+    """
+    return getattr(litellm.constants, f"DEFAULT_REASONING_EFFORT_{effort.upper()}_THINKING_BUDGET", None)
+
+
 def proxy_server() -> Any:
     """LiteLLM's proxy module in a proxy's process, else None."""
     return sys.modules.get("litellm.proxy.proxy_server")
