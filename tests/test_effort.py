@@ -1,15 +1,21 @@
 """What the arms of a deployment may be, which of them a request can be served by, and what is then sent."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.load import load_bundle
+from litellm_erp.bundle.manifest import Manifest
+from litellm_erp.bundle.ranking import Candidates, predict_pool
 from litellm_erp.effort import arms_of, checked, same, told
-from litellm_erp.errors import SettingsError
+from litellm_erp.errors import BundleError, SettingsError
 from litellm_erp.goals.settings import parse
 from litellm_erp.proxy import arms
 from litellm_erp.serving.checks import check_router, router_view
@@ -179,3 +185,47 @@ def test_arms_that_cannot_be_are_told_and_the_deployment_goes_on_as_one_model(pl
     view = router_view([entry], {"routing_groups": [{"group_name": GROUP, "models": ["big"]}]})
     found = check_router(view, settings, {GROUP: load_bundle(planted_bundle)}, table)
     assert [f.level for f in found if "unknown parameter 'temperature'" in f.text] == ["error"]
+
+
+def limited(bundle: Bundle, **limits: int) -> Bundle:
+    """A bundle some of whose models were sampled with a limit of their own."""
+    records = [
+        replace(record, parameters={"max_tokens": limits[record.name]}) if record.name in limits else record
+        for record in bundle.manifest.models
+    ]
+    return replace(bundle, manifest=replace(bundle.manifest, models=tuple(records)))
+
+
+@pytest.mark.parametrize("few", [32, 0])
+def test_an_arms_own_limit_clips_what_its_answers_are_expected_to_cost(planted_bundle: Path, monkeypatch, few):
+    monkeypatch.setattr("litellm_erp.bundle.ranking.FEW", few)
+    bundle = load_bundle(planted_bundle)
+    vector = np.full(bundle.manifest.embedder.dimension, bundle.manifest.embedder.dimension**-0.5, dtype=np.float32)
+
+    def costs(bundle: Bundle, limit: float | None = None) -> list[float]:
+        candidates = Candidates(bundle, range(3), 0, bundle.prices())
+        found = list(candidates.rank(vector, 10.0, 0.0, max_output_tokens=limit).cost)
+        whole = predict_pool(bundle, vector, 10.0, prices=bundle.prices(), max_output_tokens=limit).cost
+        assert found == pytest.approx(whole.tolist())
+        return found
+
+    free, clipped = costs(bundle), costs(limited(bundle, small=1))
+    small = bundle.models.index("small")
+    assert clipped[small] < free[small]
+    assert [usd for i, usd in enumerate(clipped) if i != small] == [usd for i, usd in enumerate(free) if i != small]
+    assert costs(limited(bundle, small=10**6)) == free
+    # The request's own limit counts where it is the smaller.
+    assert costs(limited(bundle, small=50), 1.0) == costs(bundle, 1.0)
+
+
+def test_a_manifest_says_the_parameters_only_where_there_are_any_and_takes_no_others(planted_bundle: Path):
+    manifest = load_bundle(planted_bundle).manifest
+    document = json.loads(json.dumps(manifest.to_json()))
+    assert all("parameters" not in entry for entry in document["models"])
+    document["models"][0]["parameters"] = ARMS["deep"]
+    found = Manifest.from_json(document, where="manifest.json")
+    assert found.models[0].parameters == ARMS["deep"]
+    assert json.loads(json.dumps(found.to_json())) == document
+    document["models"][0]["parameters"] = {"temperature": 0}
+    with pytest.raises(BundleError, match=r"models\[0\]: parameters: unknown parameter 'temperature'"):
+        Manifest.from_json(document, where="manifest.json")
