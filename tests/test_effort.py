@@ -145,6 +145,7 @@ def test_whatever_a_client_sends_leaves_something_and_raises_nothing(request_):
         ({}, ARMS["low"], "acompletion", {"reasoning_effort": "low"}),
         ({"max_tokens": 100}, {"max_tokens": 200}, "acompletion", {"max_tokens": 100}),
         ({"max_tokens": 900}, {"max_tokens": 200}, "acompletion", {"max_tokens": 200}),
+        ({"max_tokens": 0}, {"max_tokens": 200}, "acompletion", {"max_tokens": 0}),
         ({"max_completion_tokens": 900}, {"max_tokens": 200}, "acompletion", {"max_completion_tokens": 200}),
         ({"max_output_tokens": 900}, {"max_tokens": 200}, "aresponses", {"max_output_tokens": 200}),
         ({}, {"max_completion_tokens": 200}, "atext_completion", {"max_tokens": 200}),

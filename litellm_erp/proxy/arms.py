@@ -44,13 +44,13 @@ class Said:
     ----------
     effort : as ``reasoning_effort`` and ``thinking``, in whatever words its route has for it
     limit : of its answer, in tokens; None without one
-    is_bound : whether it asks for something that a model does not do while it thinks
+    forbids_thinking : whether it asks for something that a model does not do while it thinks
     """
 
     route: str
     effort: Mapping[str, Any]
     limit: float | None
-    is_bound: bool
+    forbids_thinking: bool
 
 
 def said_by(request: Mapping[str, Any]) -> Said:
@@ -65,7 +65,7 @@ def said_by(request: Mapping[str, Any]) -> Said:
             or map_of(source.get("output_config")).get("effort"),
         }
         effort |= {name: value for name, value in stated.items() if value is not None}
-    return Said(_route(call_type_of(request), request), effort, output_limit(request), _is_bound(request))
+    return Said(_route(call_type_of(request), request), effort, output_limit(request), _forbids_thinking(request))
 
 
 class Spread(NamedTuple):
@@ -113,7 +113,7 @@ def _serves(deployment: Deployment, arm: Member, said: Said) -> bool:
     budget = max([tokens for tokens in budgets if _is_limit(tokens)], default=0)
     if min(said.limit or math.inf, limit_of(parameters) or math.inf) <= budget:
         return False
-    if said.is_bound and (thinking.get("type") in _THINKS or (effort is not None and "claude" in model)):
+    if said.forbids_thinking and (thinking.get("type") in _THINKS or (effort is not None and "claude" in model)):
         return False
     return spelled(said.route, parameters) is not None and _takes(deployment, arm, said.route, effort_of(parameters))
 
@@ -181,8 +181,11 @@ def _within(kwargs: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, A
     for name in (*LIMITS, "max_output_tokens"):
         if name in fields:
             limit = found.pop(name)
-            stated = [own for own in (LIMITS if name in LIMITS else (name,)) if _is_limit(kwargs.get(own))]
-            found |= {own: min(kwargs[own], limit) for own in stated} or {name: limit}
+            names = LIMITS if name in LIMITS else (name,)
+            stated = {own: value for own in names if (value := kwargs.get(own)) is not None}
+            # What is no limit is the client's to be told of.
+            found |= {own: min(value, limit) if _is_limit(value) else value for own, value in stated.items()}
+            found |= {} if stated else {name: limit}
     return found
 
 
@@ -197,7 +200,7 @@ def _route(call_type: str, request: Mapping[str, Any]) -> str:
     return _ROUTES.get(call_type) or _ROUTES.get(call_type.removeprefix("a"), "")
 
 
-def _is_bound(request: Mapping[str, Any]) -> bool:
+def _forbids_thinking(request: Mapping[str, Any]) -> bool:
     choice = request.get("tool_choice")
     choice = map_of(choice).get("type") if isinstance(choice, Mapping) else choice
     top_p = request.get("top_p")
