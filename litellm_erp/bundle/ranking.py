@@ -55,6 +55,8 @@ def predict_pool(
     max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
     """
     output_tokens = np.maximum(bundle.output_tokens.predict(embeddings), 1.0)
+    if (longest_M := bundle.longest_M) is not None:
+        output_tokens = np.minimum(output_tokens, longest_M)
     if max_output_tokens is not None:
         output_tokens = np.minimum(output_tokens, max_output_tokens)
     cost, leverage = prices.expected_cost(input_tokens, output_tokens), bundle.uncertainty.leverage(embeddings)
@@ -191,6 +193,8 @@ class Candidates:
         # Positions of what is predicted: the candidates, and the best single model for comparison.
         wanted = list(dict.fromkeys([*columns, *([] if self._best is None else [self._best])]))
         self._n, self._wanted = len(columns), np.array(wanted, dtype=np.intp)
+        self._longest_M = bundle.longest_M
+        self._longest: list[float] | None = None if self._longest_M is None else self._longest_M[self._wanted].tolist()
         self._best_position = None if self._best is None else wanted.index(self._best)
         if not self._few:
             return
@@ -283,6 +287,8 @@ class Candidates:
 
     def _costs(self, input_tokens: float, output_tokens: list[float], limit: float | None) -> list[float]:
         costs = []
+        if self._longest is not None:
+            output_tokens = list(map(min, output_tokens, self._longest))
         for (input_usd, output_usd, fixed), expected in zip(self._price_rows, output_tokens, strict=True):
             tokens = max(expected, 1.0) if limit is None else min(max(expected, 1.0), limit)
             costs.append(fixed if fixed == fixed else input_usd * input_tokens + output_usd * tokens)
@@ -312,6 +318,8 @@ class Candidates:
                 believed = features.trust_of_one(memberships)
             else:
                 rewards = bundle.predictor.predict(embedding)
+        if self._longest_M is not None:
+            tokens = np.minimum(tokens, self._longest_M)
         if max_output_tokens is not None:
             tokens = np.minimum(tokens, max_output_tokens)
         cost = self._prices.expected_cost(input_tokens, tokens)

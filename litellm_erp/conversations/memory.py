@@ -51,12 +51,14 @@ class Served:
     cached_tokens : of the request at hand, expected in the prompt cache of each pool model that served a part of it
     awaits_tools : see `Conversation`
     goes_on : whether there was an answer yet; the same first question again only finds its prompt in a cache
+    offered_as : the pool model that its deployment is for this request, where it cannot be ``model``; else ""
     """
 
     model: str
     cached_tokens: Mapping[str, float]
     awaits_tools: bool
     goes_on: bool
+    offered_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)

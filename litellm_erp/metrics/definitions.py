@@ -34,6 +34,7 @@ REASONS = (
     "exhausted",
     "retry",
     "bound",
+    "own-parameters",
     "fallback:embedding",
     "fallback:embedding-timeout",
     "fallback:error",

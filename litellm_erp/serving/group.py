@@ -261,14 +261,14 @@ class RoutedGroup:
         stay = self.settings.stay
         if stay.mode == "off":
             return None
-        names = offer.names
+        names, name = offer.names, last.offered_as or last.model
         cached = [(names.index(model), tokens) for model, tokens in last.cached_tokens.items() if model in names]
-        held = last.goes_on and last.model in names and state.bundle.frontier.chooses(last.model, lambda_)
+        held = last.goes_on and name in names and state.bundle.frontier.chooses(last.model, lambda_)
         holds = held and (last.awaits_tools or stay.mode == "always")
         margin = math.inf if holds else stay.margin * held
         if not cached and not margin:
             return None
-        return Warm(Held(names.index(last.model), margin) if last.model in names else None, cached)
+        return Warm(Held(names.index(name), margin) if name in names else None, cached)
 
     def _propensity(
         self,

@@ -56,7 +56,7 @@ class Offers:
         self._bundle = bundle
         self._column = {name: m for m, name in enumerate(bundle.models)}
         self._offers: dict[tuple[Member, ...], Offer] = {}
-        self._seen: dict[str, Member] = {}
+        self._seen: dict[tuple[str, str], Member] = {}
         self._prices: PriceTable | None = None
         self._once = Once()
 
@@ -100,9 +100,9 @@ class Offers:
 
     def _price_table(self, members: Sequence[Member]) -> PriceTable:
         """Prices of the pool by all deployments that were ever on offer."""
-        if self._prices is not None and all(self._seen.get(member.id) is member for member in members):
+        if self._prices is not None and all(self._seen.get(_key(member)) is member for member in members):
             return self._prices
-        self._seen |= {member.id: member for member in members}
+        self._seen |= {_key(member): member for member in members}
         by_model: dict[str, list[Member]] = {}
         for member in self._seen.values():
             by_model.setdefault(member.pool_model, []).append(member)
@@ -119,6 +119,11 @@ def _newcomers(names: Sequence[str], members: Sequence[Member], usd: bool) -> Pr
     """Prices of models that the bundle does not know; none beside costs that are not in USD."""
     of = {name: [member for member in members if member.pool_model == name] for name in names}
     return PriceTable.from_prices([served_price(UNKNOWN_PRICE, of[name]) if usd else UNKNOWN_PRICE for name in names])
+
+
+def _key(member: Member) -> tuple[str, str]:
+    """What LiteLLM replaces when it replaces a deployment; each arm of one by itself."""
+    return member.id, "" if member.parameters is None else member.pool_model
 
 
 @dataclass(frozen=True, slots=True)
