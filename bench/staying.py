@@ -32,7 +32,7 @@ from litellm_erp.conversations.memory import Conversations, conversation_of
 from litellm_erp.embedding.static import StaticEmbedder
 from litellm_erp.goals.settings import StaySettings
 
-LAMBDAS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.2, 1.6, 3.2)
+LAMBDAS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.2, 1.6, 3.2, 5.0, 8.0)
 MODES = {
     "off": StaySettings("off"),
     "priced": StaySettings("priced"),
@@ -138,7 +138,8 @@ def served(world: World, steps: Sequence[Step], stay: StaySettings, lambda_: flo
         warm = None
         if last is not None:
             holds = last.awaits_tools or stay.mode == "always"
-            warm = Warm(Held(int(last.model), np.inf if holds else stay.margin), last.cached_tokens)
+            cached = [(int(name), tokens) for name, tokens in last.cached_tokens.items()]
+            warm = Warm(Held(int(last.model), np.inf if holds else stay.margin), cached)
         chosen = world.candidates.rank(world.vectors_PD[step.prompt], history, lambda_, warm=warm).order[0]
         known.serves(talk, str(chosen), history)
         _count(world, step, chosen, model, history, now[0], held, into)

@@ -21,6 +21,8 @@ tests=(
     tests/test_proxy_explained.py
     tests/test_staying.py
     tests/test_modes.py
+    tests/test_effort.py
+    tests/test_proxy_effort.py
 )
 oldest=1.99.4
 pinned=$(sed -n 's/^litellm==//p' constraints.txt)

@@ -1,6 +1,7 @@
 """Fixtures that start real processes (tests/harness.py says what is asked of them), and a book of budgets."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import hypothesis
 import pytest
 
 from demo.proxy_process import ProxyProcess, StubProcess
+from demo.redis_process import RedisProcess
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
 from tests.harness import GROUP, MODELS, SPARE, Json, proxy_config, write_config, write_keys
@@ -87,6 +89,15 @@ def stub(stub_process: StubProcess) -> StubProcess:
     """The session's stub, with every model well and no record."""
     stub_process.reset()
     return stub_process
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    """A Redis of a module's own, empty when it begins."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed: scripts/setup_debian.sh")
+    with RedisProcess() as process:
+        yield process
 
 
 @pytest.fixture

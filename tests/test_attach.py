@@ -55,6 +55,19 @@ async def test_an_attached_router_is_routed(stub, planted_bundle):
     assert right >= 10
 
 
+async def test_an_attached_router_is_told_the_effort(stub, planted_bundle):
+    entry = deployment(stub, "big") | {"model_name": "thinks"}
+    entry["litellm_params"]["model"] = "hosted_vllm/big"
+    entry["model_info"] = {"erp_arms": {"mid": {"reasoning_effort": "low"}, "big": {"reasoning_effort": "high"}}}
+    groups = [{"group_name": GROUP, "models": ["small", "thinks"], "routing_strategy": "simple-shuffle"}]
+    router = Router([deployment(stub, "small"), entry], routing_groups=groups)
+    attach(router, erp_settings(planted_bundle))
+    said = {"small": "small", "mid": "big at effort low", "big": "big at effort high"}
+    wanted = prompts(12)
+    found = [(await ask(router, text)).removeprefix("answer from ") for _, text in wanted]
+    assert sum(a == said[best] for a, (best, _) in zip(found, wanted, strict=True)) >= 10
+
+
 async def test_settings_may_be_a_file_with_a_bundle_beside_it(stub, planted_bundle, tmp_path):
     (tmp_path / "bundle").symlink_to(planted_bundle)
     path = write_config(tmp_path / "erp.yaml", {"erp_settings": {"groups": {GROUP: {"bundle": "./bundle"}}}})

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,17 @@ def test_a_queue_that_is_full_drops_and_says_so(tmp_path: Path, monkeypatch: pyt
     assert [log.add(record(i)) for i in range(12)] == [True] * 10 + [False] * 2
 
 
+def test_answers_are_redacted_like_prompts_and_the_loss_of_one_text_is_not_the_others(tmp_path: Path) -> None:
+    log = log_in(tmp_path, prompts=True, answers=True, redact=SHOUT)
+    log.add(replace(record(0, "a secret"), answer="yes"))
+    log.add(replace(record(1, "hello"), answer="a secret"))
+    log.add(replace(record(2, "\U0001f600" * 80_000), answer="\U0001f600" * 80_000))
+    log.close()
+    kept = [(e.prompt, e.answer) for e in entries(tmp_path) if isinstance(e, Record)]
+    assert kept[:2] == [(None, "YES"), ("HELLO", None)]
+    assert [len(text or "") for text in kept[2]] == [80_000, 80_000]
+
+
 def test_prompts_are_kept_as_the_redaction_leaves_them_or_not_at_all(tmp_path: Path) -> None:
     log = log_in(tmp_path, prompts=True, redact=SHOUT)
     for i, prompt in enumerate(("hello", "a secret", "\U0001f600" * 80_000, "leave")):
@@ -130,6 +142,8 @@ def test_prompts_are_kept_as_the_redaction_leaves_them_or_not_at_all(tmp_path: P
         ({"path": "log"}, None),
         ({"path": "log", "prompts": True, "redact": "none"}, None),
         ({"path": "log", "prompts": True}, "redact"),
+        ({"path": "log", "prompts": True, "answers": True, "redact": "none"}, None),
+        ({"path": "log", "answers": True, "redact": "none"}, "answers"),
         ({"path": "log", "prompts": True, "redact": "rm -rf"}, "redact"),
         ({"max_mb": 5}, "path"),
         ({"path": "log", "max_mb": 0}, "max_mb"),

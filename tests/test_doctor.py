@@ -121,6 +121,11 @@ MISTAKES = {
         lambda c: router(c, context_window_fallbacks=[{"auto": ["gone"]}]), "warning", "context_window_fallbacks of"),
     "a content policy": (
         lambda c: router(c, content_policy_fallbacks=[{"auto": ["gone"]}]), "warning", "content_policy_fallbacks of"),
+    "exploring that nobody learns from": (
+        lambda c: settings_of(c)["auto"].update(explore={"share": 0.05, "extra_cost": 0.02}),
+        "warning", "explore: there is no decision_log"),
+    "exploring as a word": (
+        lambda c: settings_of(c)["auto"].update(explore="on"), "error", "explore: found 'on'; expected a map"),
     "no retries": (lambda c: router(c, num_retries=0), "warning", "num_retries is 0"),
     "no retries of LiteLLM's": (lambda c: c["litellm_settings"].update(num_retries=0), "warning", "num_retries is 0"),
     "an unset key": (

@@ -122,3 +122,33 @@ def test_a_prompt_file_that_is_there_is_kept(tmp_path):
     result = init(tmp_path, CONFIG)
     assert json.loads(result.stdout)["made_prompts"] is False
     assert (tmp_path / "prompts.jsonl").read_text() == "mine"
+
+
+def test_a_deployment_that_stands_for_several_models_becomes_as_many(tmp_path):
+    arms = {
+        "big-low": {"reasoning_effort": "low"},
+        "big-deep": {"thinking": {"type": "enabled", "budget_tokens": 4000}},
+        "big-short": {"max_tokens": 200},
+        "big": {},
+    }
+    big = {"model_name": "b", "litellm_params": {"model": "openai/big", "api_base": "http://h/v1", "max_tokens": 900}}
+    low = {"model_name": "low", "litellm_params": {"model": "o3", "reasoning_effort": "low", "max_tokens": "many"}}
+    low2 = {"model_name": "low2", "litellm_params": {"model": "o3", "reasoning_effort": "low"}}
+    result = init(tmp_path, {"model_list": [big | {"model_info": {"erp_arms": arms}}, low, low2]})
+    assert result.exit_code == 0, result.output
+    models = pool.load(tmp_path / "pool.yaml").models
+    assert {name: dict(models[name].parameters) for name in arms} == arms
+    assert {models[name].model for name in arms} == {"big"}
+    assert (models["big-low"].sampling.max_tokens, models["big-short"].sampling.max_tokens) == (None, 200)
+    assert (models["low"].parameters, models["low2"].parameters) == ({}, {"reasoning_effort": "low"})
+    assert models["low2"].price == models["low"].price
+
+
+def test_arms_that_cannot_be_are_one_error(tmp_path):
+    big = {
+        "model_name": "b",
+        "litellm_params": {"model": "openai/big"},
+        "model_info": {"erp_arms": {"a": {"top_k": 1}}},
+    }
+    result = init(tmp_path, {"model_list": [big]})
+    assert (result.exit_code, "unknown parameter 'top_k'" in result.stderr) == (2, True)

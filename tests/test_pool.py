@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from erp_trainer.pool import pool
+from erp_trainer.sampling.stage import sample_parts
 from litellm_erp.errors import SettingsError
 
 DOCUMENT = {
@@ -80,3 +81,51 @@ def test_a_mistake_is_named_with_its_key(tmp_path, changes, message):
     with pytest.raises(SettingsError, match=message) as error:
         load(tmp_path, **changes)
     assert "pool.yaml" in str(error.value)
+
+
+DEEP = {"thinking": {"type": "enabled", "budget_tokens": 4000}}
+
+
+def effort(tmp_path, **stated):
+    return load(tmp_path, models={"a": {"model": "org/a", **stated}}).models["a"]
+
+
+def test_effort_is_a_part_of_what_a_model_is_and_a_model_without_is_what_it_was(tmp_path):
+    plain, low = effort(tmp_path), effort(tmp_path, reasoning_effort="low")
+    assert plain.identity() == {"model": "org/a", "revision": None, "system_prompt": None}
+    assert low.identity() == plain.identity() | {"parameters": {"reasoning_effort": "low"}}
+    assert (
+        sample_parts(tmp_path, low).folder != sample_parts(tmp_path, effort(tmp_path, reasoning_effort="high")).folder
+    )
+    short = effort(tmp_path, max_tokens=200)
+    assert (short.parameters, short.sampling.max_tokens) == ({"max_tokens": 200}, 200)
+    assert effort(tmp_path, **DEEP, sampling={"max_tokens": None}).parameters == DEEP
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"reasoning_effort": 3}, r"models\.a\.reasoning_effort"),
+        ({"thinking": {"budget": 3}}, r"models\.a\.thinking"),
+        ({"max_tokens": 0}, r"models\.a\.max_tokens"),
+        ({"max_tokens": 9, "sampling": {"max_tokens": 8}}, "keep one of them"),
+        ({"max_completion_tokens": 9}, "max_completion_tokens"),
+        ({**DEEP}, "max_tokens 512 of its sampling leaves no answer beside a budget of 4000"),
+        ({"engine": "vllm", "reasoning_effort": "low"}, "engine vllm cannot send reasoning_effort"),
+        (
+            {"engine": "transformers", "sampling": {"max_tokens": None}, **DEEP},
+            "engine transformers cannot send thinking",
+        ),
+    ],
+)
+def test_what_effort_cannot_be_is_one_error_that_names_it(tmp_path, stated, said):
+    with pytest.raises(SettingsError, match=said):
+        effort(tmp_path, **stated)
+
+
+def test_an_engine_of_ones_own_takes_a_limit_and_nothing_else(tmp_path):
+    assert effort(tmp_path, engine="vllm", max_tokens=20).sampling.max_tokens == 20
+    pool.load(tmp_path / "pool.yaml").on_ray()
+    effort(tmp_path, reasoning_effort="low")
+    with pytest.raises(SettingsError, match="engine ray cannot send reasoning_effort"):
+        pool.load(tmp_path / "pool.yaml").on_ray()

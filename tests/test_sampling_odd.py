@@ -107,6 +107,54 @@ def test_what_a_provider_refuses_by_name_is_given_up_once_recorded_and_said(tmp_
     assert all(name in remark for name in adjusted)
 
 
+def at_effort(server: StubProcess, engine: str, **parameters: object) -> PoolModel:
+    return dataclasses.replace(pool_model(server, engine), parameters=parameters)
+
+
+def test_effort_is_sent_with_every_request(tmp_path, server, engine):
+    model = at_effort(server, engine, reasoning_effort="low")
+    assert sample(tmp_path, model).sampled == 6
+    assert [call["effort"]["reasoning_effort"] for call in server.requests()] == ["low"] * 6
+    assert texts(tmp_path, model)[0] == [f"{TEXT} at effort low"] * 4
+
+
+def test_a_model_whose_effort_is_refused_is_not_sampled_without_it(tmp_path, server, engine):
+    server.set_mode("small", "no_effort")
+    model = at_effort(server, engine, reasoning_effort="low")
+    with pytest.raises(SamplingError, match=r"models\.small: the provider refuses reasoning_effort"):
+        sample(tmp_path, model)
+    assert texts(tmp_path, model) == []
+
+
+def test_a_limit_of_its_own_may_have_another_name_and_what_else_is_refused_is_given_up(tmp_path, server, engine):
+    server.set_mode("small", "reasoning")
+    model = at_effort(server, engine, reasoning_effort="low", max_tokens=512)
+    summary = sample(tmp_path, model, start=1, ceiling=1)
+    assert summary.adjusted["max_tokens"] == "max_completion_tokens"
+    assert {"reasoning_effort", "max_completion_tokens"} <= set(keys(server))
+
+
+def test_a_refusal_that_names_effort_beside_another_gives_up_the_other():
+    parameters = Parameters(fixed={"reasoning_effort": "low"})
+    sent = parameters.sent(ALL, None)
+    assert parameters.learn(sent, "Unsupported value: temperature is not supported with reasoning_effort")
+    assert parameters.adjusted == {"temperature": None}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 80}, "total_tokens": 100}, 90),
+        ({"completion_tokens": 10, "completion_tokens_details": {"reasoning_tokens": 80}, "total_tokens": 100}, 90),
+        ({"completion_tokens": 10, "completion_tokens_details": {"reasoning_tokens": 80}}, 10),
+        ({"completion_tokens": 10, "completion_tokens_details": None, "total_tokens": 20}, 10),
+    ],
+)
+def test_tokens_of_thinking_are_counted_once_wherever_a_provider_counts_them(usage, tokens):
+    body = {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": 10, **usage}}
+    assert read_completion(body, None, {}).output_tokens == tokens
+
+
 def test_it_is_said_on_the_terminal_and_again_when_nothing_is_left_to_sample(tmp_path, server):
     server.set_mode("small", "reasoning")
     models = {"small": {"model": "small", "api_base": server.api_base("small")}}

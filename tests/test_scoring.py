@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from bench.synthetic import write_bundle as write_synthetic
 from litellm_erp.bundle.load import load_bundle
-from litellm_erp.bundle.ranking import FEW, Candidates, predict_pool, rank_among
+from litellm_erp.bundle.ranking import FEW, Candidates, Warm, predict_pool, rank_among
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
+from litellm_erp.choice.decision import Held
 from litellm_erp.embedding.static import StaticEmbedder
 
 EMBEDDER = StaticEmbedder()
@@ -50,6 +51,22 @@ def test_candidates_are_ranked_as_offline(bundle, data):
     assert found.leaned == bool(offline.leaned)
     np.testing.assert_allclose(found.expected_reward, offline.expected_reward, rtol=1e-5)
     np.testing.assert_allclose(np.array(found.cost)[: len(columns)], scores.cost[chosen], rtol=1e-5)
+
+
+def test_every_candidate_costs_less_by_what_its_cache_holds(bundle):
+    prices = bundle.prices({name: Price(1.0, 2.0, cached_input_usd_per_mtok=0.1) for name in bundle.models})
+    candidates = Candidates(bundle, [2, 0, 1], 1, prices)
+    embedding, _ = EMBEDDER.embed_counted(TEXTS[0])
+    cold = candidates.rank(embedding, 1000.0, 0.4)
+    # The second was last; the third has read more than the request has; position 3 has no probe, and no price.
+    warm = candidates.rank(embedding, 1000.0, 0.4, warm=Warm(Held(1, 0.0), [(1, 400.0), (2, 5000.0), (3, 800.0)]))
+    saved = np.array(cold.cost)[:3] - np.array(warm.cost)[:3]
+    np.testing.assert_allclose(saved, np.array([0.0, 400.0, 1000.0]) * 0.9e-6)
+    # At a λ that counts nothing else, warmth decides, and only the one that was last is stayed with.
+    assert candidates.rank(embedding, 1000.0, 1e9, warm=Warm(None, [(2, 1000.0)])).order[0] == 2
+    last = candidates.rank(embedding, 1e6, 1e9).order[2]
+    stayed = candidates.rank(embedding, 1e6, 1e9, warm=Warm(Held(last, 0.0), [(last, 1e6)]))
+    assert (stayed.order[0], stayed.stayed) == (last, True)
 
 
 @pytest.mark.parametrize("n_models", [3, FEW + 1])

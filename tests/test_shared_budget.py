@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import shutil
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,14 +17,6 @@ from tests.pools import wait_until
 pytestmark = pytest.mark.proxy
 REQUESTS, CONCURRENCY = 60, 16
 KEY = {"Authorization": "Bearer sk-shared"}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed: scripts/setup_debian.sh")
-    with RedisProcess() as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

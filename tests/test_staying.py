@@ -1,5 +1,6 @@
 """A conversation stays where it is warm, where that is worth more than what another model would earn."""
 
+import asyncio
 import json
 import math
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from demo.proxy_process import ProxyProcess
+from demo.redis_process import RedisProcess
 from litellm_erp.choice.conversation import (
     KEPT_DIGESTS,
     MAX_TURNS,
@@ -20,6 +23,7 @@ from litellm_erp.choice.conversation import (
     turns_of,
 )
 from litellm_erp.conversations.memory import Conversations, conversation_of
+from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.settings import StaySettings, parse
 from tests.harness import Answer, ask, proxy_config, write_keys
@@ -138,7 +142,7 @@ def test_what_is_warm_cools_and_is_forgotten(clock: Clock):
     clock.pass_(300.0)
     found = known.last(second, stay)
     assert found is not None
-    assert (found.model, found.cached_tokens) == ("big", pytest.approx(1000.0 / math.e))
+    assert (found.model, found.cached_tokens) == ("big", {"big": pytest.approx(1000.0 / math.e)})
     assert found.goes_on
     again = known.last(first, stay)
     assert again is not None
@@ -147,12 +151,29 @@ def test_what_is_warm_cools_and_is_forgotten(clock: Clock):
     assert known.last(second, stay) is None
 
 
+def test_every_model_is_warm_as_far_as_it_has_read(clock: Clock):
+    known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings(warm_s=300.0)
+    turns = [user("a"), said("b"), user("c"), said("d"), user("e"), said("f"), user("g")]
+    for n, model, tokens in ((1, "big", 100.0), (3, "small", 300.0), (5, "small", 500.0)):
+        known.serves(conversation_of(turns[:n], "key"), model, tokens)
+        clock.pass_(30.0)
+    found = known.last(conversation_of(turns, "key"), stay)
+    assert found is not None
+    assert found.model == "small"
+    warm = {"small": pytest.approx(500.0 * math.exp(-0.1)), "big": pytest.approx(100.0 * math.exp(-0.3))}
+    assert found.cached_tokens == warm
+    # Another answer in the middle is another conversation, of which big has read the beginning alone.
+    branch = known.last(conversation_of([*turns[:1], said("B"), user("c")], "key"), stay)
+    assert branch is not None
+    assert (branch.model, branch.cached_tokens) == ("big", {"big": warm["big"]})
+
+
 def test_a_session_says_who_served_last_and_only_a_prefix_what_is_warm(clock: Clock):
     known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings()
     known.serves(conversation_of([user("a")], "key", "s1"), "big", 1000.0)
     found = known.last(conversation_of([user("rewritten")], "key", "s1"), stay)
     assert found is not None
-    assert (found.model, found.cached_tokens) == ("big", 0.0)
+    assert (found.model, found.cached_tokens) == ("big", {})
     assert known.last(conversation_of([user("rewritten")], "other key", "s1"), stay) is None
 
 
@@ -174,7 +195,29 @@ def test_another_system_prompt_is_the_same_conversation_and_no_warm_one(clock: C
     known.serves(conversation_of([user("a")], "key", system="it is noon"), "big", 1000.0)
     found = known.last(conversation_of(second, "key", system="it is one"), stay)
     assert found is not None
-    assert (found.model, found.cached_tokens) == ("big", 0.0)
+    assert (found.model, found.cached_tokens) == ("big", {})
+
+
+async def test_through_a_redis_every_turn_of_a_conversation_is_known_elsewhere(redis: RedisProcess):
+    stay, turns = StaySettings(), [user("a"), said("b"), user("c"), said("d"), user("e")]
+
+    async def connect() -> Any:
+        return Redis.from_url(redis.url)
+
+    here, there = (SharedConversations(Conversations(), lambda: (connect, "p")) for _ in range(2))
+    here.serves(conversation_of(turns[:1], "key"), "big", 100.0)
+    here.serves(conversation_of(turns[:3], "key"), "small", 300.0)
+    found = None
+    for _ in range(100):
+        # What was recorded is sent in a moment.
+        found = await there.last(conversation_of(turns, "key"), stay)
+        if found is not None:
+            break
+        await asyncio.sleep(0.05)
+    assert found is not None
+    assert found.model == "small"
+    assert found.cached_tokens == {"small": pytest.approx(300.0, rel=0.1), "big": pytest.approx(100.0, rel=0.1)}
+    assert await there.last(conversation_of(turns, "another key"), stay) is None
 
 
 def test_of_many_conversations_the_longest_unused_are_forgotten(clock: Clock):

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +61,6 @@ async def in_step(*processes: Process) -> None:
     for _ in range(3):
         for process in processes:
             assert await process.shared.exchange()
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed: scripts/setup_debian.sh")
-    with RedisProcess() as process:
-        yield process
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.load import load_bundle, verify_bundle
 from tests.harness import MODELS
 from tests.logs import decision, feedback, write
+from tests.planted import prompt_of
+from tests.pools import KINDS
 
 # After the bundle was made, and not so far ahead as to be a mistake.
 NOW = time.time() + 3600.0
@@ -255,3 +257,64 @@ def test_feedback_in_another_unit_is_refused(bundle, tmp_path):
 def test_a_log_without_text_teaches_nothing_and_says_so(bundle, tmp_path):
     log = log_of(tmp_path / "a.jsonl", bundle, {}, prompt=None)
     assert "300 without the prompt's text" in run("update", bundle, "--log", log, code=2)["error"]["message"]
+
+
+# --- a model that the bundle does not know
+
+
+def newcomers_log(path: Path, bundle: Path, n: int, *, good: bool = True) -> Path:
+    """Every third request is answered by "new", which earns .95 at one kind of prompts, where it is good, else .05."""
+    loaded = load_bundle(bundle)
+    texts = [prompt_of(KINDS[i % len(KINDS)], 900 + i) for i in range(n)]
+    expected = loaded.predictor.predict(bundle_embedder(loaded).embed(texts))
+    lines = []
+    for i, text in enumerate(texts):
+        is_new = i // len(KINDS) % 3 == 0
+        name = "new" if is_new else loaded.models[i % len(loaded.models)]
+        reward = (0.95 if good and i % len(KINDS) == 0 else 0.05) if is_new else float(expected[i, i % 3])
+        lines.append(
+            decision(
+                f"n{i}", served=name, chosen=name, propensity={name: 1.0}, prompt=text, time=NOW + i, cost_usd=1e-4
+            )
+        )
+        lines.append(feedback(f"n{i}", reward))
+    return write(path, lines)
+
+
+def test_a_model_that_the_bundle_does_not_know_is_placed_once_the_log_says_enough(bundle, tmp_path):
+    before = load_bundle(bundle)
+    found = run("update", bundle, "--log", newcomers_log(tmp_path / "a.jsonl", bundle, 60))
+    assert found["newcomers"] == []
+    assert found["without_sums"] == 21
+    found = run("update", bundle, "--log", newcomers_log(tmp_path / "b.jsonl", bundle, 600))
+    [placed] = found["newcomers"]
+    assert placed["model"] == "new"
+    assert 120 < placed["rows"] < 200
+    after = verify_bundle(bundle)
+    m = after.models.index("new")
+    assert sorted(after.models) == sorted((*before.models, "new"))
+    assert found["without_sums"] == 0
+    texts = [prompt_of(kind, 5000 + i) for kind in KINDS for i in range(20)]
+    of_new = after.predictor.predict(bundle_embedder(after).embed(texts))[:, m].reshape(len(KINDS), -1).mean(axis=1)
+    assert of_new[0] > 0.6
+    assert of_new[1:].max() < 0.3
+    assert after.manifest.models[m].constant_cost_usd == pytest.approx(1e-4)
+    assert after.frontier.chooses("new", 0.0)
+    for point in after.frontier.document["points"]:
+        assert sum(point["share"].values()) == pytest.approx(1.0)
+    others = [after.models.index(name) for name in before.models]
+    assert (after.uncertainty.noise_M[others] == before.uncertainty.noise_M).all()
+    assert run("rollback", bundle)["id"] != after.id
+
+
+def test_a_placed_model_is_placed_anew_from_a_longer_log_and_left_with_a_shorter_one(bundle, tmp_path):
+    run("update", bundle, "--log", newcomers_log(tmp_path / "a.jsonl", bundle, 300))
+    first = load_bundle(bundle)
+    [placed] = run("update", bundle, "--log", newcomers_log(tmp_path / "b.jsonl", bundle, 600))["newcomers"]
+    second = verify_bundle(bundle)
+    m = first.models.index("new")
+    assert placed["rows"] == second.manifest.models[m].rows > first.manifest.models[m].rows
+    lines = newcomers_log(tmp_path / "c.jsonl", bundle, 800, good=False).read_text().splitlines()
+    write(tmp_path / "d.jsonl", [json.loads(line) for line in lines if int(json.loads(line)["request_id"][1:]) >= 600])
+    assert run("update", bundle, "--log", tmp_path / "d.jsonl")["newcomers"] == []
+    assert verify_bundle(bundle).manifest.models[m].probe == second.manifest.models[m].probe

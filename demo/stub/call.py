@@ -17,7 +17,7 @@ STATUS_MODES = {
 # What an upstream may say it has used instead of what it has.
 ODD_USAGE: Json = {"negative": -1000, "huge": 10**400, "nan": math.nan, "text": "many", "missing": None}
 # What a model does not take, and what its chat completions look like: see `demo.stub.odd`.
-_REFUSING_MODES = ("one_of_two", "no_sampling", "reasoning")
+_REFUSING_MODES = ("one_of_two", "no_sampling", "reasoning", "no_effort")
 _ODD_MODES = ("parts", "null", "refusal", "tools", "thought", "cut", "twice", "fewer")
 _PLAIN_MODES = (
     "ok", *STATUS_MODES, "hang", "close", "refuse_n", "one_choice", "empty", "wrong_shape", "nan", *_REFUSING_MODES,
@@ -45,7 +45,8 @@ class Mode:
         ``huge``, ``nan``, ``text``, ``missing``; ``context:N``: OpenAI's context_length_exceeded above N prompt
         tokens; ``fail:N``: the next N requests get a 500; ``one_of_two``: refuses temperature together with top_p, as
         Claude 4.5 does, ``no_sampling``: either, as later ones do, ``reasoning``: max_tokens, top_p and a temperature
-        other than 1, as OpenAI's do; ``parts``, ``null``, ``refusal``, ``tools``, ``thought``, ``cut``, ``twice``,
+        other than 1, as OpenAI's do, ``no_effort``: being told how much to think;
+        ``parts``, ``null``, ``refusal``, ``tools``, ``thought``, ``cut``, ``twice``,
         ``fewer``: the content in parts, or null, alone or with a refusal or a tool call, or because all tokens went
         into thinking, the text cut, every choice twice, one choice too few; ``nulls:N``: the next N contents are null;
         and for embeddings ``wrong_shape`` (one
@@ -101,9 +102,16 @@ class Call:
 
     @property
     def text(self) -> str:
-        said = "" if self.mode.kind == "empty" else f"answer from {self.model}"
+        said = "" if self.mode.kind == "empty" else f"answer from {self.model}{self._effort}"
         # LiteLLM ends a stream that says the same a hundred times.
         return said + "".join(f" {i}" for i in range(self.completion_tokens - 3)) if self.drips else said
+
+    @property
+    def _effort(self) -> str:
+        """What an answer says of the effort that it was asked for; nothing where none was."""
+        reasoning = self.body.get("reasoning")
+        stated = self.body.get("reasoning_effort") or (reasoning.get("effort") if isinstance(reasoning, dict) else None)
+        return f" at effort {stated}" if isinstance(stated, str) else ""
 
     @property
     def pieces(self) -> list[str]:

@@ -16,6 +16,10 @@ def refused(call: Call) -> Refused | None:
         for name in ("temperature", "top_p", "top_k"):
             if name in body and (name != "temperature" or body[name] != 1):
                 return None, f"`{name}` is deprecated for this model.", "invalid_request_error"
+    if call.mode.kind == "no_effort":
+        for name in ("reasoning_effort", "thinking"):
+            if name in body:
+                return name, f"Unrecognized request argument supplied: {name}", "invalid_request_error"
     if call.mode.kind == "reasoning":
         return _refused_by_reasoning(body)
     return None

@@ -1,6 +1,7 @@
 """The upstream itself: who is asked for what, how the model behaves now, and the record of it."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -22,6 +23,11 @@ def _moderation(call: Call) -> Json:
     return {"id": f"modr-{call.id}", "model": call.body.get("model"), "results": [result]}
 
 
+# What a request may say of how much a model is to think and to write, on whichever route.
+_EFFORT = (
+    "reasoning_effort", "reasoning", "thinking", "output_config", "max_tokens", "max_completion_tokens",
+    "max_output_tokens",
+)  # fmt: skip
 # By route: its body, and its events where it streams.
 _ROUTES: dict[str, tuple[Callable[[Call], Json], Callable[[Call], list[str]] | None]] = {
     "chat/completions": (chat, chat_events),
@@ -218,6 +224,8 @@ class Stub:
             "choices": call.n,
             "answers": call.answers,
             "keys": sorted(call.body),
+            "body": hashlib.sha256(json.dumps(call.body).encode()).hexdigest(),
+            "effort": {name: call.body[name] for name in _EFFORT if name in call.body},
         }
         self.records.append(record)
         if self._log_file is not None:

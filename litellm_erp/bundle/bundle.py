@@ -14,6 +14,7 @@ from litellm_erp.bundle.manifest import Manifest
 from litellm_erp.bundle.predictors import Predictor
 from litellm_erp.bundle.probe import Probes, Uncertainty
 from litellm_erp.choice.cost import Price, PriceTable
+from litellm_erp.effort import limit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,12 @@ class Bundle:
     def cost_scale(self) -> float:
         """Costs per unit of λ: 1000 for USD per request, 1 for relative cost."""
         return 1000.0 if self.manifest.cost_kind == "usd" else 1.0
+
+    @property
+    def longest_M(self) -> np.ndarray | None:
+        """Shape (M,), the most output tokens that a model's own limit allows, inf without; None where none has."""
+        limits = [limit_of(model.parameters or {}) for model in self.manifest.models]
+        return None if not any(limits) else np.array([limit or np.inf for limit in limits])
 
     def prices(self, overrides: Mapping[str, Price] | None = None) -> PriceTable:
         """Prices of the M pool models; an override replaces the recorded price of its model.

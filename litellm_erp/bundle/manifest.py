@@ -11,6 +11,7 @@ from typing import Any
 from litellm_erp.bundle.frontier import LARGEST
 from litellm_erp.choice.cost import Price
 from litellm_erp.config_section import Section
+from litellm_erp.effort import checked
 from litellm_erp.embedding.base import CARRIED_KINDS, EmbedderSpec
 from litellm_erp.errors import BundleError, EmbedderMismatch, PricesError
 from litellm_erp.shown import shown
@@ -56,6 +57,7 @@ class ModelRecord:
     price : as stated or found; empty when unknown
     constant_cost_usd : mean recorded cost of a request: where there is no price, or in its place (the ``paper`` preset)
     stats : files under stats/ for updating; may be absent
+    parameters : what each request to it is sent with, see ``effort.PARAMETERS``; None where it is not said
     """
 
     name: str
@@ -68,6 +70,7 @@ class ModelRecord:
     price: Price
     constant_cost_usd: float | None = None
     stats: tuple[FileRecord, ...] = ()
+    parameters: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class Manifest:
         document["embedder"] = self.embedder.to_json()
         for record, model in zip(document["models"], self.models, strict=True):
             record["price"] = model.price.to_json()
+            if model.parameters is None:
+                del record["parameters"]
         return document
 
     @classmethod
@@ -211,6 +216,9 @@ def _model(entry: Section) -> ModelRecord:
         price=price,
         constant_cost_usd=entry.optional_number("constant_cost_usd", low=0.0, high=LARGEST),
         stats=_files(entry, "stats"),
+        parameters=None
+        if entry.get("parameters") is None
+        else checked(entry.get("parameters"), f"{entry.where}: parameters", BundleError),
     )
 
 

@@ -55,6 +55,8 @@ def predict_pool(
     max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
     """
     output_tokens = np.maximum(bundle.output_tokens.predict(embeddings), 1.0)
+    if (longest_M := bundle.longest_M) is not None:
+        output_tokens = np.minimum(output_tokens, longest_M)
     if max_output_tokens is not None:
         output_tokens = np.minimum(output_tokens, max_output_tokens)
     cost, leverage = prices.expected_cost(input_tokens, output_tokens), bundle.uncertainty.leverage(embeddings)
@@ -150,16 +152,20 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """The candidate that served a conversation last.
+    """What candidates are to a conversation that they have served.
 
     Attributes
     ----------
-    held : its position, and by how much another has to be better
-    tokens : of the request that it is expected to find in its prompt cache
+    held : the one that served it last, and by how much another has to be better; None where it is no candidate
+    cached : positions of candidates, and the tokens of the request that each is expected to find in its prompt cache
     """
 
-    held: Held
-    tokens: float = 0.0
+    held: Held | None
+    cached: Sequence[tuple[int, float]] = ()
+
+    def longest(self, input_tokens: float) -> float:
+        """The tokens of the request that the warmest of them finds."""
+        return min(max((tokens for _, tokens in self.cached), default=0.0), input_tokens)
 
 
 class Candidates:
@@ -187,6 +193,8 @@ class Candidates:
         # Positions of what is predicted: the candidates, and the best single model for comparison.
         wanted = list(dict.fromkeys([*columns, *([] if self._best is None else [self._best])]))
         self._n, self._wanted = len(columns), np.array(wanted, dtype=np.intp)
+        self._longest_M = bundle.longest_M
+        self._longest: list[float] | None = None if self._longest_M is None else self._longest_M[self._wanted].tolist()
         self._best_position = None if self._best is None else wanted.index(self._best)
         if not self._few:
             return
@@ -220,7 +228,7 @@ class Candidates:
         embedding : shape (D,), float32, L2-normalised; None ranks by the models' mean rewards
         max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
         tier : one number per candidate, see ``decision.rank``
-        warm : which of them the conversation is warm at
+        warm : which of them the conversation is warm at, in the cost of each
         """
         if not self._few:
             return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown, warm)
@@ -244,12 +252,13 @@ class Candidates:
         ranked = ranked_at(costs[: self._n] + blank)
         if warm is None:
             return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s)
-        cold, cached = ranked, min(warm.tokens, input_tokens)
-        if warm.held.position < self._n:
-            costs[warm.held.position] -= cached * self._cache_saves(self._wanted[warm.held.position])
+        cold = ranked
+        for position, tokens_there in warm.cached:
+            if position < self._n:
+                costs[position] -= min(tokens_there, input_tokens) * self._cache_saves(self._wanted[position])
         ranked = ranked_at(costs[: self._n] + blank, held=warm.held)
         # Whoever had served the whole conversation would be warm in it.
-        best -= cached * self._cache_saves(self._best)
+        best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         stayed = _stayed(warm, ranked, cold)
         return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, stayed)
 
@@ -278,6 +287,8 @@ class Candidates:
 
     def _costs(self, input_tokens: float, output_tokens: list[float], limit: float | None) -> list[float]:
         costs = []
+        if self._longest is not None:
+            output_tokens = list(map(min, output_tokens, self._longest))
         for (input_usd, output_usd, fixed), expected in zip(self._price_rows, output_tokens, strict=True):
             tokens = max(expected, 1.0) if limit is None else min(max(expected, 1.0), limit)
             costs.append(fixed if fixed == fixed else input_usd * input_tokens + output_usd * tokens)
@@ -307,6 +318,8 @@ class Candidates:
                 believed = features.trust_of_one(memberships)
             else:
                 rewards = bundle.predictor.predict(embedding)
+        if self._longest_M is not None:
+            tokens = np.minimum(tokens, self._longest_M)
         if max_output_tokens is not None:
             tokens = np.minimum(tokens, max_output_tokens)
         cost = self._prices.expected_cost(input_tokens, tokens)
@@ -326,12 +339,12 @@ class Candidates:
         )
         ranking = cold = ranked_by(predictions)
         if warm is not None:
-            cached = min(warm.tokens, input_tokens)
-            if warm.held.position < self._n:
-                column = self._columns[warm.held.position]
-                predictions.cost[column] -= cached * self._cache_saves(column)
+            for position, tokens_there in warm.cached:
+                if position < self._n:
+                    column = self._columns[position]
+                    predictions.cost[column] -= min(tokens_there, input_tokens) * self._cache_saves(column)
             ranking = ranked_by(predictions, held=warm.held)
-            best -= cached * self._cache_saves(self._best)
+            best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         return Ranked(
             ranking.order[: int(ranking.n_ranked)].tolist(),
             ranking.expected_reward,
@@ -345,7 +358,7 @@ class Candidates:
 
 def _stayed(warm: Warm, found: RankedOne | Ranking, cold: RankedOne | Ranking) -> bool:
     """Whether the first is the one that a conversation is warm at, and would be another if it were warm nowhere."""
-    return bool(len(found.order)) and found.order[0] == warm.held.position != cold.order[0]
+    return warm.held is not None and bool(len(found.order)) and found.order[0] == warm.held.position != cold.order[0]
 
 
 def _stacked(bundle: Bundle, columns: np.ndarray) -> Probes | None:

@@ -1,4 +1,4 @@
-"""Who served which conversation last, so that a choice can count what the next turn finds in a prompt cache.
+"""Who served which conversation, so that a choice can count what the next turn finds in prompt caches.
 
 Kept are digests of turns, names of pool models, token counts and moments; never text. A conversation is its caller's:
 the same turns of another key are another conversation. Memory is bounded, and what is old is forgotten.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,20 +43,22 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Who served a conversation last.
+    """Who served a conversation last, and where it is warm.
 
     Attributes
     ----------
-    model : a pool model
-    cached_tokens : of the request at hand, expected to lie in that model's prompt cache
+    model : the pool model that was last
+    cached_tokens : of the request at hand, expected in the prompt cache of each pool model that served a part of it
     awaits_tools : see `Conversation`
     goes_on : whether there was an answer yet; the same first question again only finds its prompt in a cache
+    offered_as : the pool model that its deployment is for this request, where it cannot be ``model``; else ""
     """
 
     model: str
-    cached_tokens: float
+    cached_tokens: Mapping[str, float]
     awaits_tools: bool
     goes_on: bool
+    offered_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +110,21 @@ class Conversations:
         return len(self._turns)
 
     def last(self, conversation: Conversation, stay: StaySettings) -> Served | None:
-        """Who served it last, and what is warm there; None where nobody knows."""
+        """Who served it last, and where it is warm; None where nobody knows."""
         now = self._clock()
-        # The longest prefix that was served is the one that a cache holds.
-        prefix = next((turn for p in reversed(conversation.prefixes) if (turn := self._known(p, now))), None)
+        prefix, cached = None, dict[str, float]()
+        for turn in filter(None, (self._known(p, now) for p in reversed(conversation.prefixes))):
+            prefix = prefix or turn
+            # The longest prefix that a model has served is the one that its cache holds.
+            if turn.tokens > 0.0 and turn.system == conversation.system and turn.model not in cached:
+                cached[turn.model] = turn.tokens * math.exp(-(now - turn.at_s) / stay.warm_s)
         session = None if conversation.session is None else self._known(conversation.session, now)
         # Where the request before is known, whatever else its session has asked meanwhile is another thread of it.
         newest = prefix if prefix is not None and (session is None or self.knows(conversation)) else session
         if newest is None:
             return None
-        warm = prefix is not None and prefix.model == newest.model and prefix.system == conversation.system
-        tokens = prefix.tokens * math.exp(-(now - prefix.at_s) / stay.warm_s) if warm and prefix is not None else 0.0
         goes_on = session is not None or conversation.before is not None
-        return Served(newest.model, tokens, conversation.awaits_tools, goes_on)
+        return Served(newest.model, cached, conversation.awaits_tools, goes_on)
 
     def knows(self, conversation: Conversation) -> bool:
         """Whether the last answer was recorded here, so that nobody else knows better who gave it."""

@@ -48,11 +48,13 @@ class SharedConversations:
         self._sending: asyncio.Task[None] | None = None
 
     async def last(self, conversation: Conversation, stay: StaySettings) -> Served | None:
-        """Who served it last, and what is warm there; None where nobody knows, or does not say in time."""
-        asked = [digest for digest in (conversation.before, conversation.session) if digest is not None]
-        if asked and not self.own.knows(conversation) and self._is_up():
+        """Who served it last, and where it is warm; None where nobody knows, or does not say in time."""
+        asks = conversation.before is not None or conversation.session is not None
+        if asks and not self.own.knows(conversation) and self._is_up():
+            # Whoever served an earlier turn may be warm too.
+            named = (*conversation.prefixes, conversation.session)
             try:
-                await asyncio.wait_for(self._ask(asked), _TIMEOUT_S)
+                await asyncio.wait_for(self._ask([digest for digest in named if digest is not None]), _TIMEOUT_S)
             except Exception as e:
                 self._failed(e)
         return self.own.last(conversation, stay)

@@ -20,7 +20,7 @@ VERSION = 1
 MOST_ID_CHARS = 200
 # Larger numbers are mistakes, and their squares would not be finite.
 LARGEST = 1e15
-MOST_LINE_CHARS = 1_000_000
+MOST_LINE_CHARS = 2_000_000
 Mode = Literal["route", "shadow", "percent"]
 Arm = Literal["route", "baseline"]
 Source = Literal["api", "litellm", "score"]
@@ -62,7 +62,7 @@ class Record:
     cost_usd : of the answer, None where not known
     latency_s : from the first pick to the end of the answer
     followed : whether what answered was what the mode meant to answer
-    prompt : only where the operator asks for it
+    prompt, answer : only where the operator asks for them
     """
 
     kind: ClassVar[str] = "decision"
@@ -89,6 +89,7 @@ class Record:
     failed: bool = False
     followed: bool = True
     prompt: str | None = None
+    answer: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The line's object."""
@@ -99,7 +100,7 @@ class Record:
             model: {key: getattr(of, key) for key in of.__slots__} for model, of in self.candidates.items()
         }
         found["propensity"] = None if self.propensity is None else dict(self.propensity)
-        for optional in ("propensity_unknown", "prompt"):
+        for optional in ("propensity_unknown", "prompt", "answer"):
             if found[optional] is None:
                 del found[optional]
         return found
@@ -115,6 +116,7 @@ class Feedback:
     reward : in the bundle's reward unit
     account : who says so, as in :class:`Record`; it counts only for requests of the same account. None, for a source
         that may speak of any request
+    by : which reward models, and on what scale, where these are what says so; scores of one ``by`` compare
     """
 
     kind: ClassVar[str] = "feedback"
@@ -124,12 +126,14 @@ class Feedback:
     reward: float
     source: Source = "api"
     account: str | None = None
+    by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The line's object."""
         found = {"v": VERSION, "kind": self.kind} | {name: getattr(self, name) for name in self.__slots__}
-        if self.account is None:
-            del found["account"]
+        for optional in ("account", "by"):
+            if found[optional] is None:
+                del found[optional]
         return found
 
     def is_of(self, record: Record) -> bool:
@@ -260,6 +264,7 @@ def _record(entry: _Entry) -> Record:
         failed=entry.flag("failed", False),
         followed=entry.flag("followed", True),
         prompt=entry.optional_text("prompt"),
+        answer=entry.optional_text("answer"),
     )
 
 
@@ -290,6 +295,7 @@ def _feedback(entry: _Entry) -> Feedback:
         reward=entry.number("reward"),
         source=cast(Source, entry.choice("source", get_args(Source), "api")),
         account=entry.optional_text("account"),
+        by=entry.optional_text("by"),
     )
 
 

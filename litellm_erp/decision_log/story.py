@@ -38,6 +38,7 @@ class Story:
     propensity: Mapping[str, float] | None = None
     propensity_unknown: str | None = "nothing was decided"
     prompt: str | None = None
+    answer: str | None = None
     started_s: float = field(default_factory=time.perf_counter)
     ended: bool = False
 
@@ -88,6 +89,7 @@ class Story:
             failed=failed,
             followed=followed,
             prompt=self.prompt,
+            answer=self.answer,
         )
 
 

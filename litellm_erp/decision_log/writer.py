@@ -27,8 +27,8 @@ from litellm_erp.telemetry import Once
 
 Entry = Record | Feedback
 Redact = Callable[[str], object]
-# As JSON, a character outside of Unicode's first plane takes twelve.
-MOST_PROMPT_CHARS = 80_000
+# Of a prompt, and of an answer. As JSON, a character outside of Unicode's first plane takes twelve.
+MOST_PROMPT_CHARS = MOST_ANSWER_CHARS = 80_000
 SUFFIX = ".jsonl"
 _MB = 1_000_000
 _MOST_QUEUED, _BATCH = 20_000, 1000
@@ -51,13 +51,13 @@ class DecisionLog:
 
     Raises
     ------
-    SettingsError : the function that is to redact prompts cannot be imported
+    SettingsError : the function that is to redact texts cannot be imported
     """
 
     def __init__(self, settings: DecisionLogSettings) -> None:
         if settings.path is None:
             raise SettingsError("erp_settings.decision_log: found no path; expected the path of a folder")
-        self.keeps_prompts = settings.prompts
+        self.keeps_prompts, self.keeps_answers = settings.prompts, settings.answers
         self._redact = None if settings.redact is None else _function(settings.redact)
         mine = f"{int(time.time() * 1000)}-{os.getpid()}-{secrets.token_hex(3)}"
         most = int(settings.max_mb * _MB)
@@ -121,8 +121,8 @@ class DecisionLog:
                 _dropped(len(entries), f"writing failed: {type(e).__name__}")
 
     def _line(self, entry: Entry) -> bytes | None:
-        if isinstance(entry, Record) and entry.prompt is not None and self._redact is not None:
-            entry = replace(entry, prompt=self._redacted(entry.prompt))
+        if isinstance(entry, Record) and self._redact is not None:
+            entry = replace(entry, prompt=self._redacted(entry.prompt), answer=self._redacted(entry.answer))
         try:
             line = to_line(entry)
         except Exception as e:
@@ -133,12 +133,14 @@ class DecisionLog:
             return None
         return line.encode("ascii")
 
-    def _redacted(self, prompt: str) -> str | None:
+    def _redacted(self, text: str | None) -> str | None:
+        if text is None or self._redact is None:
+            return text
         try:
-            kept = None if self._redact is None else self._redact(prompt)
+            kept = self._redact(text)
         except (Exception, SystemExit) as e:
-            # What it raised may quote the prompt.
-            _once.warn(f"decision log: the redaction raised {type(e).__name__}; such prompts are left out")
+            # What it raised may quote the text.
+            _once.warn(f"decision log: the redaction raised {type(e).__name__}; such texts are left out")
             return None
         return kept[:MOST_PROMPT_CHARS] if isinstance(kept, str) else None
 
@@ -246,7 +248,7 @@ def _size(entry: Entry) -> int:
     """About how many characters an entry takes in memory."""
     if isinstance(entry, Feedback):
         return _CHARS_OF_ENTRY
-    return _CHARS_OF_ENTRY + 100 * len(entry.candidates) + len(entry.prompt or "")
+    return _CHARS_OF_ENTRY + 100 * len(entry.candidates) + len(entry.prompt or "") + len(entry.answer or "")
 
 
 def _dropped(count: int, why: str | None) -> None:

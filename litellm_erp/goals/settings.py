@@ -7,7 +7,7 @@
       reload_s: 2                      # how often a bundle folder is looked at for a new bundle; 0 never
       redis: {url: os.environ/REDIS_URL}   # and prefix, every_s; without it, LiteLLM's own Redis, if there is one
       budget_file: ./erp_budgets.json  # where budgets are kept, and shared by workers, without a Redis
-      decision_log: {path: ./erp_decisions}   # and max_mb, rotate_mb, prompts, redact
+      decision_log: {path: ./erp_decisions}   # and max_mb, rotate_mb, prompts, answers, redact
       groups:
         erp-auto:                      # the routing group's name
           bundle: ./bundle             # relative to this file
@@ -47,6 +47,7 @@ TeamsBy = Literal["id", "alias"]
 StayMode = Literal["off", "priced", "always"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
 SETTINGS_ENV = "ERP_SETTINGS"
+_MOST_EXPLORED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,20 @@ class StaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExploreSettings:
+    """How much is tried, so that something is learned of models that are not chosen.
+
+    Attributes
+    ----------
+    share : of the requests, in (0, 0.5]
+    extra_cost : at most so much of what routing without it is expected to cost
+    """
+
+    share: float
+    extra_cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionLogSettings:
     """Where every decision is written down, and what came of it.
 
@@ -131,7 +146,8 @@ class DecisionLogSettings:
     path : a folder; None where nothing is written
     max_mb, rotate_mb : of all files together, and of one, in megabytes
     prompts : whether the text of prompts is kept
-    redact : ``package.module:function``, which gets a prompt and gives what is kept of it; None keeps it whole
+    redact : ``package.module:function``, which gets a text and gives what is kept of it; None keeps it whole
+    answers : whether the text of answers is kept too
     """
 
     path: Path | None = None
@@ -139,6 +155,7 @@ class DecisionLogSettings:
     rotate_mb: float = 32.0
     prompts: bool = False
     redact: str | None = None
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +166,7 @@ class GroupSettings:
     ----------
     modes : of the teams for which one is stated
     feedback_range : least and greatest reward that feedback may state; None takes what the bundle's look like
+    explore : None explores nothing
     """
 
     name: str
@@ -165,6 +183,7 @@ class GroupSettings:
     mode: Mode = ROUTE
     modes: Mapping[str, Mode] = field(default_factory=dict)
     feedback_range: tuple[float, float] | None = None
+    explore: ExploreSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +251,7 @@ def parse(value: object, source: Path) -> Settings:
 
 
 def _decision_log(top: Section, source: Path) -> DecisionLogSettings:
-    keys = {"path", "max_mb", "rotate_mb", "prompts", "redact"}
+    keys = {"path", "max_mb", "rotate_mb", "prompts", "answers", "redact"}
     entry = top.section("decision_log", keys, default={})
     if not entry.value:
         return DecisionLogSettings()
@@ -242,11 +261,14 @@ def _decision_log(top: Section, source: Path) -> DecisionLogSettings:
     max_mb = entry.number("max_mb", 512.0, low=1.0, high=1e6)
     rotate_mb = entry.number("rotate_mb", min(32.0, max_mb / 4), low=0.1, high=max_mb / 2)
     prompts, redact = entry.boolean("prompts", False), entry.optional_text("redact")
+    answers = entry.boolean("answers", False)
+    if answers and not prompts:
+        raise entry.wrong("answers", True, "prompts: true beside it; an answer says little without its prompt")
     if prompts and redact is None:
         raise entry.wrong("redact", None, "package.module:function, or none to keep prompts as they are")
     if redact is not None and redact != "none" and not _FUNCTION.fullmatch(redact):
         raise entry.wrong("redact", redact, "package.module:function, or none")
-    return DecisionLogSettings(path, max_mb, rotate_mb, prompts, None if redact == "none" else redact)
+    return DecisionLogSettings(path, max_mb, rotate_mb, prompts, None if redact == "none" else redact, answers)
 
 
 def _redis(top: Section) -> RedisSettings:
@@ -261,7 +283,7 @@ def _redis(top: Section) -> RedisSettings:
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by", "decision_log"}
 _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "stay"}
-_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", *MODE_KEYS}
+_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", "explore", *MODE_KEYS}
 
 
 def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
@@ -286,6 +308,7 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
         mode=mode,
         modes=modes,
         feedback_range=_feedback_range(group),
+        explore=_explore(group),
     )
 
 
@@ -303,6 +326,17 @@ def _stay(group: Section) -> StaySettings:
         entry.number("margin", 0.0, low=0.0),
         entry.number("warm_s", 300.0, low=1.0, high=86_400.0),
     )
+
+
+def _explore(group: Section) -> ExploreSettings | None:
+    # YAML reads a bare `off` as false.
+    if group.get("explore", False) is False:
+        return None
+    entry = group.section("explore", {"share", "extra_cost"})
+    share, extra_cost = entry.number("share"), entry.number("extra_cost", low=0.0, high=1e6)
+    if not 0 < share <= _MOST_EXPLORED:
+        raise entry.wrong("share", share, f"a share of the requests, above 0 and at most {_MOST_EXPLORED:g}")
+    return ExploreSettings(share, extra_cost)
 
 
 def _feedback_range(group: Section) -> tuple[float, float] | None:

@@ -29,10 +29,12 @@ REASONS = (
     "routed",
     "safe-default",
     "sticky",
+    "explored",
     "shadow",
     "exhausted",
     "retry",
     "bound",
+    "own-parameters",
     "fallback:embedding",
     "fallback:embedding-timeout",
     "fallback:error",
@@ -123,6 +125,12 @@ EXPECTED_REWARD = Definition(
 )
 OBSERVED_REWARD = Definition(
     "erp_observed_reward", "summary", "Rewards that were fed back for answers", (*ANSWERED, "sign")
+)
+EXPLORED = Definition(
+    "erp_explored_cost_usd",
+    "summary",
+    "By how much explored choices are expected to be dearer (`plus`) or cheaper (`minus`) than the best, USD",
+    (GROUP, "sign"),
 )
 LAMBDA = Definition(
     "erp_lambda",

@@ -102,6 +102,10 @@ class Metrics:
         """Count a reward that was fed back for an answer."""
         self._signed("erp_observed_reward", (group, team, model), reward)
 
+    def explored(self, group: str, extra_cost: float) -> None:
+        """Count one choice that is not the best, and by how much it is expected to be dearer."""
+        self._signed("erp_explored_cost_usd", (group,), extra_cost)
+
     def refused(self, group: str, team: str) -> None:
         """Count one request that its budget refuses."""
         self._child("erp_budget_refusals", group, team).inc()

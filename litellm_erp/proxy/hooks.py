@@ -17,19 +17,27 @@ from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.decision_log.desk import FeedbackDesk
-from litellm_erp.decision_log.writer import DecisionLog
+from litellm_erp.decision_log.writer import MOST_ANSWER_CHARS, DecisionLog
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant, mode_of
 from litellm_erp.metrics.recorder import metrics
+from litellm_erp.proxy import arms, litellm_router, modes, self_test, streams
 from litellm_erp.proxy import litellm_request as request_of
-from litellm_erp.proxy import litellm_router, modes, self_test, streams
 from litellm_erp.proxy.access import Access
-from litellm_erp.proxy.litellm_answer import CallEvent, call_of_response
+from litellm_erp.proxy.litellm_answer import CallEvent, answer_text, call_of_response
 from litellm_erp.proxy.pick import Pick, why
-from litellm_erp.proxy.request_note import called, known_note, metadata_of, note_of, tell_loggers, tenant_of
+from litellm_erp.proxy.request_note import (
+    called,
+    group_called,
+    known_note,
+    metadata_of,
+    note_of,
+    tell_loggers,
+    tenant_of,
+)
 from litellm_erp.proxy.watch import Watch
 from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
@@ -207,7 +215,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     async def _pick_by_prompt(self, pick: Pick) -> list[Any]:
         if (forced := self_test.forced()) is not None:
-            return [d for d in pick.offered if self.members.member(d).pool_model == forced]
+            return self_test.left_in(pick.offered, self.members, forced)
         pick.read(self.members)
         self._teams.remember(pick.tenant)
         if not self._admits(pick):
@@ -240,7 +248,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             _once.warn(f"group {name!r}: {pick.granted.problem}; ignored")
         await pick.recall(self._conversations)
         decision = await pick.decide(self._draw(pick.note))
-        return self._narrow(pick, decision, decision.reason)
+        return self._narrow(pick, decision, pick.reason_of(decision))
 
     def _admits(self, pick: Pick) -> bool:
         """Whether anything is left in a pick that whoever asks may use."""
@@ -283,7 +291,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         return left if isinstance(left, list) else list(left)
 
     def _shares(self, pick: Pick) -> litellm_router.Shares:
-        return litellm_router.shares_of(self.router(), pick.group.settings.name, pick.offered, pick.request)
+        return litellm_router.shares_of(self.router(), pick.group.settings.name, pick.each_once, pick.request)
 
     async def _pick_unread(self, pick: Pick, error: Exception) -> list[Any]:
         """Leave in what goals, means and costs say, the prompt unread: an error lifts no budget and no allow list."""
@@ -376,8 +384,14 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return None
         # Where LiteLLM translates a route into another, it comes here twice, the second time without a deployment.
         note.calls(deployment_id)
-        member = self.members.by_id(deployment_id)
-        return None if member is None or note.untouched else litellm_router.with_cache_of(kwargs, member.pool_model)
+        as_arm = None
+        if note.left_as or note.arms:
+            is_picked = group_called(kwargs) in (note.group, *self._access.known(note.group)[1])
+            as_arm = arms.with_parameters(kwargs, call_type, note, deployment_id, is_picked=is_picked)
+        member = self.members.by_id(deployment_id, note.arms)
+        if member is None or note.untouched:
+            return as_arm
+        return litellm_router.with_cache_of(as_arm or kwargs, member.pool_model) or as_arm
 
     @_guarded
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -387,7 +401,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if event.note is not None and event.note.group in self.groups:
             following = self._compare(event.note, event.call)
             self._remember(event.note, event.call)
-            self._end(event.note, following, event.call)
+            self._end(event.note, following, event.call, response_obj)
             self.recent.answered(event.note, event.call, following, kwargs)
 
     @_guarded
@@ -432,19 +446,23 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     def _served(self, note: Note, call: FinishedCall) -> tuple[str | None, Following]:
         """The pool model that answered, None for none of ours, and what became of the decision."""
-        served = self.members.by_id(call.deployment_id)
+        served = self.members.by_id(call.deployment_id, note.arms)
         return (None if served is None else served.pool_model), self._following(note, call)
 
     def _following(self, note: Note, call: FinishedCall) -> Following:
         ids, aliases = self._access.known(note.group)
         return note.following(call.group, call.deployment_id, ids, aliases, cached=call.cached)
 
-    def _end(self, note: Note, following: Following = "followed", call: FinishedCall | None = None) -> None:
+    def _end(
+        self, note: Note, following: Following = "followed", call: FinishedCall | None = None, response: object = None
+    ) -> None:
         """Have the line of a request written that has ended: answered by a call, failed or abandoned."""
         if self.log is None or note.story is None:
             return
-        member = None if call is None else self.members.by_id(call.deployment_id)
+        member = None if call is None else self.members.by_id(call.deployment_id, note.arms)
         usd = None if call is None else self.spending.cost_of(note, call)
+        if self.log.keeps_answers and member is not None:
+            note.story.answer = answer_text(response, MOST_ANSWER_CHARS)
         ended = modes.line_of(note, following, call, member, usd)
         if ended is not None:
             self.log.add(ended)
@@ -462,7 +480,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
 
     def _remember(self, note: Note, call: FinishedCall) -> None:
         """Who served a conversation is where it is warm, whoever was decided on."""
-        served = self.members.by_id(call.deployment_id)
+        served = self.members.by_id(call.deployment_id, note.arms)
         if note.conversation is not None and served is not None and not call.cached:
             self._conversations.serves(note.conversation, served.pool_model, call.tokens_in or 0.0)
 
@@ -475,7 +493,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
     def offer(self, group: str, tenant: Tenant) -> tuple[Sequence[Any], list[Any]]:
         """Deployments of a group that a tenant may use, whether they are up or not, and their members."""
         listed = litellm_router.members_of(self.router(), group)
-        return self._access.permitted(group, listed, [self.members.member(d) for d in listed], tenant)
+        offered, members = self._access.permitted(group, listed, [self.members.member(d) for d in listed], tenant)
+        return offered, [each for member in members for each in member.each]
 
     def check(self, router: Router) -> list[Finding]:
         """What in a router keeps the configured groups from being routed as their owner thinks."""

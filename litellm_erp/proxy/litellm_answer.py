@@ -5,8 +5,8 @@ Nothing that an upstream reports makes a function here raise: what is odd counts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from litellm_erp.budgets.amounts import amount
 from litellm_erp.goals.tenant import Tenant
@@ -17,6 +17,8 @@ from litellm_erp.serving.note import Note
 
 _MAX_TOKENS = 1e9
 _MAX_ID_CHARS = 200
+_NO_TEXT = ("tool_calls", "function_call", "images", "audio")
+_THOUGHTS = ("thinking", "redacted_thinking", "reasoning")
 
 
 class CallEvent:
@@ -62,6 +64,62 @@ def call_of_response(
         text_of(noted(params)[1].get("model_group")),
         details.get("cache_hit") is True or map_of(getattr(response, "_hidden_params", None)).get("cache_hit") is True,
     )
+
+
+def answer_text(response: object, most: int) -> str | None:
+    """The text of a finished answer, whichever route it came by, a stream's too: LiteLLM hands over the whole of it.
+
+    Reasoning, tool calls, images and sound are no part of it.
+
+    Parameters
+    ----------
+    most : characters that are given, the first
+
+    Returns
+    -------
+    "" for an answer that is empty; None where there are several, or it has anything but text
+    """
+    try:
+        return _text(response, most)
+    except Exception:
+        return None
+
+
+def _text(response: object, most: int) -> str | None:
+    choices = field_of(response, "choices")
+    if choices is not None:
+        if len(choices) != 1:
+            return None
+        said = field_of(choices[0], "message") or choices[0]
+        if any(field_of(said, name) for name in _NO_TEXT):
+            return None
+        return _joined(field_of(said, "content") or field_of(said, "text") or field_of(said, "refusal") or "", most)
+    if (output := field_of(response, "output")) is not None:
+        kinds = {field_of(item, "type") for item in output} - {"reasoning"}
+        messages = [item for item in output if field_of(item, "type") == "message"]
+        parts = [part for message in messages for part in field_of(message, "content") or ()]
+        return _joined(parts, most) if kinds <= {"message"} else None
+    if (candidates := field_of(response, "candidates")) is not None:
+        if len(candidates) != 1:
+            return None
+        return _joined(field_of(field_of(candidates[0], "content"), "parts") or (), most)
+    blocks = field_of(response, "content")
+    return None if blocks is None else _joined(blocks, most)
+
+
+def _joined(found: object, most: int) -> str | None:
+    """Text, or the texts of parts; None where a part is something else."""
+    if isinstance(found, str):
+        return found[:most]
+    texts: list[str] = []
+    for part in cast(Iterable[object], found):
+        if field_of(part, "type") in _THOUGHTS or field_of(part, "thought") is True:
+            continue
+        text = field_of(part, "text")
+        if not isinstance(text, str):
+            return None
+        texts.append(text[:most])
+    return "".join(texts)[:most]
 
 
 def _answered_by(note: Note | None, stated: object) -> str:

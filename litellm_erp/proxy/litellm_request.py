@@ -53,14 +53,19 @@ _SEVERAL, _GOOGLES_SEVERAL = ("n", "best_of"), ("candidateCount", "candidate_cou
 
 def route_of(request: Mapping[str, Any]) -> str:
     """What kind of call a request is: ``chat``, ``completions``, ``responses``, ``messages``, ``google``, or ""."""
-    call_type = getattr(request.get("litellm_logging_obj"), "call_type", None)
-    name = str(getattr(call_type, "value", call_type) or "")
+    name = call_type_of(request)
     known = _ROUTES.get(name) or _ROUTES.get(name.removeprefix("a"))
     if known is not None:
         return known
     if "contents" in request:
         return "google"
     return "responses" if request.get("input") is not None else "chat"
+
+
+def call_type_of(request: Mapping[str, Any]) -> str:
+    """LiteLLM's name of the function that a client's call is of; "" where it does not say."""
+    call_type = getattr(request.get("litellm_logging_obj"), "call_type", None)
+    return str(getattr(call_type, "value", call_type) or "")
 
 
 def metadata_key(request: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import litellm
@@ -78,6 +78,41 @@ def with_cache_of(kwargs: dict[str, Any], model: str) -> dict[str, Any] | None:
     # The route, because some versions take an answer of one route for another's.
     controls["namespace"] = f"{own if isinstance(own, str) else ''}:erp:{route_of(kwargs)}:{model}"
     return {**kwargs, "cache": controls}
+
+
+def hands_on(deployment: Mapping[str, Any], route: str, names: Collection[str]) -> bool:
+    """Whether LiteLLM sends a deployment's model what tells it how much to think; it refuses the request elsewise.
+
+    Parameters
+    ----------
+    names : of ``reasoning_effort`` and ``thinking``
+    """
+    if not names:
+        return True
+    params = map_of(deployment.get("litellm_params"))
+    try:
+        own, base = params.get("custom_llm_provider"), params.get("api_base")
+        name, provider, _, _ = litellm.get_llm_provider(
+            model=str(params.get("model")), custom_llm_provider=own, api_base=base
+        )
+        if route != "chat" and provider == "openai":
+            # A router tells LiteLLM's map what a deployment says of itself.
+            stated = map_of(deployment.get("model_info")).get("supports_reasoning")
+            return stated is True or bool(litellm.supports_reasoning(model=name, custom_llm_provider=provider))
+        supported = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
+    except Exception:
+        # LiteLLM will say so itself.
+        return True
+    allowed = params.get("allowed_openai_params") or ()
+    return supported is None or all(name in supported or name in allowed for name in names)
+
+
+def budget_of(effort: str) -> object:
+    """The tokens for thinking that LiteLLM makes of an effort where a model wants a budget; None where it does not say.
+
+    Source: ``litellm/constants.py``.
+    """
+    return getattr(litellm.constants, f"DEFAULT_REASONING_EFFORT_{effort.upper()}_THINKING_BUDGET", None)
 
 
 def proxy_server() -> Any:

@@ -46,6 +46,10 @@ class Pick(Protocol):
     routes: bool
     whole: Sequence[Deployment]
     told: bool
+    carriers: tuple[Sequence[Deployment], list[Member]] | None
+
+    def leave(self, kept: list[int], models: Sequence[str]) -> list[int]:
+        """See ``pick.Pick``."""
 
 
 def enter(pick: Pick, log: DecisionLog | None) -> None:
@@ -65,7 +69,7 @@ def enter(pick: Pick, log: DecisionLog | None) -> None:
         name, call_id = settings.name, request_of.call_id_of(pick.request)
         note.story = Story(call_id[:MOST_ID_CHARS], name, account or None, pick.tenant.label, pick.mode.name, arm)
         if log.keeps_prompts:
-            note.story.prompt = whole_text(pick.messages, pick.request)[:MOST_PROMPT_CHARS]
+            note.story.prompt = whole_text(pick.messages, pick.request).rstrip()[:MOST_PROMPT_CHARS]
 
 
 def _routes(pick: Pick, account: str) -> bool:
@@ -96,11 +100,12 @@ def left_be(pick: Pick, decision: Decision, bound: int | None) -> tuple[Sequence
     baseline = _baseline(pick)
     if baseline is None:
         pick.note.untouched = True
+        pick.note.left_as = {}
         pick.note.left_in = frozenset([str((d.get("model_info") or {}).get("id") or "") for d in pick.whole])
         return pick.whole, ""
     models = (baseline, *(model for model in decision.models if model != baseline))
     kept = [bound] if bound is not None else narrowed(pick.members, models, pick.failed, decision.needs)
-    pick.note.left_in = frozenset([pick.members[i].id for i in kept])
+    kept = pick.leave(kept, models)
     return [pick.offered[i] for i in kept], pick.members[kept[0]].pool_model
 
 
@@ -142,7 +147,8 @@ def _propensity_of_others(
         story.propensity_unknown = found
         return None
     by_model: dict[str, float] = {}
-    for member, share in zip(pick.members, found, strict=True):
+    members = pick.members if pick.carriers is None else pick.carriers[1]
+    for member, share in zip(members, found, strict=True):
         by_model[member.pool_model] = by_model.get(member.pool_model, 0.0) + share
     return by_model
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from litellm_erp.choice.conversation import awaits_tools, turns_of
+from litellm_erp.choice.exploration import Trial
 from litellm_erp.choice.prompt import PromptText, from_request, whole_text
 from litellm_erp.conversations.memory import Served
 from litellm_erp.conversations.shared import SharedConversations
@@ -16,6 +19,7 @@ from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.mode import ROUTE, Mode
 from litellm_erp.goals.tenant import Grant, Tenant, grant
+from litellm_erp.proxy import arms
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.litellm_router import count_tokens
@@ -32,6 +36,8 @@ _CHARS_PER_TOKEN = 4.0
 # No tokenizer of a vendor makes more tokens of plain ASCII than this, nor of other text than it has bytes.
 _TOKENS_PER_CHAR, _TOKENS_PER_ODD_CHAR = 1.0, 4.0
 _TOKENS_PER_MESSAGE = 8.0
+# Its own, so that LiteLLM's picks are what they would be without us, and no client chooses who explores.
+_trials = random.Random()  # noqa: S311
 _NOBODY, _NOTHING_ASKED = Tenant(), Ask()
 
 
@@ -53,6 +59,9 @@ class Pick:
     mode, routes : whether what is decided serves: as the settings say, and this request
     whole : what was on offer before LiteLLM's own later filters were asked
     told : whether somebody writes down what is decided
+    has_arms : whether a deployment may stand for several pool models
+    carriers : what was on offer with each deployment once, where one was offered as several pool models; else None
+    is_own : whether the request's own parameters leave none of the pool models that deployments stand for
     """
 
     group: RoutedGroup
@@ -75,6 +84,9 @@ class Pick:
     routes: bool = True
     whole: Sequence[Deployment] = ()
     told: bool = False
+    has_arms: bool = False
+    carriers: tuple[Sequence[Deployment], list[Member]] | None = None
+    is_own: bool = False
     _answers: int = 0
 
     @property
@@ -100,6 +112,7 @@ class Pick:
         self.note = note_of(metadata)
         self.tenant = tenant_of(metadata, self.note)
         self.members = [members.member(deployment) for deployment in self.offered]
+        self.has_arms = members.has_arms
 
     @property
     def answers(self) -> int:
@@ -163,6 +176,8 @@ class Pick:
 
     async def _decide(self, prompt: PromptText | None, draw: float, agreed: RequestLambda | None = None) -> Decision:
         held = self.note.ticket
+        if self.has_arms and self.carriers is None:
+            self._spread()
         return await self.group.decide(
             prompt,
             self.members,
@@ -174,7 +189,77 @@ class Pick:
             last=self.last,
             told=self.told,
             paced=self.mode.name != "shadow",
+            trial=None if prompt is None else self._trial(),
         )
+
+    def _trial(self) -> Trial | None:
+        """The request's chance to explore; None where something else decides who serves, or what follows is not known.
+
+        Not after a failure; and where tools may be called, the model that calls them would have to go on.
+        """
+        if self.group.settings.explore is None or self.mode.name == "shadow" or self.failed or self.answers > 1:
+            return None
+        if (
+            self.bound_to is not None
+            or self.note.is_several
+            or self.request.get("tools")
+            or self.request.get("functions")
+        ):
+            return None
+        if awaits_tools(turns_of(self.messages, self.request)):
+            return None
+        if self.note.trial is None:
+            self.note.trial = Trial(_trials.random(), serves=self.routes)
+        return self.note.trial
+
+    def _spread(self) -> None:
+        """Offer a deployment once for each pool model that it stands for and that can serve the request."""
+        if not any(member.arms for member in self.members):
+            return
+        self.carriers = self.offered, self.members
+        self.offered, self.members, self.is_own = arms.spread(*self.carriers, arms.said_by(self.request))
+        if self.last is not None and self.last.awaits_tools:
+            self._go_on(self.last)
+
+    def _go_on(self, last: Served) -> None:
+        """Where the arm that called tools cannot serve the next turn, its deployment goes on with it as what it can."""
+        if self.carriers is None or any(member.pool_model == last.model for member in self.members):
+            return
+        for deployment, member in zip(*self.carriers, strict=True):
+            if any(arm.pool_model == last.model for arm in member.arms):
+                same = next((other for other in self.members if other.id == member.id), None)
+                if same is None:
+                    self.offered, self.members = [*self.offered, deployment], [*self.members, member]
+                self.last = replace(last, offered_as=(same or member).pool_model)
+                return
+
+    @property
+    def each_once(self) -> Sequence[Deployment]:
+        """What is on offer, each deployment once."""
+        return self.offered if self.carriers is None else self.carriers[0]
+
+    def reason_of(self, decision: Decision) -> str:
+        """Why the decision is as it is."""
+        return "own-parameters" if self.is_own and decision.reason != "exhausted" else decision.reason
+
+    def leave(self, kept: list[int], models: Sequence[str]) -> list[int]:
+        """Write down which deployments are left in, and as what; each once, as the best of the models that it is.
+
+        Parameters
+        ----------
+        kept : positions, the first the best
+        models : best first
+        """
+        if self.carriers is not None:
+            place = {model: i for i, model in enumerate(models)}
+            ranked = sorted(kept[1:], key=lambda i: place.get(self.members[i].pool_model, len(place)))
+            best = {self.members[i].id: i for i in reversed((*kept[:1], *ranked))}
+            kept = [i for i in kept if best[self.members[i].id] == i]
+        self.note.left_in = frozenset([self.members[i].id for i in kept])
+        if self.has_arms:
+            left = [self.members[i] for i in kept]
+            self.note.left_as = {member.id: member for member in left if member.parameters is not None}
+        return kept
 
     def left_in(
         self, decision: Decision, bound: int | None, retries: Callable[[], int]
@@ -189,7 +274,7 @@ class Pick:
         kept = narrowed(self.members, decision.models, self.failed, decision.needs) if bound is None else [bound]
         if bound is None and self.note.dropped and self.note.picks >= retries():
             kept += self._others(kept, decision)
-        self.note.left_in = frozenset([self.members[i].id for i in kept])
+        kept = self.leave(kept, decision.models)
         return [self.offered[i] for i in kept], self.members[kept[0]].pool_model
 
     def _others(self, kept: Sequence[int], decision: Decision) -> list[int]:
@@ -213,10 +298,18 @@ class Pick:
         """
         if self.bound_to is None:
             return None
-        bound = next((i for i, m in enumerate(self.members) if m.id == self.bound_to), None)
+        found = [i for i, m in enumerate(self.members) if m.id == self.bound_to]
+        bound = found[0] if len(found) == 1 else self._best_of(found, decision)
         if bound is None or self.bound_to in self.failed:
             return None
         return bound if self.group.may_choose(self.members[bound].pool_model, decision) else None
+
+    def _best_of(self, found: Sequence[int], decision: Decision) -> int | None:
+        """Of the pool models that one deployment is, the one its conversation is at, else the best; None of none."""
+        last = None if self.last is None else self.last.model
+        place = {model: i for i, model in enumerate(decision.models)}
+        names = {i: self.members[i].pool_model for i in found}
+        return min(found, key=lambda i: (names[i] != last, place.get(names[i], len(place))), default=None)
 
     def cheapest(self, members: MemberTable) -> list[Deployment]:
         """The deployments of the model with the lowest price, where nothing else can be known."""

@@ -104,6 +104,11 @@ def _span_in_progress() -> Any:
     return get_current_span()
 
 
+def group_called(kwargs: Mapping[str, Any]) -> object:
+    """The model group that a deployment is about to be called for; None where that is not said."""
+    return noted(kwargs)[1].get("model_group")
+
+
 def called(kwargs: Mapping[str, Any]) -> tuple[Note | None, str]:
     """The note of a request whose deployment is about to be called, and the deployment's id."""
     note, _ = noted(kwargs)

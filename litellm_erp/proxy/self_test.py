@@ -34,7 +34,16 @@ class Forcing(CustomLogger):  # type: ignore[misc]
     ) -> list[Any]:
         """The deployments of the forced model."""
         wanted = forced()
-        return [d for d in healthy_deployments if wanted is None or self._members.member(d).pool_model == wanted]
+        return healthy_deployments if wanted is None else left_in(healthy_deployments, self._members, wanted)
+
+
+def left_in(deployments: Sequence[Deployment], members: MemberTable, model: str) -> list[Deployment]:
+    """The deployments that a pool model is served by."""
+    return [d for d in deployments if model in _models(d, members)]
+
+
+def _models(deployment: Deployment, members: MemberTable) -> frozenset[str]:
+    return frozenset([member.pool_model for member in members.member(deployment).each])
 
 
 def forced() -> str | None:
@@ -106,7 +115,9 @@ async def run(
     -------
     SelfTest; inconclusive where fewer than two pool models of the group can be picked
     """
-    models = deque(sorted({members.member(deployment).pool_model for deployment in deployments}))
+    served = {_models(deployment, members) for deployment in deployments}
+    # Arms of one deployment are told apart by what is sent, and nothing is sent here.
+    models = deque(sorted(frozenset[str]().union(*served)) if len(served) >= 2 else ())
     right, made, problem = 0, 0, ""
     while len(models) >= 2 and made < picks:
         try:
@@ -117,7 +128,7 @@ async def run(
             models.popleft()
             problem = type(e).__name__
             continue
-        right += members.member(picked).pool_model == models[0]
+        right += models[0] in _models(picked, members)
         made += 1
         models.rotate(-1)
     return SelfTest(made, right) if made == picks else SelfTest(problem=problem)

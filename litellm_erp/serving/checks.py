@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
+from litellm_erp import effort
 from litellm_erp import litellm_releases as releases
 from litellm_erp.bundle.bundle import Bundle
-from litellm_erp.choice.cost import PriceTable
+from litellm_erp.choice.cost import UNKNOWN_PRICE, PriceTable
+from litellm_erp.errors import SettingsError
 from litellm_erp.goals.goal import MONEY
 from litellm_erp.goals.settings import GroupSettings, Settings
 from litellm_erp.goals.solve import reachable, solve
@@ -105,13 +107,19 @@ def check_router(
     if view.num_retries == 0:
         text = "num_retries is 0: a model that fails costs its request; set router_settings.num_retries to 2"
         found.append(Finding("warning", text))
+    if settings.decision_log.path is None:
+        text = "explore: there is no decision_log, so nobody learns from what is tried; add one"
+        found += [
+            Finding("warning", f"group {name!r}: {text}") for name, group in settings.groups.items() if group.explore
+        ]
     found += [f for kind, value in view.fallbacks.items() for f in _check_fallbacks(view, settings, kind, value)]
     return worst_first(found)
 
 
 def undeployed(view: RouterView, group: GroupSettings, bundle: Bundle, members: MemberTable) -> list[str]:
     """The pool models that no deployment of a group serves; a slip in a name makes one of them."""
-    return sorted(set(bundle.models) - {members.member(d).pool_model for d in _deployments(view, group)})
+    deployed = [members.member(d) for d in _deployments(view, group)]
+    return sorted(set(bundle.models) - {each.pool_model for member in deployed for each in member.each})
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -148,8 +156,18 @@ def _check_group(
         yield Finding(absent, text)
         return
     if bundle is not None:
-        yield from _check_pool(group, bundle, [members.member(d) for d in deployments])
+        yield from _check_pool(group, bundle, [each for d in deployments for each in members.member(d).each])
+        yield from _check_parameters(bundle, deployments, members)
         yield from _check_goals(group, bundle)
+        yield from _check_exploring(group, bundle, [each for d in deployments for each in members.member(d).each])
+    for deployment in deployments:
+        try:
+            info = deployment.get("model_info")
+            effort.arms_of(
+                info if isinstance(info, Mapping) else {}, f"{_called(deployment)}: model_info", SettingsError
+            )
+        except SettingsError as e:
+            yield Finding("error", str(e))
     params = [found for d in deployments if isinstance(found := d.get("litellm_params"), Mapping)]
     for key, does in (("order", "counts"), ("weight", "shares requests out")):
         if any(entry.get(key) is not None for entry in params):
@@ -251,6 +269,45 @@ def _check_pool(group: GroupSettings, bundle: Bundle, offered: Sequence[Member])
         if not prices[record.name].known and record.constant_cost_usd is None
     ]:
         yield Finding("warning", f"no price is known for {', '.join(unpriced)}; at λ > 0 they rank behind the others")
+
+
+def _check_exploring(group: GroupSettings, bundle: Bundle, offered: Sequence[Member]) -> Iterator[Finding]:
+    if group.explore is None:
+        return
+    newcomers = (
+        sorted({member.pool_model for member in offered} - set(bundle.models)) if group.unknown != "exclude" else []
+    )
+    usd = bundle.manifest.cost_kind == "usd"
+    if unpriced := [
+        name
+        for name in newcomers
+        if not usd or not served_price(UNKNOWN_PRICE, [m for m in offered if m.pool_model == name]).known
+    ]:
+        yield Finding("warning", f"explore: what {', '.join(unpriced)} would cost is not known, so it is never tried")
+
+
+def _check_parameters(bundle: Bundle, deployments: Sequence[Deployment], members: MemberTable) -> Iterator[Finding]:
+    """Pool models that are deployed with other parameters than those they were sampled with."""
+    recorded = {record.name: record.parameters for record in bundle.manifest.models}
+    for deployment in deployments:
+        for member in members.member(deployment).each:
+            wanted = recorded.get(member.pool_model)
+            stated = deployment.get("litellm_params")
+            params = stated if isinstance(stated, Mapping) else {}
+            own = {name: params[name] for name in effort.PARAMETERS if params.get(name) is not None}
+            found = {**own, **(member.parameters or {})}
+            if wanted is not None and not effort.same(wanted, found):
+                yield Finding(
+                    "warning",
+                    f"{_called(deployment)} serves {member.pool_model!r} with {effort.told(found)}, and the bundle "
+                    f"knows it with {effort.told(wanted)}: its expected reward and cost are another's",
+                )
+
+
+def _called(deployment: Deployment) -> str:
+    info = deployment.get("model_info")
+    name = info.get("id") if isinstance(info, Mapping) else None
+    return f"deployment {str(name or deployment.get('model_name'))!r}"
 
 
 def _check_goals(group: GroupSettings, bundle: Bundle) -> Iterator[Finding]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from litellm_erp import effort
 from litellm_erp.choice.cost import Price
+from litellm_erp.errors import SettingsError
+from litellm_erp.telemetry import Once
 
 Deployment = dict[str, Any]
 # What LiteLLM's model map says of a model: prices and supports_* flags; None where it does not know it.
@@ -28,23 +32,26 @@ NO_PRICES = (
 )
 # Tokenizers differ: a prompt this much smaller than a window, by LiteLLM's count, fits it by any upstream's.
 COUNT_MARGIN = 1.1
+_once = Once()
 # A window outweighs a capability: a prompt that is too long fails for certain.
 _PER_WINDOW_TIER = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One deployment as the router sees it; compared by identity, so that hundreds are a quick key of a cache.
+    """One deployment as the router sees it, or one arm of it; compared by identity: hundreds are a quick key.
 
     Attributes
     ----------
     id : LiteLLM's deployment id
-    pool_model : ``model_info.erp_model``, else the deployment's ``model_name``
+    pool_model : the arm, or ``model_info.erp_model``, else the deployment's ``model_name``
     price : the deployment's own; None where it states none
     map_price : from LiteLLM's price map; None where it has none
     capabilities : one of True, False, None (not known) per name in ``CAPABILITIES``
     access_groups : LiteLLM access groups of the deployment
     max_input_tokens, max_output_tokens : inf where not known
+    parameters : of an arm, sent with each call of it; None of a deployment, which is called as it is
+    arms : of a deployment that stands for several pool models
     """
 
     id: str
@@ -56,6 +63,13 @@ class Member:
     access_groups: tuple[str, ...]
     max_input_tokens: float = math.inf
     max_output_tokens: float = math.inf
+    parameters: Mapping[str, Any] | None = None
+    arms: tuple[Member, ...] = ()
+
+    @property
+    def each(self) -> tuple[Member, ...]:
+        """The pool models that it stands for, as members: its arms, or itself."""
+        return self.arms or (self,)
 
 
 class MemberTable:
@@ -64,12 +78,17 @@ class MemberTable:
     Parameters
     ----------
     windows : the input window that LiteLLM takes a provider's model to have where a deployment states none
+
+    Attributes
+    ----------
+    has_arms : whether any deployment so far stands for several pool models
     """
 
     def __init__(self, model_info: ModelInfo, windows: Callable[[str], object] = lambda model: None) -> None:
         self._model_info = model_info
         self._windows = windows
         self._members: dict[str, tuple[object, object, Member]] = {}
+        self.has_arms = False
 
     def member(self, deployment: Deployment) -> Member:
         """The member that a deployment is; as fast as a dict look-up after the first time."""
@@ -86,8 +105,15 @@ class MemberTable:
         self._members[key] = (params, info, member)
         return member
 
-    def by_id(self, deployment_id: str) -> Member | None:
-        """A member seen before, or None."""
+    def by_id(self, deployment_id: str, arms: Mapping[str, Member] = MappingProxyType({})) -> Member | None:
+        """A member seen before, or None.
+
+        Parameters
+        ----------
+        arms : those that deployments were called as, see ``Note.arms``
+        """
+        if arms and deployment_id in arms:
+            return arms[deployment_id]
         known = self._members.get(deployment_id)
         return None if known is None else known[2]
 
@@ -99,7 +125,7 @@ class MemberTable:
         known = self._model_info(mapped_name) or {}
         model_name = str(deployment.get("model_name", ""))
         access = info.get("access_groups")
-        return Member(
+        member = Member(
             id=key,
             model_name=model_name,
             pool_model=str(info.get("erp_model") or model_name),
@@ -112,6 +138,19 @@ class MemberTable:
             ),
             max_output_tokens=_limit(info.get("max_output_tokens"), known.get("max_output_tokens")),
         )
+        return member if info.get(effort.ARMS_KEY) is None else self._with_arms(member, info)
+
+    def _with_arms(self, member: Member, info: Mapping[str, Any]) -> Member:
+        try:
+            stated = effort.arms_of(info, f"deployment {member.id!r}: model_info", SettingsError)
+        except SettingsError as e:
+            # What is wrong in a config is told at start; a deployment that comes later goes on as it is.
+            _once.warn(str(e))
+            return member
+        self.has_arms = True
+        arms = tuple(replace(member, pool_model=name, parameters=own) for name, own in stated.items())
+        plain = next((arm.pool_model for arm in arms if not arm.parameters), member.pool_model)
+        return replace(member, pool_model=plain, arms=arms)
 
 
 @dataclass(frozen=True, slots=True)

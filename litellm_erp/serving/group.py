@@ -15,8 +15,10 @@ from typing import Protocol
 import numpy as np
 
 from litellm_erp.budgets.holds import Ticket
+from litellm_erp.bundle.posterior import Exploring
 from litellm_erp.bundle.ranking import Ranked, Warm
 from litellm_erp.choice.decision import Held
+from litellm_erp.choice.exploration import Allowance, Trial
 from litellm_erp.choice.prompt import PromptText
 from litellm_erp.conversations.memory import Served
 from litellm_erp.embedding.base import Embedder, check
@@ -121,6 +123,7 @@ class RoutedGroup:
         self.pacer = pacer
         self.source = source
         self._breaker = Breaker()
+        self.allowance = Allowance(0.0 if settings.explore is None else settings.explore.extra_cost)
         self._grants: dict[tuple[str | None, str | None, str | None], Grant] = {}
         stated = (settings.goal, *(team.goal for team in settings.teams.values()))
         windows = {goal.window for goal in stated if goal.window is not None}
@@ -146,6 +149,7 @@ class RoutedGroup:
         last: Served | None = None,
         told: bool = False,
         paced: bool = True,
+        trial: Trial | None = None,
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
@@ -160,6 +164,7 @@ class RoutedGroup:
         last : who served its conversation last, where it counts
         told : whether standard errors and propensities are wanted as well, which takes a second ranking
         paced : whether budgets have a say
+        trial : the request's chance to explore; None where it has none
 
         Raises
         ------
@@ -176,7 +181,11 @@ class RoutedGroup:
         vector, input_tokens = (None, 0.0) if prompt is None else await self._read(state.embedder, prompt)
         read_s = time.perf_counter()
         tier = _tiers(names, members, needs) if needs.is_demanding else None
-        stays = last if agreed.exhausted not in _SPENT else None
+        is_open = agreed.exhausted not in _SPENT
+        stays = last if is_open else None
+
+        def warm_at(lambda_: float) -> Warm | None:
+            return None if stays is None else self._warm(state, offer, stays, lambda_)
 
         def ranked_at(lambda_: float) -> Ranked:
             return offer.candidates.rank(
@@ -187,7 +196,7 @@ class RoutedGroup:
                 safety=self.settings.safety or prompt is None,
                 tier=tier,
                 unknown=self.settings.unknown,
-                warm=None if stays is None else self._warm(state, offer, stays, lambda_),
+                warm=warm_at(lambda_),
             )
 
         ranked = ranked_at(agreed.lambda_)
@@ -195,40 +204,71 @@ class RoutedGroup:
         metrics.stages(
             self.settings.name, embed_s, ranked.predicted_s - read_s, time.perf_counter() - ranked.predicted_s
         )
+        exploring, explored = None, False
+        explore, order = self.settings.explore, ranked.order
+        if trial is not None and explore is not None and vector is not None and offer.known and order and is_open:
+            exploring = Exploring(
+                trial,
+                explore.share,
+                self.allowance,
+                offer.pool,
+                vector,
+                input_tokens,
+                limit=ask.max_output_tokens,
+                tier=tier,
+                unknown=self.settings.unknown,
+            )
+        propensity = None
+        if told:
+            propensity = self._propensity(
+                grant, state, agreed, names, ranked_at, fixed=known, paced=paced, exploring=exploring, warm_at=warm_at
+            )
         rewards, costs = {}, {}
-        for i in ranked.order[: len(names) if told else shown]:
+        if exploring is not None:
+            chosen, extra = exploring.choice(ranked, agreed.lambda_, _held(warm_at(agreed.lambda_)))
+            explored = chosen != order[0]
+            if explored:
+                order = [chosen, *(i for i in order if i != chosen)]
+                metrics.explored(self.settings.name, extra)
+                if chosen >= offer.known:
+                    costs[names[chosen]] = float(exploring.costs(ranked)[chosen])
+        for i in order[: len(names) if told else shown]:
             if i < offer.known:
                 rewards[names[i]] = float(ranked.expected_reward[i])
                 if not math.isnan(cost := float(ranked.cost[i])):
                     costs[names[i]] = cost
         return Decision(
-            models=tuple([names[i] for i in ranked.order]) or names,
+            models=tuple([names[i] for i in order]) or names,
             expected_reward=rewards,
             expected_cost=costs,
             request_lambda=agreed,
-            reason=_reason(agreed, leaned=prompt is None or ranked.leaned, stayed=ranked.stayed),
+            reason="explored"
+            if explored
+            else _reason(agreed, leaned=prompt is None or ranked.leaned, stayed=ranked.stayed),
             bundle_id=state.bundle.id,
             best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
             std_error=_std_error(state, offer, vector) if told else {},
-            propensity=self._propensity(grant, state, agreed, names, ranked_at, fixed=known, paced=paced)
-            if told
-            else None,
+            propensity=propensity,
         )
 
     def _warm(self, state: GroupState, offer: Offer, last: Served, lambda_: float) -> Warm | None:
-        """Where a conversation is warm among what is on offer; None where it is nowhere.
+        """Where a conversation is warm among what is on offer; None where nothing follows from it.
 
         It is held only at a model that some prompts are sent to at this λ: who writes a conversation that never was
         gets no dearer model than the goal itself would give.
         """
         stay = self.settings.stay
-        if stay.mode == "off" or last.model not in offer.names:
+        if stay.mode == "off":
             return None
-        held = last.goes_on and state.bundle.frontier.chooses(last.model, lambda_)
+        names, name = offer.names, last.offered_as or last.model
+        cached = [(names.index(model), tokens) for model, tokens in last.cached_tokens.items() if model in names]
+        held = last.goes_on and name in names and state.bundle.frontier.chooses(last.model, lambda_)
         holds = held and (last.awaits_tools or stay.mode == "always")
         margin = math.inf if holds else stay.margin * held
-        return Warm(Held(offer.names.index(last.model), margin), last.cached_tokens)
+        if not cached and not margin:
+            return None
+        return Warm(Held(names.index(name), margin) if name in names else None, cached)
 
     def _propensity(
         self,
@@ -240,6 +280,8 @@ class RoutedGroup:
         *,
         fixed: bool,
         paced: bool,
+        exploring: Exploring | None,
+        warm_at: Callable[[float], Warm | None],
     ) -> dict[str, float]:
         """Probability of each pool model to rank first for this request, over the draws it might have had."""
         parts: tuple[tuple[float, float], ...] = ((agreed.lambda_, 1.0),)
@@ -248,9 +290,12 @@ class RoutedGroup:
             parts = agreed_mixture(self.settings.name, grant, state.bundle.frontier, state.mixture_of, pacer)
         found: dict[str, float] = {}
         for lambda_, share in parts:
-            order = ranked_at(lambda_).order
-            first = names[order[0]] if order else names[0]
-            found[first] = found.get(first, 0.0) + share
+            ranked = ranked_at(lambda_)
+            shares = {ranked.order[0] if ranked.order else 0: 1.0}
+            if exploring is not None:
+                shares = exploring.shares(ranked, lambda_, _held(warm_at(lambda_)))
+            for position, probability in shares.items():
+                found[names[position]] = found.get(names[position], 0.0) + share * probability
         return found
 
     def grant_of(self, tenant: Tenant, request_goal: RequestGoal | None = None) -> Grant:
@@ -335,6 +380,10 @@ def _std_error(state: GroupState, offer: Offer, vector: np.ndarray | None) -> di
     errors = bundle.uncertainty.std_error(bundle.uncertainty.leverage(vector)).tolist()
     by_model = dict(zip(bundle.models, errors, strict=True))
     return {name: by_model[name] for name in offer.names[: offer.known]}
+
+
+def _held(warm: Warm | None) -> Held | None:
+    return None if warm is None else warm.held
 
 
 def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool) -> str:

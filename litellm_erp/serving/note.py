@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import quote
 
 from litellm_erp.budgets.holds import Ticket
+from litellm_erp.choice.exploration import Trial
 from litellm_erp.conversations.memory import Conversation
 from litellm_erp.decision_log.story import Story
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.settings import HeaderLevel
 from litellm_erp.goals.tenant import Grant, Tenant
-from litellm_erp.serving.deployments import NO_NEEDS, Needs
+from litellm_erp.serving.deployments import NO_NEEDS, Member, Needs
 
 # Who answered, beside what was decided: as decided; another group, after a fallback; LiteLLM's cache; or a deployment
 # of the group that was not left in, which nothing explains.
@@ -21,6 +23,7 @@ Following = Literal["followed", "other-group", "cached", "not-followed"]
 # Clients refuse answers whose headers are longer than some kilobytes.
 _LONGEST = 256
 _NOTED = 8
+_NO_ARMS: Mapping[str, Member] = MappingProxyType({})
 _PRINTABLE = "".join(chr(i) for i in range(0x21, 0x7F) if chr(i) != "%")
 
 
@@ -32,12 +35,12 @@ class Decision:
     ----------
     models : pool models, best first; a model that is not in it is excluded
     expected_reward, expected_cost : by pool model, of the first few, for those with a probe and with a known cost
-    reason : ``routed``, ``safe-default``, ``sticky`` or ``exhausted``
+    reason : ``routed``, ``safe-default``, ``sticky``, ``explored`` or ``exhausted``
     request_lambda : where the λ comes from
     best_single_cost : expected cost of the best single model on this request; None where it is not known
     needs : what the request asks of a deployment
     std_error : by pool model, of its reward; only where somebody writes decisions down
-    propensity : probability of each model to rank first, by the draw alone; only there too
+    propensity : probability of each model to rank first, by the draws alone; only there too
     """
 
     models: tuple[str, ...]
@@ -73,6 +76,8 @@ class Note(dict[str, object]):
     ticket : what budgets hold back for it
     tenant, caller : who asks, and the object in LiteLLM's metadata that it was read beside; None before it was read
     left_in : ids of the deployments that the last pick was narrowed to; None where nothing was picked
+    left_as : by id, the arms that the last pick left in deployments as; empty where it left in none with arms
+    arms : by id, the arms that deployments were called as
     called : id of the deployment that LiteLLM called after the last pick; None where it called none
     picks, dropped : picks in the group so far, and those of them after which LiteLLM called nothing
     callees : ids of all deployments that LiteLLM called
@@ -83,6 +88,7 @@ class Note(dict[str, object]):
     arm_draw : the request's own number in [0, 1) for a share of requests, where it names no session and no user
     untouched : whether the last pick left LiteLLM what it had offered
     story : what is to be written down of it; None where nobody does
+    trial : whether it explores, the same at every pick in a group; None where it may not, or was not asked yet
     """
 
     # What every hook reads is kept as attributes too: a busy proxy fetches each call from memory anew.
@@ -95,6 +101,8 @@ class Note(dict[str, object]):
     tenant: Tenant | None = None
     caller: object = None
     left_in: frozenset[str] | None = None
+    left_as: Mapping[str, Member] = _NO_ARMS
+    arms: Mapping[str, Member] = _NO_ARMS
     called: str | None = None
     picks: int = 0
     dropped: int = 0
@@ -106,12 +114,13 @@ class Note(dict[str, object]):
     arm_draw: float | None = None
     untouched: bool = False
     story: Story | None = None
+    trial: Trial | None = None
 
     def asked(self, group: str) -> None:
         """Record which routed group is asked."""
         if group != self.group:
             self.picks = self.dropped = 0
-            self.conversation = None
+            self.conversation = self.trial = None
         self.group = self["group"] = group
 
     def failed(self, any_failure: bool) -> frozenset[str]:
@@ -141,6 +150,15 @@ class Note(dict[str, object]):
         if deployment_id:
             self.called = deployment_id
             self.callees |= {deployment_id}
+
+    def calls_plainly(self, deployment_id: str) -> None:
+        """Record that LiteLLM calls a deployment as it is."""
+        if deployment_id in self.arms:
+            self.arms = {name: arm for name, arm in self.arms.items() if name != deployment_id}
+
+    def calls_as(self, arm: Member) -> None:
+        """Record that LiteLLM calls an arm of a deployment: with its parameters."""
+        self.arms = {**self.arms, arm.id: arm}
 
     def answered_by(self, stated: str) -> str:
         """The deployment that answered.
@@ -180,6 +198,7 @@ class Note(dict[str, object]):
         left_in : ids of the deployments that LiteLLM may take; None where it is to take none
         """
         self.left_in = None if left_in is None else frozenset(left_in)
+        self.left_as = _NO_ARMS
         kept = {key: self[key] for key in ("group", "failed") if key in self}
         self.clear()
         self.grant, self.model, self.reason = None, "", f"fallback:{why}"
@@ -203,6 +222,8 @@ class Note(dict[str, object]):
         if elsewhere or (served_id and served_id not in members):
             return "other-group"
         if served_id and self.left_in is not None and served_id not in self.left_in:
+            return "not-followed"
+        if self.left_as and self.arms.get(served_id) is not self.left_as.get(served_id):
             return "not-followed"
         return "followed"
 

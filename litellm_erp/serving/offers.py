@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from litellm_erp.bundle.bundle import Bundle
+from litellm_erp.bundle.posterior import Pool
 from litellm_erp.bundle.ranking import Candidates
-from litellm_erp.choice.cost import Price, PriceTable
+from litellm_erp.choice.cost import UNKNOWN_PRICE, Price, PriceTable
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.goals.curve import Mixture
 from litellm_erp.goals.goal import Goal
@@ -29,6 +32,7 @@ class Offer:
     known : how many of them have a probe
     candidates : the same, in the same order, ready to be ranked
     narrowest, shortest : the least ``max_input_tokens`` and ``max_output_tokens`` of all deployments
+    pool : the same models, for exploring
     """
 
     names: tuple[str, ...]
@@ -36,6 +40,7 @@ class Offer:
     candidates: Candidates
     narrowest: float
     shortest: float
+    pool: Pool
 
 
 class Offers:
@@ -51,7 +56,7 @@ class Offers:
         self._bundle = bundle
         self._column = {name: m for m, name in enumerate(bundle.models)}
         self._offers: dict[tuple[Member, ...], Offer] = {}
-        self._seen: dict[str, Member] = {}
+        self._seen: dict[tuple[str, str], Member] = {}
         self._prices: PriceTable | None = None
         self._once = Once()
 
@@ -80,22 +85,24 @@ class Offers:
         names = dict.fromkeys(member.pool_model for member in members)
         known = [name for name in names if name in self._column]
         unknown = sorted(name for name in names if name not in self._column)
+        columns, usd = [self._column[name] for name in known], self._bundle.manifest.cost_kind == "usd"
         if len(self._offers) >= _MAX_OFFERS:
             self._offers.clear()
         offer = self._offers[members] = Offer(
             (*known, *unknown),
             len(known),
-            Candidates(self._bundle, [self._column[name] for name in known], len(unknown), prices),
+            Candidates(self._bundle, columns, len(unknown), prices),
             min(member.max_input_tokens for member in members),
             min(member.max_output_tokens for member in members),
+            Pool(self._bundle, np.array(columns, dtype=np.intp), (*known, *unknown), _newcomers(unknown, members, usd)),
         )
         return offer
 
     def _price_table(self, members: Sequence[Member]) -> PriceTable:
         """Prices of the pool by all deployments that were ever on offer."""
-        if self._prices is not None and all(self._seen.get(member.id) is member for member in members):
+        if self._prices is not None and all(self._seen.get(_key(member)) is member for member in members):
             return self._prices
-        self._seen |= {member.id: member for member in members}
+        self._seen |= {_key(member): member for member in members}
         by_model: dict[str, list[Member]] = {}
         for member in self._seen.values():
             by_model.setdefault(member.pool_model, []).append(member)
@@ -106,6 +113,17 @@ class Offers:
         if not (self._prices.expected_cost(1.0, 1.0) > 0).any():
             self._once.warn(f"group {self._group!r}: {NO_PRICES}")
         return self._prices
+
+
+def _newcomers(names: Sequence[str], members: Sequence[Member], usd: bool) -> PriceTable:
+    """Prices of models that the bundle does not know; none beside costs that are not in USD."""
+    of = {name: [member for member in members if member.pool_model == name] for name in names}
+    return PriceTable.from_prices([served_price(UNKNOWN_PRICE, of[name]) if usd else UNKNOWN_PRICE for name in names])
+
+
+def _key(member: Member) -> tuple[str, str]:
+    """What LiteLLM replaces when it replaces a deployment; each arm of one by itself."""
+    return member.id, "" if member.parameters is None else member.pool_model
 
 
 @dataclass(frozen=True, slots=True)

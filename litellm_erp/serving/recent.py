@@ -37,7 +37,7 @@ class RecentDecisions:
         ----------
         event : what LiteLLM's logging hook is given
         """
-        member = self._members.by_id(call.deployment_id)
+        member = self._members.by_id(call.deployment_id, note.arms)
         self._keep(
             note,
             event,

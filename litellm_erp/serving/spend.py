@@ -68,7 +68,7 @@ class Spending:
 
     def abandoned_midway(self, note: Note, tokens_in: float, tokens_out: float) -> None:
         """Count a request whose answer nobody read to its end; 0 tokens out leave the estimate."""
-        member = self._members.by_id(note.called or "")
+        member = self._members.by_id(note.called or "", note.arms)
         price = None if member is None or not tokens_out else token_price(member, self._price_of(note, member))
         self.abandoned(note, None if price is None else usd_of(price, tokens_in, tokens_out))
 
@@ -138,7 +138,7 @@ class Spending:
         tenant : who asked; read only where other budgets may count it
         """
         note = noted if noted is not None and noted.ticket is not None else None
-        member = self._members.by_id(call.deployment_id)
+        member = self._members.by_id(call.deployment_id, {} if noted is None else noted.arms)
         usd = cost_of(call, member, None) if note is None else self.cost_of(note, call)
         first = note is not None
         if note is not None and note.ticket is not None and not note.is_several:
@@ -159,7 +159,7 @@ class Spending:
 
     def cost_of(self, note: Note, call: FinishedCall) -> float | None:
         """USD of a call; None where that is not known."""
-        member = self._members.by_id(call.deployment_id)
+        member = self._members.by_id(call.deployment_id, note.arms)
         if member is None:
             return cost_of(call, None, None)
         group = self._groups.get(note.group)

@@ -6,7 +6,7 @@ prompts → sample → score → assemble → embed → fit → bundle
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +145,7 @@ def assemble(
             "reward": reward,
             "sampling": {name: model.sampling.to_json() for name, model in pool.models.items()},
             "models": {name: found.to_json() for name, found in counts.items()},
+            "parameters": _parameters(pool, pool.models),
         },
         expected_output_tokens=pool.expected_output_tokens,
     )
@@ -188,7 +189,10 @@ def add_sampled_model(
                 outcomes,
                 {model: prices[model] for model in outcomes.models},
                 source=pool.source,
-                options=run.manifest["options"],
+                options={
+                    **run.manifest["options"],
+                    "parameters": {**run.parameters(), **_parameters(pool, [name])},
+                },
                 split_seed=run.manifest["split_seed"],
                 expected_output_tokens=run.manifest["expected_output_tokens"],
             )
@@ -252,13 +256,19 @@ def _check_same_rewards(run: Run, pool: Pool, identities: Mapping[str, Mapping[s
         )
 
 
+def _parameters(pool: Pool, names: Iterable[str]) -> dict[str, Any]:
+    """What requests are sent with, of the models that are told apart by it."""
+    return {name: dict(pool.models[name].parameters) for name in names if pool.models[name].parameters}
+
+
 def _prices(pool: Pool, names: Sequence[str], warn: Warn) -> dict[str, Price]:
-    """Stated prices; for a model called through LiteLLM its listed price, under the name that LiteLLM knows."""
+    """Stated prices; for a model called through LiteLLM, or at an effort, the price listed for what it is called."""
     stated = {name: pool.models[name].price for name in names if pool.models[name].price.known}
     relative = any(price.relative_cost is not None for price in stated.values())
     for name in names:
         model = pool.models[name]
-        if name not in stated and model.engine == "litellm" and not relative:
+        # The efforts of one model cost the same a token.
+        if name not in stated and (model.engine == "litellm" or model.parameters) and not relative:
             listed = resolve_prices([model.model], {}, warn=lambda message: None)[model.model]
             stated |= {name: listed} if listed.known else {}
     return resolve_prices(names, stated, warn=warn)

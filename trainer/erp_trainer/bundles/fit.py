@@ -162,6 +162,7 @@ def save_fitted(run: Run, embedder: Embedder, fitted: FittedPool, spec: FitSpec,
 def _write(folder: Path, run: Run, embedder: Embedder, fitted: FittedPool, spec: FitSpec) -> Manifest:
     """Every file but the manifest, which is returned."""
     prices, erp, rival = run.prices(), fitted.erp, fitted.rival
+    parameters = run.parameters()
     stats = write_stats(folder, erp.blocks, totals=erp.label_totals)
     tensors = {} if rival is None else tensors_of(rival.predictor)
     return Manifest(
@@ -196,6 +197,7 @@ def _write(folder: Path, run: Run, embedder: Embedder, fitted: FittedPool, spec:
                 price=prices.get(name, UNKNOWN_PRICE),
                 constant_cost_usd=float(erp.constant_cost_M[m]),
                 stats=stats.get(m, ()),
+                parameters=parameters.get(name),
             )
             for m, name in enumerate(fitted.models)
         ),

@@ -6,7 +6,7 @@ computed again, out of fold, from the outcomes of the run that the bundle was fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +72,7 @@ def add_model(
             raise PricesError(f"{name}: its price is of another kind than the bundle's ({bundle.manifest.cost_kind})")
         pool = pool_of(bundle, run, models, {**_prices(bundle), name: price}, embedder, newcomer=name)
         m = models.index(name)
-        added = _rewrite(target, bundle, pool, newcomer=m, price=price)
+        added = _rewrite(target, bundle, pool, newcomer=m, price=price, parameters=run.parameters().get(name))
         return Added(added, _report(pool.reported(), m, bundle, added))
 
 
@@ -137,7 +137,12 @@ def _prices(bundle: Bundle) -> dict[str, Price]:
 
 
 def _rewrite(
-    target: Path, bundle: Bundle, pool: GrownPool, newcomer: int | None = None, price: Price = UNKNOWN_PRICE
+    target: Path,
+    bundle: Bundle,
+    pool: GrownPool,
+    newcomer: int | None = None,
+    price: Price = UNKNOWN_PRICE,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Put the bundle of a changed pool in its place: what looks at the whole pool anew, every other probe as it was."""
     manifest, models = bundle.manifest, pool.table.models
@@ -149,7 +154,7 @@ def _rewrite(
     with replace_bundle(target) as folder:
         copy_files(bundle.path, folder, leave={*(go - stay), *_REWRITTEN})
         if newcomer is not None:
-            kept.append(_write_newcomer(folder, pool, newcomer, price, manifest))
+            kept.append(replace(_write_newcomer(folder, pool, newcomer, price, manifest), parameters=parameters))
         changed = replace(
             manifest,
             models=tuple(sorted(kept, key=lambda record: models.index(record.name))),

@@ -71,6 +71,7 @@ def write_model(
     price: Price,
     constant_cost_usd: float | None,
     stats: tuple[FileRecord, ...],
+    parameters: Mapping[str, Any] | None = None,
 ) -> ModelRecord:
     """Write one model's probe, with its token head where there is one, and describe the model for the manifest.
 
@@ -95,6 +96,7 @@ def write_model(
         price=price,
         constant_cost_usd=None if constant_cost_usd is None else number_or_none(constant_cost_usd),
         stats=stats,
+        parameters=parameters,
     )
 
 

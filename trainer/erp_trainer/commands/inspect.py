@@ -11,6 +11,7 @@ import click
 from erp_trainer.commands.options import PATH
 from erp_trainer.console import emit, json_option, padded, paragraph
 from erp_trainer.words import percent, with_short_names
+from litellm_erp.effort import told
 
 if TYPE_CHECKING:
     from litellm_erp.bundle.bundle import Bundle
@@ -116,6 +117,7 @@ def bundle_payload(bundle: Bundle) -> dict[str, Any]:
                 "mean_reward": model.mean_reward,
                 "r2": model.r2,
                 "price": model.price.to_json(),
+                "parameters": None if model.parameters is None else dict(model.parameters),
                 "cost": dict(bundle.frontier.document["single_models"][model.name]),
             }
             for model in manifest.models
@@ -149,6 +151,9 @@ def render_bundle(payload: Mapping[str, Any]) -> str:
             f"{padded(name, 40)} {model['mean_reward']:>11.4f} {r2:>7} {model['beta']:>7.4g} {model['rows']:>7}"
             f"{_costs(model['cost'], scale)}"
         )
+    for name, model in payload["models"].items():
+        if model["parameters"] is not None:
+            lines.append(f"{name}: sent with {told(model['parameters'])}")
     unit = "USD / 1k requests" if payload["cost_kind"] == "usd" else "relative cost"
     lines.append(_cost_remark(payload, unit))
     lines += [

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from erp_trainer.commands.options import PATH, FiniteRange
 from erp_trainer.console import columns, emit, json_option, padded, progress, ray_options
 
 if TYPE_CHECKING:
-    from erp_trainer.pool.pool import RewardSpec
+    from erp_trainer.logged.score import Sample
+    from erp_trainer.pool.pool import Pool, RewardSpec
     from erp_trainer.prompts.prompt_set import Prompt
     from erp_trainer.rewards.base import RewardModel
     from erp_trainer.rewards.stage import RewardSummary, ScoreSummary
@@ -21,15 +23,55 @@ _WIDEST = 32
 
 @click.command("score")
 @click.argument("pool", type=click.Path(path_type=Path))
+@click.option(
+    "--log",
+    "logs",
+    type=PATH,
+    multiple=True,
+    help="Score answers of a proxy's decision log instead: a folder, a file, or a quoted pattern. Repeatable.",
+)
+@click.option(
+    "--share",
+    type=FiniteRange(min=0, max=1, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="With --log: of the requests that can be scored, drawn at random.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="With --log: of the draw.")
+@click.option(
+    "--bundle",
+    type=PATH,
+    help="With --log: the bundle in whose reward unit scores are given; by default the pool file's.",
+)
+@click.option("--group", help="With --log: the routing group, where the log has several.")
+@click.option("--team", help="With --log: of one team only.")
+@click.option("--out", type=PATH, help="With --log: the folder to write scores into; by default the log's.")
 @ray_options
 @json_option
-def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bool) -> None:
+def command(
+    pool: Path,
+    logs: tuple[Path, ...],
+    share: float,
+    seed: int,
+    bundle: Path | None,
+    group: str | None,
+    team: str | None,
+    out: Path | None,
+    engine: str | None,
+    ray_address: str | None,
+    as_json: bool,
+) -> None:
     """Score whatever has been sampled for POOL (a YAML file), by every reward model it names.
 
     What is scored is never scored again: stop it whenever you like, and run it again to continue. Responses longer
     than a reward model's context are cut, and counted; a reward that is no number skips its prompt, and is counted.
+
+    With --log LOG a random share of a proxy's logged answers is scored by the same reward models, in the bundle's unit,
+    and written beside the log as feedback, for `erp-train report --log` and `erp-train update`. The log must keep
+    texts: `decision_log: {prompts: true, answers: true}`. A larger share adds to what was scored.
     """
     from erp_trainer.files.records import only_process
+    from erp_trainer.logged.score import Sample
     from erp_trainer.pool.pool import load
     from erp_trainer.prompts.prompt_set import read_prompt_set
     from erp_trainer.rewards.registry import load_reward_model
@@ -43,6 +85,11 @@ def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bo
         from erp_trainer.rewards.on_ray import loader
 
         reward_model = loader(loaded.on_ray(ray_address).ray)
+    if logs:
+        emit(_of_log(loaded, logs, Sample(share, seed, group, team), bundle, out, reward_model), as_json, _render_log)
+        return
+    if bundle or group or team or out:
+        raise click.UsageError("--bundle, --group, --team and --out go with --log")
     with only_process(loaded.run):
         prompts = read_prompt_set(loaded.run)
         samples = {name: sample_parts(loaded.run, model) for name, model in loaded.models.items()}
@@ -52,6 +99,39 @@ def command(pool: Path, engine: str | None, ray_address: str | None, as_json: bo
         summary = score_run(loaded.run, prompts, samples, loaded.rewards, progress, reward_model)
     weights = {spec.name: spec.weight for spec in loaded.rewards}
     emit({"run": str(loaded.run), **_payload(summary, weights, prompts)}, as_json, _render)
+
+
+def _of_log(
+    pool: Pool,
+    logs: tuple[Path, ...],
+    sample: Sample,
+    bundle: Path | None,
+    out: Path | None,
+    load: Callable[[RewardSpec], RewardModel],
+) -> dict[str, Any]:
+    from erp_trainer.logged.score import scale_of, score_log
+    from litellm_erp.bundle.load import load_bundle
+
+    path = bundle or pool.bundle
+    scale = scale_of(load_bundle(path).manifest.reward, path, pool.rewards, pool.source, load)
+    return {"bundle": str(path), **score_log(logs, scale, sample, progress, out)}
+
+
+def _render_log(found: Mapping[str, Any]) -> str:
+    lines = [
+        found["file"] or ", ".join(found["log"]),
+        f"{found['scored']:,} answers scored in {found['unit']} ({found['scored_before']:,} before), a share of "
+        f"{found['share']:g} of {found['scorable']:,} that can be, of {found['requests']:,} requests",
+        f"  left out: {found['failed']:,} failed, {found['served_elsewhere']:,} not answered by the group, "
+        f"{found['without_prompt']:,} without the prompt's text, {found['without_answer']:,} without the answer's",
+        f"  cut: {found['truncated']:,} by a reward model's context, {found['cut']:,} by the log",
+        *(f"  skipped, {reason}: {count:,}" for reason, count in found["skipped"].items()),
+    ]
+    if not found["checked"]:
+        lines.append("  the bundle does not say what its reward model is; that it is this one is taken on trust")
+    for name, of in found["models"].items():
+        lines.append(f"  {padded(_clipped(name, _WIDEST), _WIDEST)}  {of['mean_reward']:.4f}  of {of['scored']:,}")
+    return "\n".join(lines)
 
 
 def _payload(summary: ScoreSummary, weights: Mapping[str, float], prompts: list[Prompt]) -> dict[str, Any]:

@@ -49,6 +49,9 @@ def command(
     earn is worked out anew. A fifth of the requests is never learned from and judges. Feedback is learned once: of
     each model, requests from before its latest update are passed over.
 
+    A model that BUNDLE does not know is placed among the others once 25 of its answers that are not held out have
+    feedback, and anew at each update, from all of its answers in LOG: keep the whole log.
+
     The bundle that was there is kept for `erp-train rollback`. A proxy that watches the folder takes the new one up.
     """
     from erp_trainer.bundles.predict import bundle_embedder
@@ -83,6 +86,11 @@ def _render(found: Mapping[str, Any]) -> str:
         [
             kept,
             f"  {found['rows']:,} answers of {len(found['models'])} models learned, {found['held_out']:,} held out",
+            *(
+                f"  placed {each['model']} from {each['rows']:,} answers: mean reward "
+                f"{number(each['mean_reward'], 4)}, place {each['place']} of {each['of']}"
+                for each in found["newcomers"]
+            ),
             f"  passed over: {found['without_prompt']:,} without text, {found['without_sums']:,} of models without "
             f"sums, {found['learned_before']:,} from before the latest update",
             f"  {verdict}",

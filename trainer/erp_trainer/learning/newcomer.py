@@ -104,6 +104,7 @@ def fit_newcomer(
     labels: Sequence[Labelling],
     stack: Stack,
     ridges: tuple[np.ndarray, np.ndarray],
+    variance: float | None = None,
 ) -> Newcomer:
     """Place one model in a pool.
 
@@ -113,11 +114,13 @@ def fit_newcomer(
     others_PM : shape (P, M), rewards of the M models of the pool, at least one
     stack : of the bundle
     ridges : of the others at the stack's penalty: weights, shape (D, M), and intercepts, shape (M,)
+    variance : of a model's rewards, where those of the others are only what is expected of them
     """
     rows = np.flatnonzero(~np.isnan(rewards_P))
     others = _Others.of(others_PM, labels)
     y, g = rewards_P[rows].astype(np.float64), others.at_P[rows]
-    variance = float(np.nanmean(np.nanvar(np.column_stack([others_PM, rewards_P]), axis=0)))
+    if variance is None:
+        variance = float(np.nanmean(np.nanvar(np.column_stack([others_PM, rewards_P]), axis=0)))
     slope = _slope(y, g, float(others.at_P.var()))
     level = y - slope * g
     noise = (np.square(level - level.mean()).sum() + NOISE_ROWS * variance) / (len(rows) - 1 + NOISE_ROWS)

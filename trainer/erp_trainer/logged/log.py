@@ -240,7 +240,7 @@ def _compact(found: Record, columns: dict[str, int]) -> _Row:
             numbers[i, :3] = [_nan(part) for part in (each.expected_reward, each.std_error, each.expected_cost_usd)]
         numbers[i, 3] = (found.propensity or {}).get(name, 0.0)
     # What stands in arrays, and text, need not be kept twice.
-    kept = replace(found, candidates={}, propensity=None if found.propensity is None else {}, prompt=None)
+    kept = replace(found, candidates={}, propensity=None if found.propensity is None else {}, prompt=None, answer=None)
     return _Row(kept, np.array([columns[name] for name in names], dtype=np.int64), numbers)
 
 

@@ -8,7 +8,7 @@ against the old one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.learning.moments import Moments
 from erp_trainer.logged.asked_bundle import batches, prompts_of
 from erp_trainer.logged.log import Log
+from erp_trainer.logged.newcomers import Placed, newcomers_in, place, report_of, write_placed
 from erp_trainer.logged.sums import ModelSums, NewRows, Updated, updated
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.features import FeatureProbes
@@ -86,15 +87,18 @@ def update_bundle(
         if bundle.manifest.embedder != embedder.spec:
             raise BundleError(f"{path}: was just fitted with another embedder; run the same command again")
         sums = sums_of(bundle)
-        learned = _learned(bundle, log, texts, sums)
+        newcomers = newcomers_in(bundle, log, [p for p in texts if not is_held_out(log.request_ids[p])])
+        learned = _learned(bundle, log, texts, sums, newcomers)
         _check_unit(bundle, learned.rows, sums)
         stack = stack_of(bundle.manifest)
         found = updated(sums, len(bundle.models), learned.rows, bundle.features, stack, half_life_days)
+        placed = _placed(bundle, log, texts, sums, found, newcomers)
         judged = judge_update(bundle, found, learned.held_out)
         report = {
             "bundle": str(path),
             "rows": len(learned.rows.time_N),
             "models": [bundle.models[m] for m in found.columns.tolist()],
+            "newcomers": report_of(placed, bundle.mean_reward_M[list(sums)]),
             "half_life_days": half_life_days,
             **learned.counts,
             "judged": judged,
@@ -102,7 +106,7 @@ def update_bundle(
         if require_better and not judged["no_worse"]:
             return {**report, "promoted": False, "id": bundle.id}
         with replace_bundle(target) as folder:
-            write_updated(folder, bundle, found)
+            write_updated(folder, bundle, found, placed, _matrix(texts))
         return {**report, "promoted": True, "id": load_bundle(path).id, "was": bundle.id}
 
 
@@ -179,14 +183,20 @@ def _embedded(log: Log, embedder: Embedder, advance: Callable[[int], None]) -> d
     return found
 
 
-def _learned(bundle: Bundle, log: Log, vectors: dict[int, np.ndarray], sums: dict[int, ModelSums]) -> Learned:
+def _learned(
+    bundle: Bundle,
+    log: Log,
+    vectors: dict[int, np.ndarray],
+    sums: dict[int, ModelSums],
+    newcomers: Collection[str],
+) -> Learned:
     column_of = {name: m for m, name in enumerate(bundle.models)}
     said = np.flatnonzero(~np.isnan(log.reward_P) & (log.served_P >= 0))
     rows, columns, before, without = [], [], 0, 0
     for p in said.tolist():
         m = column_of.get(log.models[log.served_P[p]], -1)
         if p not in vectors or m not in sums:
-            without += m not in sums and p in vectors
+            without += m not in sums and p in vectors and log.models[log.served_P[p]] not in newcomers
         elif _learned_before(log, p, sums[m]):
             before += 1
         else:
@@ -273,21 +283,60 @@ def predict(bundle: Bundle, found: Updated, embeddings_ND: np.ndarray) -> np.nda
     return FeatureProbes(probes, bundle.features, cells).predict(embeddings_ND)
 
 
-def write_updated(folder: Path, bundle: Bundle, found: Updated) -> None:
-    """A whole bundle: the changed models' probes and sums anew, every other file as it was."""
+def _placed(
+    bundle: Bundle,
+    log: Log,
+    vectors: dict[int, np.ndarray],
+    sums: dict[int, ModelSums],
+    found: Updated,
+    newcomers: Mapping[str, list[int]],
+) -> list[Placed]:
+    """Newcomers of which the log says enough, placed among the models as they are to be."""
+    if not newcomers:
+        return []
+    means = bundle.mean_reward_M.copy()
+    for m, each in sums.items():
+        means[m] = each.moments.sum_y_M[0] / each.moments.weight
+    for columns, moments in found.groups:
+        means[columns] = moments.sum_y_M / moments.weight
+    weights, intercept = bundle.probes.weights_DM.copy(), bundle.probes.intercept_M.copy()
+    changed = found.columns
+    weights[:, changed], intercept[changed] = found.probes.weights_DM[:, changed], found.probes.intercept_M[changed]
+    expected = predict(bundle, found, _matrix(vectors))
+    return place(bundle, expected, Probes(weights, intercept), means, log, vectors, newcomers)
+
+
+def _matrix(vectors: dict[int, np.ndarray]) -> np.ndarray:
+    return np.stack(list(vectors.values()))
+
+
+def write_updated(
+    folder: Path, bundle: Bundle, found: Updated, placed: Sequence[Placed] = (), requests_PD: np.ndarray | None = None
+) -> None:
+    """A whole bundle: the changed models' probes and sums anew, newcomers beside them, every other file as it was.
+
+    Parameters
+    ----------
+    requests_PD : embeddings of what newcomers may be sent, where there are any
+    """
     manifest = bundle.manifest
     changed = set(found.columns.tolist())
     kept = {record.file for m, model in enumerate(manifest.models) if m not in changed for record in model.stats}
     gone = {record.file for m in changed for record in manifest.models[m].stats} - kept
     probes = {manifest.models[m].probe.file for m in changed}
-    copy_files(bundle.path, folder, leave={MANIFEST, *gone, *probes})
+    whole = {manifest.frontier.file, manifest.uncertainty.file} if placed else set()
+    again = {record.probe.file for record in manifest.models if record.name in {each.name for each in placed}}
+    copy_files(bundle.path, folder, leave={MANIFEST, *gone, *probes, *whole, *again})
     stats = write_stats(folder, found.groups, totals=found.totals_2FM, until=found.until)
     weight = {m: moments.weight for columns, moments in found.groups for m in columns.tolist()}
     models = [
         _written(folder, bundle, model, m, found, weight[m], stats[m]) if m in changed else model
         for m, model in enumerate(manifest.models)
     ]
-    write_json(folder, MANIFEST, replace(manifest, models=tuple(models), created=created()).to_json())
+    made = replace(manifest, models=tuple(models), created=created())
+    if placed and requests_PD is not None:
+        made = write_placed(folder, bundle, made, placed, requests_PD)
+    write_json(folder, MANIFEST, made.to_json())
 
 
 def _written(

@@ -38,6 +38,7 @@ from erp_trainer.outcomes.table import OutcomesTable
 from erp_trainer.outcomes.write import write_outcomes
 from litellm_erp import __version__
 from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS, Price
+from litellm_erp.effort import checked
 from litellm_erp.errors import RunError
 
 SCHEMA_VERSION = 1
@@ -85,6 +86,12 @@ class Run:
         path = self._checked(_PRICES)
         stored = json.loads(path.read_text(encoding="utf-8"))
         return {name: Price.from_json(entry, where=f"{path}: model {name!r}") for name, entry in stored.items()}
+
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """By pool model, what requests to it are sent with; models that are sent nothing of the kind are left out."""
+        stored = self.manifest["options"].get("parameters") or {}
+        where = f"{self.path / _MANIFEST}: parameters"
+        return {name: checked(entry, f"{where}.{name}", RunError) for name, entry in stored.items()}
 
     def cached_array(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Array stored under a key, computed and stored if it is not there.

@@ -9,6 +9,7 @@ from typing import Any
 from erp_trainer.pool.proxy_config import SECTIONS, ProxyConfig, info_of, is_deployment
 from litellm_erp import litellm_releases as releases
 from litellm_erp.config_file import REFERENCE
+from litellm_erp.effort import ARMS_KEY, PARAMETERS
 from litellm_erp.serving.checks import Finding, near_miss
 from litellm_erp.serving.deployments import Deployment
 
@@ -82,6 +83,7 @@ def check_config(document: Mapping[str, Any], proxy: ProxyConfig, model_info: Mo
         *_check_names(proxy),
         *_check_priorities(document, proxy),
         *_check_windows(proxy, model_info),
+        *_check_dropping(proxy),
     ]
 
 
@@ -207,6 +209,23 @@ def _check_windows(proxy: ProxyConfig, model_info: ModelInfo) -> Iterator[Findin
             "info",
             f"how long a prompt may be is not known of {unknown}; whether one fits cannot be judged. State "
             "model_info.max_input_tokens",
+        )
+
+
+def _check_dropping(proxy: ProxyConfig) -> Iterator[Finding]:
+    """Deployments of several pool models whose parameters LiteLLM may drop without a word."""
+    everywhere = proxy.sections["litellm_settings"].get("drop_params") is True
+    for entry in proxy.model_list:
+        params = entry["litellm_params"]
+        dropped = params.get("additional_drop_params")
+        named = [name for name in dropped if name in PARAMETERS] if isinstance(dropped, list) else []
+        if info_of(entry).get(ARMS_KEY) is None or not (everywhere or params.get("drop_params") is True or named):
+            continue
+        what = f"additional_drop_params drop {', '.join(named)}" if named else "drop_params is on"
+        yield Finding(
+            "warning",
+            f"{what} for {str(entry['model_name'])!r}, whose {ARMS_KEY} are told apart by such parameters; without "
+            "them all are one model, and headers, log and costs are of another",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from erp_trainer.pool.config_checks import check_config, check_shape
 from erp_trainer.pool.litellm_map import listed_model
 from erp_trainer.pool.proxy_config import info_of, parse_config
-from erp_trainer.pool.router_trial import try_picks, try_router
+from erp_trainer.pool.router_trial import try_arms, try_picks, try_router
 from erp_trainer.pool.settings_checks import check_settings
 from litellm_erp.budgets.book import SpendBook
 from litellm_erp.budgets.counters import Counters
@@ -81,6 +81,7 @@ def _examine(read: ConfigFile) -> tuple[list[Finding], dict[str, Any]]:
     findings += check_settings(settings, proxy)
     if not any(finding.level == "error" for finding in findings):
         findings += try_picks(proxy, deployments, list(settings.groups))
+        findings += try_arms(deployments, members)
     summary = _summary(settings, loaded)
     for name, group in summary.items():
         group["without"] = undeployed(view, settings.groups[name], loaded[name], members)

@@ -23,6 +23,7 @@ from erp_trainer.pool.prices import resolve_prices
 from erp_trainer.pool.proxy_config import ProxyConfig, info_of, parse_config
 from litellm_erp.choice.cost import UNKNOWN_PRICE, Price
 from litellm_erp.config_file import REFERENCE, is_reference, read_config
+from litellm_erp.effort import PARAMETERS, arms_of, checked, effort_of, limit_of
 from litellm_erp.errors import SettingsError
 
 # LiteLLM's prefixes for servers that speak OpenAI's protocol; behind them stands the name the server knows.
@@ -51,6 +52,7 @@ class Drafted:
     api_base: str | None
     api_key: str | None
     price: Price
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -93,11 +95,12 @@ def draft(config: Path, group: str | None = None, prompts: str = "prompts.jsonl"
         alias = str(entry["model_name"])
         if members is not None and alias not in members:
             continue
-        name = str(info_of(entry).get("erp_model") or alias)
-        if reason := _unusable(alias, entry):
-            left_out[name] = reason
-        else:
-            by_name.setdefault(name, []).append(entry)
+        arms = arms_of(info_of(entry), f"{config}: {alias}: model_info", SettingsError)
+        for name in arms or (str(info_of(entry).get("erp_model") or alias),):
+            if reason := _unusable(alias, entry):
+                left_out[name] = reason
+            else:
+                by_name.setdefault(name, []).append(entry)
     if not by_name:
         raise SettingsError(f"{config}: model_list has no chat model to sample; expected at least one deployment")
     models = [_drafted(name, entries) for name, entries in by_name.items()]
@@ -121,8 +124,9 @@ def _unusable(alias: str, entry: Mapping[str, Any]) -> str | None:
 
 
 def _drafted(name: str, entries: list[Mapping[str, Any]]) -> Drafted:
-    params = entries[0]["litellm_params"]
-    notes = []
+    params, notes = entries[0]["litellm_params"], []
+    arms = arms_of(info_of(entries[0]), name, SettingsError)
+    parameters = arms[name] if name in arms else _own_parameters(params)
     if len(entries) > 1:
         notes.append(f"the first of {len(entries)} deployments; one is enough to sample from")
     stated = str(params["model"])
@@ -135,7 +139,7 @@ def _drafted(name: str, entries: list[Mapping[str, Any]]) -> Drafted:
         price = resolve_prices([stated], {}, warn=lambda message: None)[stated]
         if price.known:
             notes.append("the price is from LiteLLM's price map")
-    if extra := sorted(str(key) for key in params if key not in _EXPECTED_PARAMS):
+    if extra := sorted(str(key) for key in params if key not in (*_EXPECTED_PARAMS, *parameters)):
         notes.append(f"not copied: litellm_params {', '.join(extra)}; set them by environment or sampling where needed")
     return Drafted(
         name=name,
@@ -144,8 +148,18 @@ def _drafted(name: str, entries: list[Mapping[str, Any]]) -> Drafted:
         api_base=_base(base, f"{variable}_API_BASE", notes),
         api_key=_key(params.get("api_key"), f"{variable}_API_KEY", notes),
         price=price,
+        parameters=parameters,
         notes=notes,
     )
+
+
+def _own_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a deployment itself sends with each request; nothing where a pool file cannot say it so."""
+    stated = {key: params[key] for key in PARAMETERS if params.get(key) is not None}
+    try:
+        return checked(stated, "litellm_params", SettingsError)
+    except SettingsError:
+        return {}
 
 
 def _key(found: object, variable: str, notes: list[str]) -> str | None:
@@ -229,6 +243,15 @@ def _text(config: Path, models: list[Drafted], left_out: Mapping[str, str], prom
 def _model_lines(model: Drafted) -> list[str]:
     lines = [f"  # {' '.join(note.split())}" for note in model.notes]
     lines += [f"  {_scalar(model.name)}:", f"    model: {_scalar(model.model)}", f"    engine: {model.engine}"]
+    effort, limit = effort_of(model.parameters), limit_of(model.parameters)
+    lines += [f"    {key}: {json.dumps(value)}" for key, value in effort.items()]
+    if limit is not None:
+        lines.append(f"    max_tokens: {limit}")
+    elif effort:
+        lines += [
+            "    # thinking counts as output: without a limit of its own, that of the sampling above may cut it short",
+            "    sampling: {max_tokens: null}",
+        ]
     if model.api_base is not None:
         lines.append(f"    api_base: {_scalar(model.api_base)}")
     if model.api_key is not None:

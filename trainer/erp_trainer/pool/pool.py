@@ -10,10 +10,13 @@ from typing import Any
 from litellm_erp.choice.cost import DEFAULT_OUTPUT_TOKENS, UNKNOWN_PRICE, Price
 from litellm_erp.config_file import REFERENCE, from_environment, is_reference, secret_reference
 from litellm_erp.config_section import Section
+from litellm_erp.effort import LIMITS, PARAMETERS, checked, effort_of
 from litellm_erp.errors import PricesError, SettingsError
 from litellm_erp.yaml_file import read_yaml
 
 ENGINES = ("server", "litellm", "vllm", "transformers", "ray")
+# Those that ask an API, which can be told how much a model is to think.
+_TOLD_EFFORT = ("server", "litellm")
 # Tokens; the engines that are given it cut it to the model's context.
 _AS_FAR_AS_THERE_IS_ROOM = 1 << 24
 
@@ -80,6 +83,8 @@ class PoolModel:
 
     Attributes
     ----------
+    parameters : what every request to it is sent with, in the proxy too: how much it is to think, and its own limit
+        of an answer, which is that of ``sampling`` then; see ``effort.PARAMETERS``
     base : where a relative folder in ``model`` starts
     """
 
@@ -94,6 +99,7 @@ class PoolModel:
     revision: str | None = None
     trust_remote_code: bool = False
     timeout_s: float = 300.0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     ray: RaySettings = RaySettings()
     base: Path = Path()
 
@@ -131,8 +137,10 @@ class PoolModel:
         return found
 
     def identity(self) -> dict[str, Any]:
-        """What decides the text of its responses; where it is served does not."""
-        return {"model": self.model, "revision": self.revision, "system_prompt": self.system_prompt}
+        """What decides the text of its responses, beside ``sampling``; where it is served does not."""
+        effort = effort_of(self.parameters)
+        own = {"model": self.model, "revision": self.revision, "system_prompt": self.system_prompt}
+        return {**own, "parameters": effort} if effort else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,14 @@ class Pool:
     ray: RaySettings = RaySettings()
 
     def on_ray(self, address: str | None = None) -> Pool:
-        """This pool with every model sampled on a Ray cluster; the keys of its samples stay the same."""
+        """This pool with every model sampled on a Ray cluster; the keys of its samples stay the same.
+
+        Raises
+        ------
+        SettingsError : a model is to be told how much to think, which only an API can be
+        """
+        for name, model in self.models.items():
+            _check_engine(f"{self.source}: models.{name}", "ray", model.parameters)
         ray = self.ray if address is None else replace(self.ray, address=address)
         models = {name: replace(model, engine="ray", ray=ray) for name, model in self.models.items()}
         return replace(self, models=models, ray=ray)
@@ -217,7 +232,9 @@ def load(path: Path | str) -> Pool:
 _KEYS = {
     "run", "bundle", "prompts", "sampling", "models", "rewards", "embedder", "fit", "expected_output_tokens", "ray"
 }  # fmt: skip
-_MODEL_KEYS = {field.name for field in fields(PoolModel)} - {"name", "ray", "base"}
+# Of the limit's two names one does: an API that wants the other is sent that.
+_PARAMETERS = [name for name in PARAMETERS if name != LIMITS[1]]
+_MODEL_KEYS = {field.name for field in fields(PoolModel)} - {"name", "ray", "base", "parameters"} | {*_PARAMETERS}
 
 
 def _model(name: str, section: Section, sampling: Sampling, engine: str) -> PoolModel:
@@ -226,11 +243,18 @@ def _model(name: str, section: Section, sampling: Sampling, engine: str) -> Pool
     except PricesError as e:
         raise SettingsError(str(e)) from e
     own = section.section("sampling", set(Sampling.__dataclass_fields__), default={})
+    engine = section.choice("engine", ENGINES, engine)
+    parameters = _parameters(section, own, engine)
+    drawn = _sampling(own, sampling)
+    if "max_tokens" in parameters:
+        drawn = replace(drawn, max_tokens=parameters["max_tokens"])
+    _check_room(section, parameters, drawn)
     return PoolModel(
         name=name,
         model=section.text("model"),
-        sampling=_sampling(own, sampling),
-        engine=section.choice("engine", ENGINES, engine),
+        sampling=drawn,
+        engine=engine,
+        parameters=parameters,
         api_base=section.optional_text("api_base"),
         api_key=secret_reference(section, "api_key", "POOL_API_KEY"),
         system_prompt=section.optional_text("system_prompt"),
@@ -239,6 +263,32 @@ def _model(name: str, section: Section, sampling: Sampling, engine: str) -> Pool
         trust_remote_code=section.boolean("trust_remote_code", False),
         timeout_s=section.number("timeout_s", 300.0, low=0.001),
     )
+
+
+def _parameters(section: Section, sampling: Section, engine: str) -> dict[str, Any]:
+    stated = {name: section.get(name) for name in _PARAMETERS if section.get(name) is not None}
+    parameters = checked(stated, section.where, SettingsError)
+    if "max_tokens" in parameters and "max_tokens" in sampling:
+        raise SettingsError(f"{section.at('max_tokens')}: sampling.max_tokens is stated too; keep one of them")
+    _check_engine(section.where, engine, parameters)
+    return parameters
+
+
+def _check_engine(where: str, engine: str, parameters: Mapping[str, Any]) -> None:
+    if engine not in _TOLD_EFFORT and (effort := list(effort_of(parameters))):
+        raise SettingsError(
+            f"{where}: engine {engine} cannot send {' and '.join(effort)}, without which this is another model; serve "
+            f"it and take engine: {' or '.join(_TOLD_EFFORT)}"
+        )
+
+
+def _check_room(section: Section, parameters: Mapping[str, Any], sampling: Sampling) -> None:
+    budget = parameters.get("thinking", {}).get("budget_tokens")
+    if budget is not None and sampling.max_tokens is not None and sampling.max_tokens <= budget:
+        raise SettingsError(
+            f"{section.at('thinking')}: max_tokens {sampling.max_tokens} of its sampling leaves no answer beside a "
+            f"budget of {budget} tokens; state sampling: {{max_tokens: …}} above it, or null"
+        )
 
 
 def _ray(section: Section) -> RaySettings:

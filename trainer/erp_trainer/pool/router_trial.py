@@ -12,6 +12,7 @@ from typing import Any
 from erp_trainer.pool.litellm_map import offline_litellm
 from erp_trainer.pool.proxy_config import ProxyConfig
 from litellm_erp.config_file import REFERENCE, is_reference
+from litellm_erp.effort import effort_of
 from litellm_erp.serving.checks import Finding, near_miss
 from litellm_erp.serving.deployments import Deployment, MemberTable
 from litellm_erp.shown import one_line
@@ -72,6 +73,27 @@ def try_picks(proxy: ProxyConfig, deployments: Sequence[Deployment], groups: Seq
             if result.conclusive and not result.followed:
                 found.append(Finding("error", f"group {group!r}: {result.text()}"))
         router.discard()
+    return found
+
+
+def try_arms(deployments: Sequence[Deployment], members: MemberTable) -> list[Finding]:
+    """Where LiteLLM does not send a model what makes it an arm: there the arm is not served."""
+    offline_litellm()
+    from litellm_erp.proxy import arms, litellm_router
+
+    found = []
+    for entry in deployments:
+        lacking: dict[str, list[str]] = {}
+        for arm in members.member(entry).arms:
+            parameters = arm.parameters or {}
+            names = effort_of(parameters)
+            for route in arms.ROUTES:
+                if arms.spelled(route, parameters) is None or not litellm_router.hands_on(entry, route, names):
+                    lacking.setdefault(arm.pool_model, []).append(route)
+        for name, routes in lacking.items():
+            text = f"{name!r} of {str(entry['model_name'])!r} is not served on {', '.join(routes)}: LiteLLM sends "
+            text += f"{entry['litellm_params']['model']} no such parameters there"
+            found.append(Finding("warning" if "chat" in routes else "info", text))
     return found
 
 

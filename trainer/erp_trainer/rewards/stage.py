@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -176,7 +176,7 @@ class _Stage:
         pending = (task for task in self._tasks() if self._record(task) is None)
         with ExitStack() as stack:
             writers = {name: stack.enter_context(parts.writer()) for name, parts in self._parts.items()}
-            for chunk, took in _chunks(pending):
+            for chunk, took in chunks(pending):
                 began = time.monotonic()
                 scored = self._model.score([pair for task in chunk for pair in task.pairs], advance)
                 self._write(chunk, scored, writers)
@@ -258,10 +258,21 @@ def _clean(text: Any) -> str:
     return str(text or "").encode("utf-8", "replace").decode("utf-8")
 
 
-def _chunks(tasks: Iterable[_Task]) -> Iterator[tuple[list[_Task], Callable[[float], None]]]:
+class HasPairs(Protocol):
+    """What is scored in chunks."""
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """To be scored together."""
+
+
+_Scorable = TypeVar("_Scorable", bound=HasPairs)
+
+
+def chunks(tasks: Iterable[_Scorable]) -> Iterator[tuple[list[_Scorable], Callable[[float], None]]]:
     """Chunks of some responses; told how long a chunk took, the next one takes about ``_CHUNK_S``."""
     size = _FIRST_CHUNK
-    chunk: list[_Task] = []
+    chunk: list[_Scorable] = []
     seconds: list[float] = []
     held = 0
     for task in tasks:

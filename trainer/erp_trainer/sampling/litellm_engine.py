@@ -66,7 +66,9 @@ class LiteLLMEngine(Engine):
             ) from e
         supported = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or []
         self._takes_n, self._takes_seed = "n" in supported, "seed" in supported
-        self._parameters = Parameters(states_all=provider in _FILLS_IN)
+        self._parameters = Parameters(
+            states_all=provider in _FILLS_IN, fixed=model.parameters, where=f"models.{model.name}"
+        )
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         return drive(

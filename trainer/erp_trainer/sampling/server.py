@@ -71,7 +71,9 @@ class ServerEngine(Engine):
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         owner, self.version = self._probe()
         extras = _VLLM_ONLY if owner == "vllm" else {}
-        self._parameters = Parameters(states_all=owner in _FILLS_IN, extras=extras)
+        self._parameters = Parameters(
+            states_all=owner in _FILLS_IN, extras=extras, fixed=model.parameters, where=f"models.{model.name}"
+        )
 
     def sample(self, requests: Iterable[SampleRequest]) -> Results:
         return drive(self._client, requests, name=self._where, timeout_s=self._model.timeout_s, pace=self._pace)

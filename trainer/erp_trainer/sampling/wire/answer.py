@@ -75,10 +75,21 @@ def read_completion(body: Any, seed: int | None, adjusted: Mapping[str, str | No
     return Completion(
         [_choice(choice) for choice in _in_order(choices)],
         input_tokens=counted_tokens(usage.get("prompt_tokens")) or None,
-        output_tokens=counted_tokens(usage.get("completion_tokens")),
+        output_tokens=_written(usage),
         seed=seed,
         adjusted=dict(adjusted),
     )
+
+
+def _written(usage: Mapping[str, Any]) -> int | None:
+    """Output tokens, those of thinking among them: all are paid, and some providers count the latter only apart."""
+    found = counted_tokens(usage.get("completion_tokens"))
+    details = usage.get("completion_tokens_details")
+    thought = counted_tokens(details.get("reasoning_tokens")) if isinstance(details, Mapping) else None
+    total = counted_tokens(usage.get("total_tokens"))
+    if found is None or not thought or total is None:
+        return found
+    return found + thought if total == (counted_tokens(usage.get("prompt_tokens")) or 0) + found + thought else found
 
 
 def text_of(content: Any) -> str | None:

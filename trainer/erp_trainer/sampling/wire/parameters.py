@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from erp_trainer.pool.pool import Sampling
+from litellm_erp.errors import SamplingError
 
 # As APIs understand a parameter that is not sent.
 _NEUTRAL = {"temperature": 1.0, "top_p": 1.0}
@@ -48,15 +49,26 @@ class Parameters:
     ----------
     states_all : send neutral values too: a server of one's own would fill in the model's ``generation_config.json``
     extras : sent with every request
+    fixed : sent with every request too, and never left out: without them it would be another model's answer
+    where : the model's place in the pool file, for messages
 
     Attributes
     ----------
     adjusted : what is not sent as configured: name to the name that it is sent under, None where it is left out
     """
 
-    def __init__(self, *, states_all: bool = False, extras: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        states_all: bool = False,
+        extras: Mapping[str, Any] | None = None,
+        fixed: Mapping[str, Any] | None = None,
+        where: str = "",
+    ) -> None:
         self._states_all = states_all
         self._extras = dict(extras or {})
+        self._fixed = dict(fixed or {})
+        self._where = where
         self.adjusted: dict[str, str | None] = {}
 
     def sent(self, sampling: Sampling, seed: int | None) -> dict[str, Any]:
@@ -67,6 +79,7 @@ class Parameters:
             "max_tokens": sampling.max_tokens,
             "seed": seed,
             **self._extras,
+            **self._fixed,
         }
         body: dict[str, Any] = {}
         for name, value in stated.items():
@@ -87,6 +100,10 @@ class Parameters:
         Returns
         -------
         whether to send the request again; something that it held will be missing or have another name
+
+        Raises
+        ------
+        SamplingError : it is one of the fixed parameters that is refused
         """
         if not _NOT_TAKEN.search(message):
             return False
@@ -95,15 +112,30 @@ class Parameters:
             return True  # another request has learned it meanwhile
         if len(named) > 1 and _ONE_OF_THEM.search(message):
             named = [next((name for name in _GIVEN_UP_FIRST if name in named), named[0])]
-        for name in named:
+        free = [name for name in named if not self._is_fixed(name)]
+        if named and not free:
+            stated = ", ".join(named)
+            raise SamplingError(
+                f"{self._where}: the provider refuses {stated} ({message[:200]}); a model without it is another "
+                "one. Correct it, or take it out of the pool file"
+            )
+        for name in free:
             self._give_up(name, message)
-        return bool(named)
+        return bool(free)
+
+    def _is_fixed(self, name: str) -> bool:
+        """Whether a model is not itself without what is sent under a name; a limit may have another name once."""
+        return (name in self._fixed and name not in _OTHER_NAMES) or self._other(name) in self._fixed
+
+    def _other(self, name: str) -> str | None:
+        """The name of the pool file for what is sent under a second one."""
+        return next((own for own, other in _OTHER_NAMES.items() if other == name), None)
 
     def _is_given_up(self, name: str) -> bool:
         return name in self.adjusted and self.adjusted[name] != name
 
     def _give_up(self, name: str, message: str) -> None:
-        configured = next((own for own, other in _OTHER_NAMES.items() if other == name), name)
+        configured = self._other(name) or name
         other = _OTHER_NAMES.get(name)
         self.adjusted[configured] = other if other is not None and configured == name else None
 
