@@ -15,6 +15,7 @@ class Break(NamedTuple):
 
 _BASE = "kubernetes/base/deployment.yaml"
 _PRODUCTION = "kubernetes/overlays/production/"
+_GPU = "kubernetes/overlays/production-gpu/"
 _TRAINING = "kubernetes/training/"
 _GRACE = "terminationGracePeriodSeconds: "
 _GRAFANA = 'GF_SECURITY_ADMIN_PASSWORD: "${GRAFANA_PASSWORD:?'
@@ -32,8 +33,8 @@ BREAKS = (
     Break("manifests", _BASE, "minReadySeconds: 5", "minReadySecond: 5", "minReadySecond"),
     Break("manifests", _PRODUCTION + "hpa.yaml", "maxReplicas: 20", "maxReplicas: many", "many"),
     Break("manifests", _PRODUCTION + "servicemonitor.yaml", "interval: 15s", "intervall: 15s", "intervall"),
-    Break("manifests", _TRAINING + "rayjob.yaml", "replicas: 2", "replicaz: 2", "replicaz"),
-    Break("manifests", _TRAINING + "rayjob.yaml", "limits: {memory: 32Gi}", "limit: {memory: 32Gi}", "limit"),
+    Break("manifests", _GPU + "rayjob.yaml", "replicas: 2", "replicaz: 2", "replicaz"),
+    Break("manifests", _GPU + "rayjob.yaml", "limits: {memory: 32Gi}", "limit: {memory: 32Gi}", "limit"),
     Break("manifests", _PRODUCTION + "kustomization.yaml", "- hpa.yaml", "- hpa.yml", "hpa.yml"),
     Break("promises", _BASE, "maxUnavailable: 0", "maxUnavailable: 1", "maxUnavailable: 0"),
     Break("promises", _BASE, _GRACE + "90", _GRACE + "60", "70 s"),
@@ -41,6 +42,13 @@ BREAKS = (
     Break("promises", _BASE, "valueFrom: {secretKeyRef: {name: litellm-erp, key: redis-url}}", "value: x", "REDIS_URL"),
     Break("promises", _TRAINING + "runs.yaml", "name: litellm-erp-runs", "name: erp-runs", "litellm-erp-runs"),
     Break("promises", _TRAINING + "job.yaml", "limits: {memory: 256Mi}", "limits: {cpu: 1}", "publish"),
+    Break(
+        "promises", _TRAINING + "job.yaml", "{memory: 32Gi}", '{memory: 32Gi, nvidia.com/gpu: "1"}', "asks for a GPU"
+    ),
+    Break(
+        "promises", _GPU + "kustomization.yaml", "name: litellm-erp-train}", "name: trained}", "Job/litellm-erp-train"
+    ),
+    Break("configs", _GPU + "pool.yaml", "engine: vllm", "engine: vlm", "vlm"),
     Break("configs", "kubernetes/base/config.yaml", "num_retries: 2", "num_retries: 3", "differs"),
     Break("configs", "config/pool.yaml", "k: 4", "kk: 4", "kk"),
     Break("monitoring", "prometheus/rules.yml", "expr:", "exrp:", "exrp"),

@@ -18,7 +18,8 @@ from litellm_erp.goals.settings import load_settings
 
 Json = dict[str, Any]
 
-OVERLAYS = ("one-machine", "production")
+_WITH_GPU = "production-gpu"
+OVERLAYS = ("one-machine", "production", _WITH_GPU)
 _CRDS = {"ServiceMonitor": "servicemonitor.json", "RayJob": "rayjob.json"}
 _ADDRESSES = {
     "SMALL_API_BASE": "http://127.0.0.1:9/v1",
@@ -103,7 +104,7 @@ def _compose_secrets(deploy: Path, text: str, services: Mapping[str, Json]) -> I
 
 
 def manifests(deploy: Path) -> Iterator[str]:
-    """Both overlays: kustomize builds them, every object is as Kubernetes 1.37's schemas or ours say."""
+    """All overlays: kustomize builds them, every object is as Kubernetes 1.37's schemas or ours say."""
     for overlay in OVERLAYS:
         built, said = build(deploy, overlay)
         if said:
@@ -160,7 +161,12 @@ def promises(deploy: Path) -> Iterator[str]:
     """What schemas do not say: references lead somewhere, pods are hardened and bounded, updates lose no request."""
     for overlay in OVERLAYS:
         built, _ = build(deploy, overlay)
-        named = {(document["kind"], document["metadata"]["name"]) for document in built}
+        named = set(map(_name_of, built))
+        for document in built:
+            what, trains = "/".join(_name_of(document)), "litellm-erp-trainer" in json.dumps(document)
+            if trains and (overlay == _WITH_GPU) != _asks_for_gpu(document):
+                asks = "no GPU, and runs models itself" if overlay == _WITH_GPU else "a GPU, and its pool is of servers"
+                yield f"{overlay}: {what} asks for {asks}"
         if ("Secret", "litellm-erp") in named:
             yield f"{overlay}: holds a Secret; expected references to one"
         for document in built:
@@ -169,6 +175,17 @@ def promises(deploy: Path) -> Iterator[str]:
                 yield from (f"{what}: {line}" for line in _of_pod(pod, named))
             if document["kind"] == "Deployment":
                 yield from (f"{overlay}: {line}" for line in _of_deployment(document["spec"]))
+
+
+def _name_of(document: Json) -> tuple[str, str]:
+    return document["kind"], document["metadata"]["name"]
+
+
+def _asks_for_gpu(document: Json) -> bool:
+    """Whether a pod of it wants a GPU, or a node that has one."""
+    return document["kind"] == "RayJob" or any(
+        "nvidia.com/gpu" in json.dumps(pod) for pod in templates(document.get("spec", {}))
+    )
 
 
 def _of_pod(pod: Json, named: set[tuple[str, str]]) -> Iterator[str]:
@@ -226,7 +243,7 @@ def configs(deploy: Path) -> Iterator[str]:
     os.environ.update(_ADDRESSES)
     try:
         load_settings(own)
-        for pool in [*pools, deploy / "kubernetes" / "training" / "pool.yaml"]:
+        for pool in [*pools, *sorted((deploy / "kubernetes").rglob("pool.yaml"))]:
             load_pool(pool)
     except ErpError as e:
         yield str(e)
