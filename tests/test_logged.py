@@ -1,5 +1,6 @@
 """What a decision log proves: read whole or torn, estimated with intervals that hold, refused where there is none."""
 
+import bz2
 import gzip
 import json
 import re
@@ -55,8 +56,55 @@ def test_a_compressed_file_cut_short_gives_what_came_before_and_is_counted(tmp_p
     text = "".join(json.dumps(decision(f"r{i}", cost_usd=float(random.random()))) + "\n" for i in range(20_000))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-5000])
     found = read_log([tmp_path / "*.gz"])
-    assert found.counts["torn"] == 1
+    assert found.counts["cut_files"] == 1
     assert 1000 < len(found.request_ids) < 20_000
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_a_short_compressed_file_cut_in_half_is_read_up_to_there(tmp_path, pack):
+    random = np.random.default_rng(0)
+    # bz2 packs 900 kB at a time, and gives a block whole or not at all.
+    n = 300 if pack is gzip.compress else 3000
+    text = "".join(json.dumps(decision(f"r{i}", cost_usd=float(random.random()))) + "\n" for i in range(n))
+    packed = pack(text.encode())
+    (tmp_path / "decisions-1.jsonl.gz").write_bytes(packed[: len(packed) * 6 // 10])
+    found = read_log([tmp_path])
+    assert n / 4 < len(found.request_ids) < n
+    assert found.counts["cut_files"] == 1
+    printed = CliRunner().invoke(cli, ["report", "--log", str(tmp_path)])
+    assert "end too early" in printed.output
+
+
+def test_an_id_that_a_client_uses_again_hides_nothing_that_was_spent(tmp_path):
+    lines = [decision("the-same", time=1.78e9 + i, cost_usd=1e-3) for i in range(60)]
+    path = write(tmp_path / "log.jsonl", [*lines, *lines[:3], feedback("the-same", 1.0), feedback("the-same", 0.0)])
+    found = read_log([path])
+    assert found.counts["requests"] == found.counts["kept"] == 60
+    assert (found.counts["duplicates"], found.counts["id_used_before"]) == (3, 59)
+    assert found.counts["cost_usd"] == pytest.approx(0.06)
+    # Nobody knows of which the feedback is but the first.
+    assert found.reward_P[~np.isnan(found.reward_P)].tolist() == [1.0]
+    report_of = proof(found)
+    assert report_of["targets"][0]["cost_usd"]["mean"] == pytest.approx(1e-3)
+
+
+def test_lines_with_thousands_of_invented_models_take_no_longer_and_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_MAX_MODELS", 8)
+    plain = [decision(f"r{i}") for i in range(100)]
+    odd = [
+        decision(
+            f"odd{i}",
+            candidates={f"m{i}-{m}": {"expected_reward": 2.0, "expected_cost_usd": 1e-9} for m in range(200)}
+            | plain[0]["candidates"],
+        )
+        for i in range(100)
+    ]
+    found = read_log([write(tmp_path / "log.jsonl", [*plain, *odd])])
+    assert set(MODELS) <= set(found.models)
+    assert len(found.models) == 8
+    assert found.counts["models_left_out"] == 20_003 - 8
+    assert len(found.request_ids) == 200
+    assert "left out" in CliRunner().invoke(cli, ["report", "--log", str(tmp_path)]).output
 
 
 def test_what_is_no_log_is_one_clear_error(tmp_path):
