@@ -18,6 +18,7 @@ from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.decision_log.desk import FeedbackDesk
 from litellm_erp.decision_log.writer import MOST_ANSWER_CHARS, DecisionLog
+from litellm_erp.drift.shared import Drifts
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import ErpError, ServingError
 from litellm_erp.goals import settings as settings_file
@@ -137,6 +138,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._settings: Settings | None = None
         self.log: DecisionLog | None = None
         self.desk = FeedbackDesk()
+        self.drift = Drifts(self.groups, self.sharing.redis)
         self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
         self.configure(settings)
@@ -467,6 +469,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         if ended is not None:
             self.log.add(ended)
             self.desk.remember(ended)
+            group = self.groups[ended.group]
+            self.drift.ended(group, group.state.bundle, ended, note.story.predicted)
 
     def _compare(self, note: Note, call: FinishedCall) -> Following:
         following = self._following(note, call)

@@ -131,6 +131,7 @@ def tell(pick: Pick, decision: Decision, chosen: str, bound: int | None, shares:
     story.models, story.chosen = decision.models, chosen
     story.bundle, story.lambda_ = decision.bundle_id, decision.lambda_
     story.expected_reward, story.std_error = decision.expected_reward, decision.std_error
+    story.predicted = decision.predicted
     if pick.group.state.bundle.manifest.cost_kind == "usd":
         story.expected_cost = decision.expected_cost
 
