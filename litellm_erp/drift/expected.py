@@ -1,4 +1,4 @@
-"""PURE. What was expected of recent answers, until somebody says what they were worth.
+"""What was expected of recent answers, until somebody says what they were worth.
 
 A request is known by a digest of its id and its account, so that what is passed between processes holds no client's
 text.

@@ -1,4 +1,4 @@
-"""PURE. Which models of a group have drifted, for whom, and what they are worth until they are refitted.
+"""Which models of a group have drifted, for whom, and what they are worth until they are refitted.
 
 Each account's feedback on a model has a sum of its own, and all accounts' together have one. An account's own sum
 quarantines a model for that account. For all it is quarantined where the pooled sum would ring without whichever

@@ -11,7 +11,6 @@ from typing import Any
 
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.serving.call_cost import FinishedCall
-from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.note import Following, Note
 
 _KEPT = 500
@@ -19,29 +18,25 @@ _MAX_CHARS = 200
 
 
 class RecentDecisions:
-    """The last requests that have ended, oldest first; older ones are forgotten.
+    """The last requests that have ended, oldest first; older ones are forgotten."""
 
-    Parameters
-    ----------
-    members : says which pool model a deployment belongs to
-    """
-
-    def __init__(self, members: MemberTable) -> None:
-        self._members = members
+    def __init__(self) -> None:
         self._kept: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_KEPT)
 
-    def answered(self, note: Note, call: FinishedCall, following: Following, event: Mapping[str, Any]) -> None:
+    def answered(
+        self, note: Note, call: FinishedCall, served: str | None, following: Following, event: Mapping[str, Any]
+    ) -> None:
         """Keep a request that got its answer.
 
         Parameters
         ----------
+        served : the pool model that answered; None of none of the group's
         event : what LiteLLM's logging hook is given
         """
-        member = self._members.by_id(call.deployment_id, note.arms)
         self._keep(
             note,
             event,
-            served=None if member is None else member.pool_model,
+            served=served,
             input_tokens=_count(call.tokens_in),
             output_tokens=_count(call.tokens_out),
             cost_usd=_finite(call.usd),
