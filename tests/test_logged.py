@@ -2,8 +2,10 @@
 
 import bz2
 import gzip
+import itertools
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from erp_trainer.logged import estimators
 from erp_trainer.logged import log as logs
 from erp_trainer.logged.log import read_log
 from erp_trainer.logged.proof import Asked, proof
+from erp_trainer.report.proof.page import _name_points
 from litellm_erp.errors import DecisionLogError
 from tests.logs import MODELS, World, decision, feedback, write
 
@@ -405,3 +408,46 @@ def test_a_log_that_lacks_something_still_says_the_rest(tmp_path, odd):
     assert text.exit_code == 0
     for shown in (text.stdout, page.read_text(encoding="utf-8").split("<script")[0]):
         assert not re.search(r"\bnan\b", shown)
+
+
+def test_a_saving_that_mixing_single_models_beats_says_so_beside_it():
+    worlds = {}
+    for seed, sign in ((0, 1), (1, -1)):
+        world = World(600, seed)
+        # A router that takes the worse of two models at every prompt, or the better.
+        best = np.where(world.expected[:, 1] - world.expected[:, 2] > 0.25, 1, 2)
+        served = best if sign > 0 else 3 - best
+        lines = world.lines("route", np.eye(3)[served], 0.0)
+        worlds[sign] = proof(read_log_of(lines))["verdict"]
+    assert "single models drawn at random at that cost: predicted reward +" in worlds[-1]["headline"]
+    assert "drawn at random" not in worlds[1]["headline"]
+
+
+def read_log_of(lines):
+    with tempfile.TemporaryDirectory() as folder:
+        return read_log([write(Path(folder) / "log.jsonl", lines)])
+
+
+def test_names_in_the_chart_of_a_log_never_lie_on_one_another_and_the_first_keeps_its_own():
+    rng = np.random.default_rng(0)
+    places = [*rng.normal(0.5, 0.02, (20, 2)).tolist(), [0.0, 0.0], [1.0, 1.0]]
+    rows = [
+        {"policy": f"always model-{i}", "cost": x, "reward": y, "words": "", "left": False}
+        for i, (x, y) in enumerate(places)
+    ]
+    _name_points(rows)
+    named = [row for row in rows if row["words"]]
+    assert {rows[20]["policy"], rows[21]["policy"]} <= {row["words"] for row in named}
+    assert len(named) < len(rows)
+    boxes = [_box(row) for row in named]
+    assert not any(_meet(one, other) for one, other in itertools.combinations(boxes, 2))
+
+
+def _box(row):
+    """Where a name is drawn, on a chart whose points lie between 0 and 1."""
+    x, y, long = row["cost"] * 640, (1 - row["reward"]) * 280 + 12, 6.4 * len(row["policy"])
+    return (x - 8 - long if row["left"] else x + 8, y - 7, x - 8 if row["left"] else x + 8 + long, y + 7)
+
+
+def _meet(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -264,6 +264,21 @@ def test_answers_are_kept_on_every_route_streams_too(
 
 
 @pytest.mark.proxy
+def test_a_conversation_is_kept_as_an_outcomes_table_has_it(proxy: ProxyProcess, folder: Path) -> None:
+    turns = [("system", "Be brief."), ("user", "Hi big"), ("assistant", "Hello."), ("user", "And now?")]
+    wanted = [{"role": role, "content": text.replace("big", "Big")} for role, text in turns]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    spoken = messages[1:]
+    asked(proxy, "talk-chat", messages=messages)
+    asked(proxy, "talk-messages", route="messages", system="Be brief.", messages=spoken)
+    asked(proxy, "talk-responses", route="responses", instructions="Be brief.", input=spoken)
+    for name in ("talk-chat", "talk-messages", "talk-responses"):
+        assert json.loads(record_of(folder, name).prompt or "") == wanted, name
+    asked(proxy, "talk-secret", messages=[*messages, {"role": "assistant", "content": "a secret"}, messages[1]])
+    assert record_of(folder, "talk-secret").prompt is None
+
+
+@pytest.mark.proxy
 def test_an_answer_that_is_not_one_text_is_not_kept_and_no_request_fails(
     proxy: ProxyProcess, stub: StubProcess, folder: Path
 ) -> None:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from litellm_erp.choice.prompt import whole_text
+from litellm_erp.choice.prompt import cell_of
 from litellm_erp.decision_log.record import MOST_ID_CHARS, Arm
 from litellm_erp.decision_log.story import Story, mixed
 from litellm_erp.decision_log.writer import MOST_PROMPT_CHARS, DecisionLog
@@ -68,7 +68,7 @@ def enter(pick: Pick, log: DecisionLog | None) -> None:
         name, call_id = settings.name, request_of.call_id_of(pick.request)
         note.story = Story(call_id[:MOST_ID_CHARS], name, account or None, pick.tenant.label, pick.mode.name, arm)
         if log.keeps_prompts:
-            note.story.prompt = whole_text(pick.messages, pick.request).rstrip()[:MOST_PROMPT_CHARS]
+            note.story.prompt = cell_of(pick.messages, pick.request, MOST_PROMPT_CHARS)
 
 
 def _routes(pick: Pick, account: str) -> bool:

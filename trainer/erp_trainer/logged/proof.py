@@ -387,7 +387,7 @@ def verdict(
         )
     return {
         "kind": _kind(over_mixture),
-        "headline": f"{who} {_saving(saved, served)} against {than}",
+        "headline": f"{who} {_saving(saved, served)} against {than}{_beside(over_mixture)}",
         "sentences": sentences,
         "text": " ".join(sentences),
         "policy": one["key"],
@@ -397,6 +397,13 @@ def verdict(
         "measured_gain": None if measured is None else sign * measured["mean"],
         "over_mixture": over_mixture,
     }
+
+
+def _beside(over_mixture: Mapping[str, Any] | None) -> str:
+    """What a saving is worth, where single models drawn at random clearly earn more for the same money."""
+    if over_mixture is None or not over_mixture["high"] < 0:
+        return ""
+    return f"; single models drawn at random at that cost: {over_mixture['how']} reward {signed(-over_mixture['mean'])}"
 
 
 def _kind(over_mixture: Mapping[str, Any] | None) -> str:
