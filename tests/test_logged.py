@@ -299,6 +299,22 @@ def test_a_percentage_measures_routing_against_what_was_served(tmp_path):
     assert found["verdict"]["measured_gain"] == pytest.approx(measured["mean"])
 
 
+def test_what_explored_under_a_percentage_is_compared_with_routing_that_does_not(tmp_path):
+    world = World(4000)
+    greedy, baseline = np.eye(3)[world.chosen(0.25)], np.array([1.0, 0.0, 0.0])
+    propensity = 0.5 * (0.4 * greedy + 0.6 / 3) + 0.5 * baseline
+    lines = world.lines("percent", propensity, 1.0)
+    for line in lines:
+        # Neither the best nor the baseline: its own draw chose it.
+        if line["kind"] == "decision" and line["served"] not in (line["chosen"], "big"):
+            line |= {"chosen": line["served"], "reason": "explored"}
+    found = report("--log", write(tmp_path / "a.jsonl", lines))
+    rows = np.arange(4000)
+    gain = (world.rewards[rows, world.chosen(0.25)] - (propensity * world.rewards).sum(axis=1)).mean()
+    measured = target(found, "routed")["measured"]["gain"]
+    assert measured["low"] <= gain <= measured["high"]
+
+
 def test_feedback_in_another_unit_than_the_probes_is_measured_in_its_own(tmp_path):
     world = World(4000)
     world.rewards = 100 * world.rewards + 7

@@ -52,6 +52,7 @@ class Log:
     route_P : bool, whether what was decided also served by design (mode route)
     usable_P : bool, answered, by a model that the propensities allow where they are known
     known_P : bool, whether the propensities are
+    explored_P : bool, whether a draw chose another model than the best
     time_P : seconds since 1970
     block_P : int, requests with the same candidates' numbers, which are repeated prompts, share one
     counts : of lines, requests and feedback, for whoever reads the report
@@ -73,6 +74,7 @@ class Log:
     route_P: np.ndarray
     usable_P: np.ndarray
     known_P: np.ndarray
+    explored_P: np.ndarray
     time_P: np.ndarray
     block_P: np.ndarray
     counts: Mapping[str, Any]
@@ -323,6 +325,7 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
         route_P=np.array([each.mode == "route" for each in decided], dtype=bool),
         usable_P=~failed_P & ~strayed_P,
         known_P=known_P,
+        explored_P=np.array([each.reason == "explored" for each in decided], dtype=bool),
         time_P=np.array([each.time for each in decided]),
         block_P=_blocks(numbers),
         files=files,
