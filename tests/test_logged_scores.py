@@ -21,6 +21,7 @@ from erp_trainer.rewards.combining import Normalisation
 from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.decision_log.record import Feedback, Record, parse_line
 from litellm_erp.errors import DecisionLogError, SettingsError
+from litellm_erp.proxy.litellm_answer import answer_text
 from tests.conftest import StartProxy
 from tests.harness import GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_keys
 from tests.logs import decision, feedback, write
@@ -208,6 +209,35 @@ def test_a_bundle_of_imported_rewards_takes_one_reward_model_on_trust(tmp_path: 
     found = scale_of({"unit": "reward", "normalisation": "none"}, tmp_path, made, tmp_path / "pool.yaml")
     assert not found.checked
     assert found.normalisation == {"length": Normalisation(0.0, 1.0, 1.0)}
+
+
+TEXT, THOUGHT = {"type": "text", "text": "yes"}, {"type": "thinking", "thinking": "hm"}
+CALL = {"type": "tool_use", "name": "f", "input": {}}
+MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "yes"}]}
+
+
+@pytest.mark.parametrize(
+    ("response", "kept"),
+    [
+        ({"content": [THOUGHT, TEXT]}, "yes"),
+        ({"content": [TEXT, CALL]}, None),
+        ({"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, {"text": "yes"}]}}]}, "yes"),
+        ({"candidates": [{"content": {"parts": [{"functionCall": {}}]}}]}, None),
+        ({"candidates": [{"content": {}}, {"content": {}}]}, None),
+        ({"output": [{"type": "reasoning"}, MESSAGE]}, "yes"),
+        ({"output": [MESSAGE, {"type": "function_call"}]}, None),
+        ({"choices": [{"message": {"content": [TEXT, {"type": "image_url"}]}}]}, None),
+        ({"choices": [{"message": {"content": "y", "audio": {"id": "a"}}}]}, None),
+        ({"choices": [{"text": "y" * 20}]}, "y" * 10),
+        ({"choices": []}, None),
+        ({"choices": 7}, None),
+        ({"output": [7]}, None),
+        ("yes", None),
+        (None, None),
+    ],
+)
+def test_an_answer_is_its_text_and_nothing_else(response: object, kept: str | None) -> None:
+    assert answer_text(response, 10) == kept
 
 
 @pytest.fixture(scope="module")

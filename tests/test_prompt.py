@@ -164,6 +164,7 @@ def test_nothing_a_client_sends_raises(messages: Any, body: dict[str, Any]) -> N
     prompt.from_messages(messages)
     of_request(input=messages, instructions=messages)
     of_request(prompt=messages)
+    assert turns_in(cell_of(messages, body, 10)) is None or len(cell_of(messages, body, 10)) < 5000
     request = prompt.from_request(messages, body)
     assert request is None or 0 < len(request.text) <= MAX_BYTES
 
