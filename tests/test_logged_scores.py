@@ -21,7 +21,7 @@ from erp_trainer.rewards.combining import Normalisation
 from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.decision_log.record import Feedback, Record, parse_line
 from litellm_erp.errors import DecisionLogError, SettingsError
-from litellm_erp.proxy.litellm_answer import answer_text
+from litellm_erp.proxy.answers.litellm_answer import answer_text
 from tests.conftest import StartProxy
 from tests.harness import GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_keys
 from tests.logs import decision, feedback, write
