@@ -7,7 +7,6 @@ import pytest
 
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.serving.call_cost import FinishedCall
-from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.note import Note
 from litellm_erp.serving.recent import RecentDecisions
 
@@ -17,7 +16,7 @@ KEY, NOBODY = Tenant(key_id="k"), Tenant()
 
 @pytest.fixture
 def recent():
-    return RecentDecisions(MemberTable(lambda deployment: {}, lambda deployment: None))
+    return RecentDecisions()
 
 
 def note(tenant, **held):
@@ -48,7 +47,8 @@ def test_odd_numbers_and_names_become_json_all_the_same(recent):
     odd = note(TEAM, expected_reward={"small": math.nan, "big": 0.5}, expected_cost_usd={"small": math.inf})
     odd["lambda"] = math.inf
     call = FinishedCall(usd=None, tokens_in=None, tokens_out=math.inf)
-    recent.answered(odd, call, "cached", {"litellm_call_id": {"not": "text"}, "start_time": 1, "messages": "secret"})
+    event = {"litellm_call_id": {"not": "text"}, "start_time": 1, "messages": "secret"}
+    recent.answered(odd, call, None, "cached", event)
     (found,) = recent.of(None, 10)
     assert "secret" not in json.dumps(found, allow_nan=False)
     assert found["candidates"] == {

@@ -41,7 +41,7 @@ from litellm_erp.proxy.request_note import (
 from litellm_erp.proxy.watch import Watch
 from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
-from litellm_erp.serving.deployments import MemberTable
+from litellm_erp.serving.deployments import Member, MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
 from litellm_erp.serving.note import Decision, Following, Note, facts, response_headers
@@ -128,7 +128,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._access = Access(self.members, self.router)
         self._drawn = time.time() % 1.0
         self.totals = Totals()
-        self.recent = RecentDecisions(self.members)
+        self.recent = RecentDecisions()
         self.spending = Spending(self.groups, self.members, self.totals)
         self.pacer = self.spending.book
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
@@ -400,9 +400,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.spending.succeeded(event.call, event.note, event.tenant)
         if event.note is not None and event.note.group in self.groups:
             following = self._compare(event.note, event.call)
-            self._remember(event.note, event.call)
-            self._end(event.note, following, event.call, response_obj)
-            self.recent.answered(event.note, event.call, following, kwargs)
+            member = self.members.by_id(event.call.deployment_id, event.note.arms)
+            self._remember(event.note, event.call, member)
+            self._end(event.note, following, event.call, member, response_obj)
+            self.recent.answered(event.note, event.call, member, following, kwargs)
 
     @_guarded
     async def async_post_call_failure_hook(
@@ -454,12 +455,16 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         return note.following(call.group, call.deployment_id, ids, aliases, cached=call.cached)
 
     def _end(
-        self, note: Note, following: Following = "followed", call: FinishedCall | None = None, response: object = None
+        self,
+        note: Note,
+        following: Following = "followed",
+        call: FinishedCall | None = None,
+        member: Member | None = None,
+        response: object = None,
     ) -> None:
         """Have the line of a request written that has ended: answered by a call, failed or abandoned."""
         if self.log is None or note.story is None:
             return
-        member = None if call is None else self.members.by_id(call.deployment_id, note.arms)
         usd = None if call is None else self.spending.cost_of(note, call)
         if self.log.keeps_answers and member is not None:
             note.story.answer = answer_text(response, MOST_ANSWER_CHARS)
@@ -478,9 +483,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             )
         return following
 
-    def _remember(self, note: Note, call: FinishedCall) -> None:
+    def _remember(self, note: Note, call: FinishedCall, served: Member | None) -> None:
         """Who served a conversation is where it is warm, whoever was decided on."""
-        served = self.members.by_id(call.deployment_id, note.arms)
         if note.conversation is not None and served is not None and not call.cached:
             self._conversations.serves(note.conversation, served.pool_model, call.tokens_in or 0.0)
 

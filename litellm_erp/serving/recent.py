@@ -11,7 +11,7 @@ from typing import Any
 
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.serving.call_cost import FinishedCall
-from litellm_erp.serving.deployments import MemberTable
+from litellm_erp.serving.deployments import Member
 from litellm_erp.serving.note import Following, Note
 
 _KEPT = 500
@@ -19,25 +19,21 @@ _MAX_CHARS = 200
 
 
 class RecentDecisions:
-    """The last requests that have ended, oldest first; older ones are forgotten.
+    """The last requests that have ended, oldest first; older ones are forgotten."""
 
-    Parameters
-    ----------
-    members : says which pool model a deployment belongs to
-    """
-
-    def __init__(self, members: MemberTable) -> None:
-        self._members = members
+    def __init__(self) -> None:
         self._kept: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_KEPT)
 
-    def answered(self, note: Note, call: FinishedCall, following: Following, event: Mapping[str, Any]) -> None:
+    def answered(
+        self, note: Note, call: FinishedCall, member: Member | None, following: Following, event: Mapping[str, Any]
+    ) -> None:
         """Keep a request that got its answer.
 
         Parameters
         ----------
+        member : the deployment that answered; None where it is none of the group's
         event : what LiteLLM's logging hook is given
         """
-        member = self._members.by_id(call.deployment_id, note.arms)
         self._keep(
             note,
             event,
