@@ -70,6 +70,23 @@ def test_every_candidate_costs_less_by_what_its_cache_holds(bundle):
 
 
 @pytest.mark.parametrize("n_models", [3, FEW + 1])
+@pytest.mark.parametrize("margin", [0.0, 0.01, np.inf])
+def test_warmth_that_saves_nothing_changes_nothing_but_by_its_margin(tmp_path, n_models, margin):
+    bundle = load_bundle(write_synthetic(tmp_path / "b", n_models, embedder=EMBEDDER))
+    candidates = Candidates(bundle, range(n_models), 1, bundle.prices())
+    embedding, n_tokens = EMBEDDER.embed_counted(TEXTS[0])
+    cold = candidates.rank(embedding, n_tokens, 0.4)
+    for position in range(n_models):
+        warm = candidates.rank(embedding, n_tokens, 0.4, warm=Warm(Held(position, margin), [(position, 400.0)]))
+        predicted = predict_pool(bundle, embedding, n_tokens, prices=bundle.prices())
+        offline = rank_among(bundle, predicted, 0.4, np.arange(n_models), 1, held=Held(position, margin))
+        assert warm.order == offline.order[: int(offline.n_ranked)].tolist()
+        assert np.array_equal(warm.cost, cold.cost, equal_nan=True)
+        assert warm.stayed == (warm.order[0] != cold.order[0])
+        assert margin or warm.order == cold.order
+
+
+@pytest.mark.parametrize("n_models", [3, FEW + 1])
 @pytest.mark.parametrize("sizes", [(), (3, 5)])
 def test_without_text_the_models_mean_rewards_count(tmp_path, n_models, sizes):
     bundle = load_bundle(write_synthetic(tmp_path / "b", n_models, embedder=EMBEDDER, sizes=sizes))

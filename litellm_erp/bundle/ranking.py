@@ -60,12 +60,20 @@ def predict_pool(
     if max_output_tokens is not None:
         output_tokens = np.minimum(output_tokens, max_output_tokens)
     cost, leverage = prices.expected_cost(input_tokens, output_tokens), bundle.uncertainty.leverage(embeddings)
+    rewards, memberships = _rewards(bundle, embeddings)
+    believed = np.ones_like(leverage)
+    if memberships is not None and bundle.features is not None:
+        believed = bundle.features.trust(memberships)
+    return Predictions(rewards, cost, leverage, believed)
+
+
+def _rewards(bundle: Bundle, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the policy's predictor says, and the memberships that it says so by; None where it has none."""
     if not isinstance(bundle.predictor, FeatureProbes):
-        return Predictions(bundle.predictor.predict(embeddings), cost, leverage, np.ones_like(leverage))
+        return bundle.predictor.predict(embeddings), None
     features = bundle.predictor.features
     memberships = features.memberships(features.scores(embeddings))
-    rewards = bundle.predictor.predict(embeddings, memberships)
-    return Predictions(rewards, cost, leverage, features.trust(memberships))
+    return bundle.predictor.predict(embeddings, memberships), memberships
 
 
 def rank_pool(
@@ -168,6 +176,11 @@ class Warm:
     held: Held | None
     cached: Sequence[tuple[int, float]] = ()
 
+    @property
+    def has_margin(self) -> bool:
+        """Whether another candidate has to be better than the held one by anything."""
+        return self.held is not None and self.held.margin != 0.0
+
     def longest(self, input_tokens: float) -> float:
         """The tokens of the request that the warmest of them finds."""
         return min(max((tokens for _, tokens in self.cached), default=0.0), input_tokens)
@@ -269,15 +282,24 @@ class Candidates:
             return Ranked(
                 ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, predicted=predicted
             )
-        cold = ranked
-        for position, tokens_there in warm.cached:
-            if position < self._n:
-                costs[position] -= min(tokens_there, input_tokens) * self._cache_saves(self._wanted[position])
-        ranked = ranked_at(costs[: self._n] + blank, held=warm.held)
+        cold, saved = ranked, self._saved(warm, input_tokens)
+        for position, usd in saved:
+            costs[position] -= usd
+        if saved or warm.has_margin:
+            ranked = ranked_at(costs[: self._n] + blank, held=warm.held)
         # Whoever had served the whole conversation would be warm in it.
         best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         stayed = _stayed(warm, ranked, cold)
         return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, stayed, predicted)
+
+    def _saved(self, warm: Warm, input_tokens: float) -> list[tuple[int, float]]:
+        """Candidates that cost less for what they find in their prompt caches, and by how much, USD."""
+        found = [
+            (position, min(tokens, input_tokens) * self._cache_saves(self._columns[position]))
+            for position, tokens in warm.cached
+            if position < self._n
+        ]
+        return [(position, usd) for position, usd in found if usd != 0.0]
 
     def _cache_saves(self, column: int | None) -> float:
         """USD that a token from the prompt cache costs less at a pool model; 0 where its cost is a constant."""
@@ -329,13 +351,9 @@ class Candidates:
             rewards, tokens = bundle.mean_reward_M, np.full(len(bundle.models), bundle.manifest.expected_output_tokens)
         else:
             tokens = np.maximum(bundle.output_tokens.predict(embedding), 1.0)
-            if isinstance(bundle.predictor, FeatureProbes):
-                features = bundle.predictor.features
-                memberships = features.memberships(features.scores(embedding))
-                rewards = bundle.predictor.predict(embedding, memberships)
-                believed = features.trust_of_one(memberships)
-            else:
-                rewards = bundle.predictor.predict(embedding)
+            rewards, memberships = _rewards(bundle, embedding)
+            if memberships is not None and bundle.features is not None:
+                believed = bundle.features.trust_of_one(memberships)
         if self._longest_M is not None:
             tokens = np.minimum(tokens, self._longest_M)
         if max_output_tokens is not None:
@@ -365,11 +383,11 @@ class Candidates:
         )
         ranking = cold = ranked_by(predictions)
         if warm is not None:
-            for position, tokens_there in warm.cached:
-                if position < self._n:
-                    column = self._columns[position]
-                    predictions.cost[column] -= min(tokens_there, input_tokens) * self._cache_saves(column)
-            ranking = ranked_by(predictions, held=warm.held)
+            saved = self._saved(warm, input_tokens)
+            for position, usd in saved:
+                predictions.cost[self._columns[position]] -= usd
+            if saved or warm.has_margin:
+                ranking = ranked_by(predictions, held=warm.held)
             best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         return Ranked(
             ranking.order[: int(ranking.n_ranked)].tolist(),
