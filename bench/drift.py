@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from litellm_erp.choice.drift import DROP, FURTHEST, threshold
+from litellm_erp.drift.residuals import DROP, FURTHEST, threshold
 
 
 def alarms(

@@ -190,18 +190,16 @@ def run(found: World, folder: Path, n_plain: int) -> tuple[Passed, Passed, dict[
     return passed[0].first(n_plain), passed[1], erp_train("report", "--log", folder / "log")
 
 
-def compared(found: World, report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Reward and saving of routing, as the evaluation and the report say: mean, low and high each.
+def compared(found: World, report: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, ...] | None]]:
+    """Reward of routing, and its saving against all models in turn, which is what was served: mean, low and high.
 
-    The saving is against the best single model of the evaluation.
+    Each as the evaluation says and as the report does; None where the report refuses.
     """
     policies = found.evaluated["policies"]
     routed = next(p for p in policies.values() if p["kind"] == "bundle" and p["lambda"] == found.lambda_)
-    best = next(p for name, p in policies.items() if name == "best single model")
-    [name] = best["share"]
-    target = {each["key"]: each for each in report["targets"]}
-    mine, single = target["routed"], target[f"always={name}"]
-    saved = [1 - cost / best["cost_usd"] for cost in (routed["cost_usd"], *reversed(routed["cost_ci"]))]
+    singles = {next(iter(p["share"])): p["cost_usd"] for p in policies.values() if p["kind"] == "single"}
+    served = float(np.mean([singles[name] for name in found.models]))
+    [mine] = [each for each in report["targets"] if each["key"] == "routed"]
     return {
         "reward": {
             "evaluated": (routed["reward"], *routed["reward_ci"]),
@@ -209,8 +207,8 @@ def compared(found: World, report: Mapping[str, Any]) -> dict[str, dict[str, Any
             "measured": _ends(mine["measured"].get("dr")),
         },
         "saving": {
-            "evaluated": tuple(saved),
-            "reported": (1 - mine["cost_usd"]["mean"] / single["cost_usd"]["mean"],),
+            "evaluated": tuple(1 - cost / served for cost in (routed["cost_usd"], *reversed(routed["cost_ci"]))),
+            "reported": _ends(mine["saved"]),
         },
     }
 

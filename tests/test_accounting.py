@@ -15,7 +15,7 @@ from litellm_erp.choice.prompt import from_request
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.lambda_of import MAX_LAMBDA
 from litellm_erp.goals.tenant import Tenant, grant
-from litellm_erp.proxy.litellm_answer import CallEvent
+from litellm_erp.proxy.answers.litellm_answer import CallEvent
 from litellm_erp.proxy.litellm_request import tenant_in
 from litellm_erp.proxy.request_note import note_of, tenant_of
 from litellm_erp.serving.call_cost import FinishedCall, cost_of

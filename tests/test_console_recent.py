@@ -47,8 +47,9 @@ def test_odd_numbers_and_names_become_json_all_the_same(recent):
     odd = note(TEAM, expected_reward={"small": math.nan, "big": 0.5}, expected_cost_usd={"small": math.inf})
     odd["lambda"] = math.inf
     call = FinishedCall(usd=None, tokens_in=None, tokens_out=math.inf)
-    event = {"litellm_call_id": {"not": "text"}, "start_time": 1, "messages": "secret"}
-    recent.answered(odd, call, None, "cached", event)
+    recent.answered(
+        odd, call, None, "cached", {"litellm_call_id": {"not": "text"}, "start_time": 1, "messages": "secret"}
+    )
     (found,) = recent.of(None, 10)
     assert "secret" not in json.dumps(found, allow_nan=False)
     assert found["candidates"] == {

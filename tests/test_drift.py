@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.drift import alarms
-from litellm_erp.choice.drift import DROP, Drift, threshold
+from litellm_erp.drift.residuals import DROP, Drift, threshold
 
 
 @pytest.mark.parametrize(("kind", "std_error"), [("normal", 0.2), ("normal", 0.3), ("binary", 0.3), ("binary", 0.4)])

@@ -263,7 +263,7 @@ async def test_what_holds_a_conversation_or_does_not_serve_is_not_explored(tmp_p
     group = group_of(bundle_at(tmp_path), tmp_path)
     greedy = (await decided(group, None)).models[0]
     # The bundle's curve sends prompts to its first model.
-    held = Served("small", 0.0, awaits_tools=True, goes_on=True)
+    held = Served("small", {}, awaits_tools=True, goes_on=True)
     for i in range(30):
         found = await decided(group, Trial(i / 200, allowance=1.0), last=held)
         assert (found.models[0], found.propensity) == ("small", {"small": 1.0})

@@ -1,8 +1,11 @@
 """What a decision log proves: read whole or torn, estimated with intervals that hold, refused where there is none."""
 
+import bz2
 import gzip
+import itertools
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from erp_trainer.logged import estimators
 from erp_trainer.logged import log as logs
 from erp_trainer.logged.log import read_log
 from erp_trainer.logged.proof import Asked, proof
+from erp_trainer.report.proof.page import _name_points
 from litellm_erp.errors import DecisionLogError
 from tests.logs import MODELS, World, decision, feedback, write
 
@@ -55,8 +59,55 @@ def test_a_compressed_file_cut_short_gives_what_came_before_and_is_counted(tmp_p
     text = "".join(json.dumps(decision(f"r{i}", cost_usd=float(random.random()))) + "\n" for i in range(20_000))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-5000])
     found = read_log([tmp_path / "*.gz"])
-    assert found.counts["torn"] == 1
+    assert found.counts["cut_files"] == 1
     assert 1000 < len(found.request_ids) < 20_000
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_a_short_compressed_file_cut_in_half_is_read_up_to_there(tmp_path, pack):
+    random = np.random.default_rng(0)
+    # bz2 packs 900 kB at a time, and gives a block whole or not at all.
+    n = 300 if pack is gzip.compress else 3000
+    text = "".join(json.dumps(decision(f"r{i}", cost_usd=float(random.random()))) + "\n" for i in range(n))
+    packed = pack(text.encode())
+    (tmp_path / "decisions-1.jsonl.gz").write_bytes(packed[: len(packed) * 6 // 10])
+    found = read_log([tmp_path])
+    assert n / 4 < len(found.request_ids) < n
+    assert found.counts["cut_files"] == 1
+    printed = CliRunner().invoke(cli, ["report", "--log", str(tmp_path)])
+    assert "end too early" in printed.output
+
+
+def test_an_id_that_a_client_uses_again_hides_nothing_that_was_spent(tmp_path):
+    lines = [decision("the-same", time=1.78e9 + i, cost_usd=1e-3) for i in range(60)]
+    path = write(tmp_path / "log.jsonl", [*lines, *lines[:3], feedback("the-same", 1.0), feedback("the-same", 0.0)])
+    found = read_log([path])
+    assert found.counts["requests"] == found.counts["kept"] == 60
+    assert (found.counts["duplicates"], found.counts["id_used_before"]) == (3, 59)
+    assert found.counts["cost_usd"] == pytest.approx(0.06)
+    # Nobody knows of which the feedback is but the first.
+    assert found.reward_P[~np.isnan(found.reward_P)].tolist() == [1.0]
+    report_of = proof(found)
+    assert report_of["targets"][0]["cost_usd"]["mean"] == pytest.approx(1e-3)
+
+
+def test_lines_with_thousands_of_invented_models_take_no_longer_and_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_MAX_MODELS", 8)
+    plain = [decision(f"r{i}") for i in range(100)]
+    odd = [
+        decision(
+            f"odd{i}",
+            candidates={f"m{i}-{m}": {"expected_reward": 2.0, "expected_cost_usd": 1e-9} for m in range(200)}
+            | plain[0]["candidates"],
+        )
+        for i in range(100)
+    ]
+    found = read_log([write(tmp_path / "log.jsonl", [*plain, *odd])])
+    assert set(MODELS) <= set(found.models)
+    assert len(found.models) == 8
+    assert found.counts["models_left_out"] == 20_003 - 8
+    assert len(found.request_ids) == 200
+    assert "left out" in CliRunner().invoke(cli, ["report", "--log", str(tmp_path)]).output
 
 
 def test_what_is_no_log_is_one_clear_error(tmp_path):
@@ -248,6 +299,22 @@ def test_a_percentage_measures_routing_against_what_was_served(tmp_path):
     assert found["verdict"]["measured_gain"] == pytest.approx(measured["mean"])
 
 
+def test_what_explored_under_a_percentage_is_compared_with_routing_that_does_not(tmp_path):
+    world = World(4000)
+    greedy, baseline = np.eye(3)[world.chosen(0.25)], np.array([1.0, 0.0, 0.0])
+    propensity = 0.5 * (0.4 * greedy + 0.6 / 3) + 0.5 * baseline
+    lines = world.lines("percent", propensity, 1.0)
+    for line in lines:
+        # Neither the best nor the baseline: its own draw chose it.
+        if line["kind"] == "decision" and line["served"] not in (line["chosen"], "big"):
+            line |= {"chosen": line["served"], "reason": "explored"}
+    found = report("--log", write(tmp_path / "a.jsonl", lines))
+    rows = np.arange(4000)
+    gain = (world.rewards[rows, world.chosen(0.25)] - (propensity * world.rewards).sum(axis=1)).mean()
+    measured = target(found, "routed")["measured"]["gain"]
+    assert measured["low"] <= gain <= measured["high"]
+
+
 def test_feedback_in_another_unit_than_the_probes_is_measured_in_its_own(tmp_path):
     world = World(4000)
     world.rewards = 100 * world.rewards + 7
@@ -357,3 +424,46 @@ def test_a_log_that_lacks_something_still_says_the_rest(tmp_path, odd):
     assert text.exit_code == 0
     for shown in (text.stdout, page.read_text(encoding="utf-8").split("<script")[0]):
         assert not re.search(r"\bnan\b", shown)
+
+
+def test_a_saving_that_mixing_single_models_beats_says_so_beside_it():
+    worlds = {}
+    for seed, sign in ((0, 1), (1, -1)):
+        world = World(600, seed)
+        # A router that takes the worse of two models at every prompt, or the better.
+        best = np.where(world.expected[:, 1] - world.expected[:, 2] > 0.25, 1, 2)
+        served = best if sign > 0 else 3 - best
+        lines = world.lines("route", np.eye(3)[served], 0.0)
+        worlds[sign] = proof(read_log_of(lines))["verdict"]
+    assert "single models drawn at random at that cost: predicted reward +" in worlds[-1]["headline"]
+    assert "drawn at random" not in worlds[1]["headline"]
+
+
+def read_log_of(lines):
+    with tempfile.TemporaryDirectory() as folder:
+        return read_log([write(Path(folder) / "log.jsonl", lines)])
+
+
+def test_names_in_the_chart_of_a_log_never_lie_on_one_another_and_the_first_keeps_its_own():
+    rng = np.random.default_rng(0)
+    places = [*rng.normal(0.5, 0.02, (20, 2)).tolist(), [0.0, 0.0], [1.0, 1.0]]
+    rows = [
+        {"policy": f"always model-{i}", "cost": x, "reward": y, "words": "", "left": False}
+        for i, (x, y) in enumerate(places)
+    ]
+    _name_points(rows)
+    named = [row for row in rows if row["words"]]
+    assert {rows[20]["policy"], rows[21]["policy"]} <= {row["words"] for row in named}
+    assert len(named) < len(rows)
+    boxes = [_box(row) for row in named]
+    assert not any(_meet(one, other) for one, other in itertools.combinations(boxes, 2))
+
+
+def _box(row):
+    """Where a name is drawn, on a chart whose points lie between 0 and 1."""
+    x, y, long = row["cost"] * 640, (1 - row["reward"]) * 280 + 12, 6.4 * len(row["policy"])
+    return (x - 8 - long if row["left"] else x + 8, y - 7, x - 8 if row["left"] else x + 8 + long, y + 7)
+
+
+def _meet(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -21,6 +21,7 @@ from erp_trainer.rewards.combining import Normalisation
 from erp_trainer.rewards.registry import load_reward_model
 from litellm_erp.decision_log.record import Feedback, Record, parse_line
 from litellm_erp.errors import DecisionLogError, SettingsError
+from litellm_erp.proxy.answers.litellm_answer import answer_text
 from tests.conftest import StartProxy
 from tests.harness import GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_keys
 from tests.logs import decision, feedback, write
@@ -210,6 +211,35 @@ def test_a_bundle_of_imported_rewards_takes_one_reward_model_on_trust(tmp_path: 
     assert found.normalisation == {"length": Normalisation(0.0, 1.0, 1.0)}
 
 
+TEXT, THOUGHT = {"type": "text", "text": "yes"}, {"type": "thinking", "thinking": "hm"}
+CALL = {"type": "tool_use", "name": "f", "input": {}}
+MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "yes"}]}
+
+
+@pytest.mark.parametrize(
+    ("response", "kept"),
+    [
+        ({"content": [THOUGHT, TEXT]}, "yes"),
+        ({"content": [TEXT, CALL]}, None),
+        ({"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, {"text": "yes"}]}}]}, "yes"),
+        ({"candidates": [{"content": {"parts": [{"functionCall": {}}]}}]}, None),
+        ({"candidates": [{"content": {}}, {"content": {}}]}, None),
+        ({"output": [{"type": "reasoning"}, MESSAGE]}, "yes"),
+        ({"output": [MESSAGE, {"type": "function_call"}]}, None),
+        ({"choices": [{"message": {"content": [TEXT, {"type": "image_url"}]}}]}, None),
+        ({"choices": [{"message": {"content": "y", "audio": {"id": "a"}}}]}, None),
+        ({"choices": [{"text": "y" * 20}]}, "y" * 10),
+        ({"choices": []}, None),
+        ({"choices": 7}, None),
+        ({"output": [7]}, None),
+        ("yes", None),
+        (None, None),
+    ],
+)
+def test_an_answer_is_its_text_and_nothing_else(response: object, kept: str | None) -> None:
+    assert answer_text(response, 10) == kept
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scored") / "erp_decisions"
@@ -261,6 +291,21 @@ def test_answers_are_kept_on_every_route_streams_too(
     # The redaction has seen it.
     assert record.answer == f"answer from {record.served}".replace("big", "Big")
     assert record.prompt == "hello"
+
+
+@pytest.mark.proxy
+def test_a_conversation_is_kept_as_an_outcomes_table_has_it(proxy: ProxyProcess, folder: Path) -> None:
+    turns = [("system", "Be brief."), ("user", "Hi big"), ("assistant", "Hello."), ("user", "And now?")]
+    wanted = [{"role": role, "content": text.replace("big", "Big")} for role, text in turns]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    spoken = messages[1:]
+    asked(proxy, "talk-chat", messages=messages)
+    asked(proxy, "talk-messages", route="messages", system="Be brief.", messages=spoken)
+    asked(proxy, "talk-responses", route="responses", instructions="Be brief.", input=spoken)
+    for name in ("talk-chat", "talk-messages", "talk-responses"):
+        assert json.loads(record_of(folder, name).prompt or "") == wanted, name
+    asked(proxy, "talk-secret", messages=[*messages, {"role": "assistant", "content": "a secret"}, messages[1]])
+    assert record_of(folder, "talk-secret").prompt is None
 
 
 @pytest.mark.proxy

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litellm_erp.choice import prompt
-from litellm_erp.choice.prompt import MAX_BYTES, PromptText
+from litellm_erp.choice.prompt import MAX_BYTES, PromptText, cell_of, from_request, from_value, turns_in
 from litellm_erp.errors import PromptError
 
 JSON = st.recursive(
@@ -164,5 +164,56 @@ def test_nothing_a_client_sends_raises(messages: Any, body: dict[str, Any]) -> N
     prompt.from_messages(messages)
     of_request(input=messages, instructions=messages)
     of_request(prompt=messages)
+    assert turns_in(cell_of(messages, body, 10)) is None or len(cell_of(messages, body, 10)) < 5000
     request = prompt.from_request(messages, body)
     assert request is None or 0 < len(request.text) <= MAX_BYTES
+
+
+def test_a_request_kept_as_a_cell_is_embedded_as_it_was_and_keeps_who_said_what() -> None:
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    asked: list[tuple[object, dict[str, object], object]] = [
+        ([{"role": "user", "content": "one"}], tools, "one"),
+        (None, {"prompt": ["one", "two"]}, "one\ntwo"),
+        (None, {"contents": "one", "systemInstruction": {"parts": [{"text": "s"}]}}, ["user", "system"]),
+        (
+            [
+                {"role": "developer", "content": "s"},
+                {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "image_url"}]},
+                {"role": "user", "content": "two"},
+                {"role": "assistant", "content": None, "tool_calls": [{}]},
+                {"role": "tool", "content": "said"},
+            ],
+            {},
+            ["system", "user", "tool"],
+        ),
+        ([{"role": "assistant", "content": "said"}], {}, ["assistant"]),
+        ([], {}, ""),
+    ]
+    for messages, request, wanted in asked:
+        cell = cell_of(messages, request, 1000)
+        assert (cell if isinstance(wanted, str) else [m["role"] for m in json.loads(cell)]) == wanted
+        before = from_request(messages, request)
+        assert from_value(cell).text == ("" if before is None else before.text)
+
+
+def test_a_long_conversation_kept_as_a_cell_keeps_its_end_and_is_bounded() -> None:
+    messages = [{"role": ("user", "assistant")[i % 2], "content": f"{i} " + "x" * 97} for i in range(50)]
+    turns = turns_in(cell_of(messages, {}, 1050)) or []
+    assert sum(len(text) for _, text in turns) == 1050
+    assert turns[-1][1].startswith("49 ")
+    many = [{"role": ("user", "assistant")[i % 2], "content": "x"} for i in range(50_000)]
+    assert len(turns_in(cell_of(many, {}, 80_000)) or []) == 1000
+    assert cell_of(None, {"prompt": "y" * 2000}, 1000) == "y" * 1000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '[{"role": "user", "content": "a", "more": 1}]',
+        '[{"role": "a", "content": "b"}]',
+        '[{"role"',
+        '[{"role": "user", "content": null}]',
+    ],
+)
+def test_a_text_that_only_looks_like_a_conversation_is_redacted_as_a_text(odd: str) -> None:
+    assert turns_in(odd) is None

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from litellm_erp.proxy import streams
-from litellm_erp.proxy.streams import explained, tokens_in, watched
+from litellm_erp.proxy.answers import streams
+from litellm_erp.proxy.answers.streams import explained, tokens_in, watched
 
 WORD = "word"
 PIECES: dict[str, Any] = {

@@ -186,10 +186,11 @@ def _columns(vectors: Sequence[np.ndarray]) -> np.ndarray:
 def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
     where = root / manifest.uncertainty.file
     dimension, n_models = manifest.embedder.dimension, len(manifest.models)
-    tensors = read_tensors(root, manifest.uncertainty, dimension * (dimension + 1) + 2 * n_models + 1)
+    tensors = read_tensors(root, manifest.uncertainty, dimension * (dimension + 1) + 2 * n_models + 2)
     base = float(checked(tensors, "base", (1,), where)[0])
     noise, slope = (checked(tensors, key, (n_models,), where, most=_MAX_VARIANCE) for key in ("noise", "slope"))
-    if min(noise.min(), slope.min(), base) < 0:
+    usual = float(checked(tensors, "usual", (1,), where)[0]) if "usual" in tensors else 0.0
+    if min(noise.min(), slope.min(), base, usual) < 0:
         raise BundleError(f"{where}: a variance or a leverage is negative. Fit it again")
     return Uncertainty(
         mean_D=checked(tensors, "mean", (dimension,), where),
@@ -197,6 +198,7 @@ def _load_uncertainty(root: Path, manifest: Manifest) -> Uncertainty:
         base=base,
         noise_M=noise,
         slope_M=slope,
+        usual=usual,
     )
 
 

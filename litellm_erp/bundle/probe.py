@@ -65,6 +65,7 @@ class Uncertainty:
     base : float, 1/n
     noise_M : shape (M,), variance at leverage 0, in squared reward units
     slope_M : shape (M,), variance per unit of leverage; both fitted out of fold
+    usual : the median of the training prompts' leverages, out of fold; 0 where that is not known
     """
 
     mean_D: np.ndarray
@@ -72,6 +73,7 @@ class Uncertainty:
     base: float
     noise_M: np.ndarray
     slope_M: np.ndarray
+    usual: float = 0.0
 
     def leverage(self, embeddings: np.ndarray) -> np.ndarray:
         """Leverage of each prompt, shape () or (P,), dimensionless.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -100,6 +100,7 @@ def rank_among(
     tier: np.ndarray | None = None,
     unknown: UnknownPlace = "last",
     held: Held | None = None,
+    mean_reward_M: np.ndarray | None = None,
 ) -> Ranking:
     """Rank some pool models, and models the bundle has no probe for.
 
@@ -108,6 +109,7 @@ def rank_among(
     columns : shape (C,), int; the pool models to rank, as columns of ``predictions``
     n_unknown : how many models without a probe come after them, in the order of their names
     tier, held : of C + n_unknown positions, see ``decision.rank``
+    mean_reward_M : what predictions lean towards, where that is not what the bundle says
 
     Returns
     -------
@@ -115,7 +117,8 @@ def rank_among(
     """
     reward = predictions.expected_reward[..., columns].astype(np.float64)
     cost = predictions.cost[..., columns]
-    mean, ties = bundle.mean_reward_M[columns], bundle.tie_order_M[columns]
+    mean = (bundle.mean_reward_M if mean_reward_M is None else mean_reward_M)[columns]
+    ties = bundle.tie_order_M[columns]
     if n_unknown:
         blank = np.full((*reward.shape[:-1], n_unknown), np.nan)
         reward, cost = np.concatenate([reward, blank], axis=-1), np.concatenate([cost, blank], axis=-1)
@@ -147,6 +150,7 @@ class Ranked(NamedTuple):
     stayed : whether the first would be another without what the conversation has been served by
     best_single_cost : of the bundle's best single model, whether it is a candidate or not; NaN unknown
     predicted_s : ``time.perf_counter()`` between the predictions and the ranking
+    predicted : as ``expected_reward``, before safety and whatever has drifted, of candidates with a probe
     """
 
     order: list[int]
@@ -156,6 +160,7 @@ class Ranked(NamedTuple):
     best_single_cost: float
     predicted_s: float
     stayed: bool = False
+    predicted: Sequence[float] | np.ndarray = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,7 @@ class Candidates:
         tier: Sequence[int] | None = None,
         unknown: UnknownPlace = "last",
         warm: Warm | None = None,
+        losses: Mapping[int, float] | None = None,
     ) -> Ranked:
         """Rank the candidates; what `predict_pool` and ``rank_among`` say of one prompt, up to float32's last digit.
 
@@ -242,10 +248,19 @@ class Candidates:
         max_output_tokens : the request's own limit; expected output tokens are clipped to [1, limit]
         tier : one number per candidate, see ``decision.rank``
         warm : which of them the conversation is warm at, in the cost of each
+        losses : by position, of models that have drifted: such a model counts for its prediction or its mean, whichever
+            is less, less its loss, in reward units
         """
         if not self._few:
-            return self._rank_many(embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown, warm)
+            return self._rank_many(
+                embedding, input_tokens, lambda_, max_output_tokens, safety, tier, unknown, warm, losses
+            )
         rewards, tokens, believed = self._predict(embedding)
+        predicted, means = rewards[: self._n], self._means
+        for position, loss in (losses or {}).items():
+            rewards, means = [*rewards], [*means]
+            rewards[position] = min(rewards[position], means[position]) - loss
+            means[position] -= loss
         costs = self._costs(input_tokens, tokens, max_output_tokens)
         predicted_s = time.perf_counter()
         best = np.nan if self._best_position is None else costs[self._best_position]
@@ -256,7 +271,7 @@ class Candidates:
             rewards[: self._n] + blank,
             lambda_=lambda_,
             tie_order=self._ties,
-            mean_reward=self._means if safe else None,
+            mean_reward=means if safe else None,
             trust=self._bundle.frontier.shrinkage(lambda_) * believed if safe else 0.0,
             cost_scale=self._cost_scale,
             tier=tier,
@@ -264,7 +279,9 @@ class Candidates:
         )
         ranked = ranked_at(costs[: self._n] + blank)
         if warm is None:
-            return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s)
+            return Ranked(
+                ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, predicted=predicted
+            )
         cold, saved = ranked, self._saved(warm, input_tokens)
         for position, usd in saved:
             costs[position] -= usd
@@ -273,7 +290,7 @@ class Candidates:
         # Whoever had served the whole conversation would be warm in it.
         best -= warm.longest(input_tokens) * self._cache_saves(self._best)
         stayed = _stayed(warm, ranked, cold)
-        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, stayed)
+        return Ranked(ranked.order, ranked.expected_reward, costs, ranked.leaned, best, predicted_s, stayed, predicted)
 
     def _saved(self, warm: Warm, input_tokens: float) -> list[tuple[int, float]]:
         """Candidates that cost less for what they find in their prompt caches, and by how much, USD."""
@@ -326,6 +343,7 @@ class Candidates:
         tier: Sequence[int] | None,
         unknown: UnknownPlace,
         warm: Warm | None,
+        losses: Mapping[int, float] | None,
     ) -> Ranked:
         bundle = self._bundle
         believed = 1.0
@@ -341,6 +359,13 @@ class Candidates:
         if max_output_tokens is not None:
             tokens = np.minimum(tokens, max_output_tokens)
         cost = self._prices.expected_cost(input_tokens, tokens)
+        predicted, means = rewards[self._columns], None
+        if losses:
+            rewards, means = rewards.astype(np.float64), bundle.mean_reward_M.astype(np.float64)
+            for position, loss in losses.items():
+                column = self._columns[position]
+                rewards[column] = min(rewards[column], means[column]) - loss
+                means[column] -= loss
         # Leverage is for standard errors, which no ranking needs.
         predictions = Predictions(rewards, cost, np.float64(0.0), np.float64(believed))
         predicted_s = time.perf_counter()
@@ -354,6 +379,7 @@ class Candidates:
             safety=safety,
             tier=None if tier is None else np.array(tier),
             unknown=unknown,
+            mean_reward_M=means,
         )
         ranking = cold = ranked_by(predictions)
         if warm is not None:
@@ -371,6 +397,7 @@ class Candidates:
             best,
             predicted_s,
             warm is not None and _stayed(warm, ranking, cold),
+            predicted,
         )
 
 

@@ -27,6 +27,9 @@ _HALF = (MAX_BYTES - 1) // 2
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 SYSTEM_ROLES = frozenset({"system", "developer"})
 _TOOL_ROLES = frozenset({"tool", "function"})
+_ROLES = ("user", "assistant", "system", "tool")
+# Of a conversation that is kept as a cell.
+_MOST_TURNS = 1000
 # What requests are made of, first: asking whether a dict is a Mapping costs a walk through Python's abstract classes.
 _MAPPING, _SEQUENCE = (dict, Mapping), (list, Sequence)
 
@@ -96,6 +99,54 @@ def whole_text(messages: object = None, request_kwargs: Mapping[str, Any] | None
     return "\n".join((*turns.user, *turns.tool, *turns.assistant, *turns.system, _json(kwargs.get("tools"))))
 
 
+def cell_of(messages: object, request_kwargs: Mapping[str, Any], most: int) -> str:
+    """A request as the ``prompt`` cell of an outcomes table that `from_value` reads: texts and who said them, no more.
+
+    Parameters
+    ----------
+    messages, request_kwargs : as for `from_request`
+    most : characters of text that are kept: a question's first, a conversation's last
+
+    Returns
+    -------
+    the text of one user turn as it is, else the JSON of chat messages; "" without any text
+    """
+    turns = _Turns(said=[])
+    _read(turns, messages, request_kwargs)
+    found: list[tuple[str, list[str]]] = []
+    for role, text in turns.said or ():
+        if found and found[-1][0] == role:
+            found[-1][1].append(text)
+        else:
+            found.append((role, [text]))
+    joined = [(role, "\n".join(texts)) for role, texts in found]
+    if not joined or (len(joined) == 1 and joined[0][0] == "user"):
+        return joined[0][1][:most] if joined else ""
+    kept: list[tuple[str, str]] = []
+    for role, text in reversed(joined[-_MOST_TURNS:]):
+        if most <= 0:
+            break
+        kept.append((role, text[-most:]))
+        most -= len(text)
+    return cell_of_turns(reversed(kept))
+
+
+def cell_of_turns(turns: Iterable[tuple[str, str]]) -> str:
+    """The cell of a conversation."""
+    return json.dumps([{"role": role, "content": text} for role, text in turns], ensure_ascii=False)
+
+
+def turns_in(cell: str) -> list[tuple[str, str]] | None:
+    """Roles and texts of a cell that `cell_of_turns` could have written; None for all others."""
+    found = _json_messages(cell)
+    if found is None or not all(
+        message.keys() == {"role", "content"} and message["role"] in _ROLES and isinstance(message["content"], str)
+        for message in found
+    ):
+        return None
+    return [(message["role"], message["content"]) for message in found]
+
+
 def from_value(value: str | list[Any]) -> PromptText:
     """Text of the ``prompt`` cell of an outcomes table.
 
@@ -126,6 +177,11 @@ def from_value(value: str | list[Any]) -> PromptText:
 
 def _turns(messages: object, request: Mapping[str, Any]) -> _Turns:
     turns = _Turns()
+    _read(turns, messages, request)
+    return turns
+
+
+def _read(turns: _Turns, messages: object, request: Mapping[str, Any]) -> None:
     if (system := request.get("system")) is not None:
         turns.add(turns.system, _texts(system))
     if messages or request.get("messages"):
@@ -139,24 +195,35 @@ def _turns(messages: object, request: Mapping[str, Any]) -> _Turns:
             turns.add(turns.system, _parts(request.get(key)))
     else:
         turns.add(turns.user, _strings(request.get("prompt")))
-    return turns
 
 
 @dataclass(slots=True)
 class _Turns:
-    """Texts by who said them; blank texts are counted and not kept."""
+    """Texts by who said them; blank texts are counted and not kept.
+
+    Attributes
+    ----------
+    said : role and text in their order; None where nobody asks for it
+    """
 
     user: list[str] = field(default_factory=list)
     tool: list[str] = field(default_factory=list)
     assistant: list[str] = field(default_factory=list)
     system: list[str] = field(default_factory=list)
     n_chars: int = 0
+    said: list[tuple[str, str]] | None = None
 
     def add(self, to: list[str], texts: Iterable[str]) -> None:
         for text in texts:
             self.n_chars += len(text)
             if text and not text.isspace():
                 to.append(text)
+                if self.said is not None:
+                    self.said.append((self._name_of(to), text))
+
+    def _name_of(self, to: list[str]) -> str:
+        # By identity: lists that hold the same are equal.
+        return next(name for name in _ROLES if getattr(self, name) is to)
 
     def add_messages(self, messages: object) -> None:
         if isinstance(messages, _SEQUENCE) and not isinstance(messages, (str, bytes)):

@@ -18,6 +18,7 @@ class Story:
     Attributes
     ----------
     expected_reward, std_error, expected_cost : by pool model, where known
+    predicted : reward by pool model, before safety and drift
     meant : the pool model that was to serve first; "" where LiteLLM's own order was left
     ended : whether its line was made
     """
@@ -32,6 +33,7 @@ class Story:
     lambda_: float | None = None
     expected_reward: Mapping[str, float] = field(default_factory=dict)
     std_error: Mapping[str, float] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)
     expected_cost: Mapping[str, float] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     chosen: str = ""

@@ -19,6 +19,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from litellm_erp.choice.prompt import cell_of_turns, turns_in
 from litellm_erp.decision_log.record import MOST_LINE_CHARS, Feedback, Record, to_line
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.settings import DecisionLogSettings
@@ -122,7 +123,7 @@ class DecisionLog:
 
     def _line(self, entry: Entry) -> bytes | None:
         if isinstance(entry, Record) and self._redact is not None:
-            entry = replace(entry, prompt=self._redacted(entry.prompt), answer=self._redacted(entry.answer))
+            entry = replace(entry, prompt=self._redacted_prompt(entry.prompt), answer=self._redacted(entry.answer))
         try:
             line = to_line(entry)
         except Exception as e:
@@ -132,6 +133,17 @@ class DecisionLog:
             _dropped(1, "a line is too long")
             return None
         return line.encode("ascii")
+
+    def _redacted_prompt(self, prompt: str | None) -> str | None:
+        """A conversation is redacted text by text, and left out where one of them is."""
+        turns = None if prompt is None else turns_in(prompt)
+        if turns is None:
+            return self._redacted(prompt)
+        kept = [(role, self._redacted(text)) for role, text in turns]
+        whole = [(role, text) for role, text in kept if text is not None]
+        if len(whole) < len(kept) or sum(len(text) for _, text in whole) > MOST_PROMPT_CHARS:
+            return None
+        return cell_of_turns(whole)
 
     def _redacted(self, text: str | None) -> str | None:
         if text is None or self._redact is None:

@@ -18,6 +18,7 @@
           allow_override: false        # may keys of no team state a λ: true, or [min, max]
           stay: priced                 # or off, always; or a map: {mode: priced, margin: 0.02, warm_s: 300}
           embedder: {timeout_ms: 250}  # and url, api_key, directory, trust_remote_code
+          drift: quarantine            # or alarm, off: what becomes of a model whose feedback has become worse
           mode: route                  # or shadow, or {percent: 10}: whether what is decided serves
           baseline: big                # who serves where it does not; without it LiteLLM's own order
           teams_by: id                 # or alias: whether names of teams are LiteLLM's ids, or may be aliases
@@ -45,6 +46,7 @@ from litellm_erp.shown import is_finite_number
 HeaderLevel = Literal["all", "reason", "none"]
 TeamsBy = Literal["id", "alias"]
 StayMode = Literal["off", "priced", "always"]
+DriftMode = Literal["quarantine", "alarm", "off"]
 _HEADER_LEVELS: tuple[str, ...] = get_args(HeaderLevel)
 SETTINGS_ENV = "ERP_SETTINGS"
 _MOST_EXPLORED = 0.5
@@ -167,6 +169,8 @@ class GroupSettings:
     modes : of the teams for which one is stated
     feedback_range : least and greatest reward that feedback may state; None takes what the bundle's look like
     explore : None explores nothing
+    drift : what becomes of a model whose feedback says that it has become worse: it counts for no more than its mean
+        until it is fitted anew, it is only told of, or nobody looks
     """
 
     name: str
@@ -184,6 +188,7 @@ class GroupSettings:
     modes: Mapping[str, Mode] = field(default_factory=dict)
     feedback_range: tuple[float, float] | None = None
     explore: ExploreSettings | None = None
+    drift: DriftMode = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +288,7 @@ def _redis(top: Section) -> RedisSettings:
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _TOP_KEYS = {"groups", "log_decisions", "reload_s", "redis", "budget_file", "teams_by", "decision_log"}
 _GROUP_KEYS = {"bundle", "policy", "unknown", "headers", "safety", "allow_override", "embedder", "stay"}
-_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", "explore", *MODE_KEYS}
+_GROUP_KEYS |= {"teams", "teams_by", "feedback_range", "explore", "drift", *MODE_KEYS}
 
 
 def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSettings:
@@ -309,7 +314,14 @@ def _group(name: str, group: Section, source: Path, teams_by: str) -> GroupSetti
         modes=modes,
         feedback_range=_feedback_range(group),
         explore=_explore(group),
+        drift=_drift(group),
     )
+
+
+def _drift(group: Section) -> DriftMode:
+    # YAML reads a bare `off` as false.
+    stated = "off" if group.get("drift", None) is False else group.choice("drift", get_args(DriftMode), "quarantine")
+    return cast(DriftMode, stated)
 
 
 def _stay(group: Section) -> StaySettings:

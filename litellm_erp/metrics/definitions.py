@@ -30,6 +30,7 @@ REASONS = (
     "safe-default",
     "sticky",
     "explored",
+    "drifted",
     "shadow",
     "exhausted",
     "retry",
@@ -59,6 +60,8 @@ PLACES = (
 OTHER = "other"
 # Each observation costs a microsecond or two, and there are three stages.
 STAGES_EVERY = 4
+# A distance takes a product with a matrix as wide as the embedding.
+NOVELTY_EVERY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,26 @@ EXPLORED = Definition(
     "summary",
     "By how much explored choices are expected to be dearer (`plus`) or cheaper (`minus`) than the best, USD",
     (GROUP, "sign"),
+)
+NOVELTY = Definition(
+    "erp_prompt_novelty",
+    "summary",
+    "How far prompts are from the training prompts, by the model that was left in: their leverage over a training "
+    f"prompt's median, so that 1 is usual; of one in {NOVELTY_EVERY}",
+    ANSWERED,
+)
+DRIFT_SCORE = Definition(
+    "erp_drift_score",
+    "gauge",
+    "Evidence in feedback that a model has become worse than its probe expects, over what it takes to say so: 1 and "
+    "more has drifted, and stays there until it is fitted anew; team `` is all feedback together",
+    ANSWERED,
+)
+QUARANTINED = Definition(
+    "erp_model_quarantined",
+    "gauge",
+    "1 where a model that has drifted counts for its mean at most, less what it lost; team `` is for all",
+    ANSWERED,
 )
 LAMBDA = Definition(
     "erp_lambda",

@@ -106,6 +106,15 @@ class Metrics:
         """Count one choice that is not the best, and by how much it is expected to be dearer."""
         self._signed("erp_explored_cost_usd", (group,), extra_cost)
 
+    def novelty(self, group: str, team: str, model: str, value: float) -> None:
+        """Count how far one prompt is from the training prompts."""
+        self._child("erp_prompt_novelty", group, team, model).observe(value)
+
+    def drift(self, group: str, team: str, model: str, score: float, quarantined: bool) -> None:
+        """Say how far a model has drifted for a team, and whether that is held against it."""
+        self._child("erp_drift_score", group, team, model).set(score)
+        self._child("erp_model_quarantined", group, team, model).set(float(quarantined))
+
     def refused(self, group: str, team: str) -> None:
         """Count one request that its budget refuses."""
         self._child("erp_budget_refusals", group, team).inc()

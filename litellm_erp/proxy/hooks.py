@@ -1,4 +1,4 @@
-"""The callback that LiteLLM calls: every hook, and what becomes of a pick."""
+"""The callback that LiteLLM calls: every hook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,21 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm_erp.budgets.totals import Totals
 from litellm_erp.conversations.memory import Conversations
 from litellm_erp.conversations.shared import SharedConversations
-from litellm_erp.decision_log.desk import FeedbackDesk
-from litellm_erp.decision_log.writer import MOST_ANSWER_CHARS, DecisionLog
+from litellm_erp.decision_log.writer import DecisionLog
+from litellm_erp.drift.shared import Drifts
 from litellm_erp.embedding.base import Embedder
-from litellm_erp.errors import ErpError, ServingError
+from litellm_erp.errors import ServingError
 from litellm_erp.goals import settings as settings_file
 from litellm_erp.goals.settings import Settings
 from litellm_erp.goals.tenant import Tenant, mode_of
 from litellm_erp.metrics.recorder import metrics
-from litellm_erp.proxy import arms, litellm_router, modes, self_test, streams
+from litellm_erp.proxy import arms, litellm_router, modes, self_test
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
-from litellm_erp.proxy.litellm_answer import CallEvent, answer_text, call_of_response
+from litellm_erp.proxy.answers import streams
+from litellm_erp.proxy.answers.endings import Endings
+from litellm_erp.proxy.answers.litellm_answer import CallEvent, answer_text, call_of_response
+from litellm_erp.proxy.guard import OverBudget, first_that_works, guarded
 from litellm_erp.proxy.pick import Pick, why
 from litellm_erp.proxy.request_note import (
     called,
@@ -39,13 +42,11 @@ from litellm_erp.proxy.request_note import (
     tenant_of,
 )
 from litellm_erp.proxy.watch import Watch
-from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.checks import Finding, check_router, router_view
-from litellm_erp.serving.deployments import Member, MemberTable
+from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import RoutedGroup
 from litellm_erp.serving.known_teams import KnownTeams
-from litellm_erp.serving.note import Decision, Following, Note, facts, response_headers
-from litellm_erp.serving.recent import RecentDecisions
+from litellm_erp.serving.note import Decision, Note
 from litellm_erp.serving.reload import ReloadedBundle
 from litellm_erp.serving.sharing import BudgetSharing
 from litellm_erp.serving.spend import Spending
@@ -53,54 +54,6 @@ from litellm_erp.telemetry import Once, log_decisions_to_stderr, logger
 
 _GOLDEN = (5**0.5 - 1) / 2
 _once = Once()
-
-
-class OverBudget(Exception):
-    """A request that its budget refuses; ``answer`` is what its client gets."""
-
-    def __init__(self, answer: Exception) -> None:
-        super().__init__()
-        self.answer = answer
-
-
-async def _first_that_works(
-    where: str, ways: Sequence[Callable[..., Awaitable[Any]]], *args: Any, **kwargs: Any
-) -> Any:
-    """What the first way gives that does not fail; None where all do.
-
-    The one place on the request path that catches what our own code raises, and it counts what it caught: no user's
-    request fails because of routing. A further failure, while a safe λ is looked for after one, is not counted again
-    (``goals.lambda_of``). What LiteLLM's functions raise is caught where they are called.
-
-    Parameters
-    ----------
-    ways : each but the first is also given the error of the one before it
-    """
-    error: tuple[Exception, ...] = ()
-    for way in ways:
-        try:
-            return await way(*args, *error, **kwargs)
-        except OverBudget as e:
-            raise e.answer from None
-        except Exception as e:
-            error = (e,)
-            name = way.__name__.strip("_")
-            metrics.failed(name)
-            # Only our own messages are known to hold nothing of a prompt.
-            said = f": {e}" if isinstance(e, ErpError) else ""
-            _once.warn(f"{where}: {name} failed: {type(e).__name__}{said}")
-    return None
-
-
-def _guarded(hook: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A hook that only looks on: where it fails, LiteLLM goes on as if it had none."""
-    ways = (hook,)
-
-    @functools.wraps(hook)
-    async def checked(*args: Any, **kwargs: Any) -> Any:
-        return await _first_that_works("litellm_erp", ways, *args, **kwargs)
-
-    return checked
 
 
 class ErpRouter(CustomLogger):  # type: ignore[misc]
@@ -128,15 +81,15 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._access = Access(self.members, self.router)
         self._drawn = time.time() % 1.0
         self.totals = Totals()
-        self.recent = RecentDecisions()
         self.spending = Spending(self.groups, self.members, self.totals)
         self.pacer = self.spending.book
         self.sharing = BudgetSharing(self.spending.book, litellm_router.redis_of_process)
         self._teams = KnownTeams()
         self._conversations = SharedConversations(Conversations(), self.sharing.redis)
         self._settings: Settings | None = None
-        self.log: DecisionLog | None = None
-        self.desk = FeedbackDesk()
+        self.drift = Drifts(self.groups, self.sharing.redis)
+        self._endings = Endings(self.groups, self.members, self._access, self.spending, self._conversations, self.drift)
+        self.recent, self.desk = self._endings.recent, self._endings.desk
         self._ways = (self._pick_by_prompt, self._pick_unread, self._pick_cheapest)
         self._watch = Watch(self, self.sharing.keep_running)
         self.configure(settings)
@@ -153,6 +106,11 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         """Whether LiteLLM follows what is decided, by group, as far as that could be tried; None before it was."""
         return self._watch.follows
 
+    @property
+    def log(self) -> DecisionLog | None:
+        """Where decisions are written down; None where nobody does."""
+        return self._endings.log
+
     def configure(self, settings: Settings | None = None) -> None:
         """Load what the settings name, once: those that are given, else the process's, which may come late."""
         if self._settings is not None or (settings := settings or _settings_of_process()) is None:
@@ -166,7 +124,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             for name, group in settings.groups.items()
         }
         if settings.decision_log.path is not None:
-            self.log = DecisionLog(settings.decision_log)
+            self._endings.log = DecisionLog(settings.decision_log)
         self._settings = settings
         metrics.teams.configure(name for group in settings.groups.values() for name in group.teams)
         self.sharing.configure(settings)
@@ -206,7 +164,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         started = time.perf_counter()
         pick = Pick(group, messages, request_kwargs or {}, healthy_deployments, started)
         try:
-            left: list[Any] | None = await _first_that_works(model, self._ways, pick)
+            left: list[Any] | None = await first_that_works(model, self._ways, pick)
         finally:
             _tell(pick, parent_otel_span)
         if left is None:
@@ -316,7 +274,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         pick.note.fell_back("error")
         return list(pick.offered) if pick.mode.name == "shadow" else pick.cheapest(self.members)
 
-    @_guarded
+    @guarded
     async def async_post_call_response_headers_hook(
         self,
         data: dict[str, Any],
@@ -329,16 +287,10 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         note = known_note(data)
         if note is None or note.group not in self.groups:
             return None
-        level = self.groups[note.group].settings.headers
-        if level == "none":
-            return None
-        if response is None:
-            # The request failed: whoever was tried last has not served it.
-            return response_headers(note, note.model, "reason")
-        served, following = self._served(note, call_of_response(note, data, response, litellm_call_info or {}))
-        return response_headers(note, served, level, following)
+        call = None if response is None else call_of_response(note, data, response, litellm_call_info or {})
+        return self._endings.headers(note, call) or None
 
-    @_guarded
+    @guarded
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
         """Say in the body what the headers say, where the request asks for it: clients' SDKs hide headers."""
         return streams.told_along(response, self._explanation(data, response))
@@ -348,10 +300,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         note = known_note(data)
         if note is None or note.group not in self.groups or not request_of.wants_explanation(metadata_of(data)):
             return {}
-        served, following = self._served(note, call_of_response(note, data, response, {}))
-        return facts(note, served, self.groups[note.group].settings.headers, following)
+        return self._endings.explanation(note, call_of_response(note, data, response, {}))
 
-    @_guarded
+    @guarded
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> Any:
         """Refuse a request whose budget is spent and says ``on_exhausted: reject``: HTTP 429, before any routing.
 
@@ -373,7 +324,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
                 raise OverBudget(refusal)
         return data
 
-    @_guarded
+    @guarded
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> dict[str, Any] | None:
         """Note who is called, and keep the cached answers of different models apart.
 
@@ -393,19 +344,14 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             return as_arm
         return litellm_router.with_cache_of(as_arm or kwargs, member.pool_model) or as_arm
 
-    @_guarded
+    @guarded
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Compare what was decided with what served, and count what it cost; streams report once, at their end."""
         event = CallEvent(kwargs, response_obj)
-        self.spending.succeeded(event.call, event.note, event.tenant)
-        if event.note is not None and event.note.group in self.groups:
-            following = self._compare(event.note, event.call)
-            member = self.members.by_id(event.call.deployment_id, event.note.arms)
-            self._remember(event.note, event.call, member)
-            self._end(event.note, following, event.call, member, response_obj)
-            self.recent.answered(event.note, event.call, member, following, kwargs)
+        text = functools.partial(answer_text, response_obj)
+        self._endings.answered(event.note, event.call, event.tenant, text, kwargs)
 
-    @_guarded
+    @guarded
     async def async_post_call_failure_hook(
         self, request_data: Any, original_exception: Any, user_api_key_dict: Any, traceback_str: Any = None
     ) -> Any:
@@ -419,12 +365,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         note = known_note(request_data)
         if note is None:
             return None
-        if request_of.was_abandoned(original_exception):
-            self.spending.abandoned(note)
-        else:
-            self.spending.failed(note)
-        self._end(note)
-        self.recent.failed(note, request_data)
+        self._endings.failed(note, request_data, original_exception)
         return None if note.refusal is original_exception else note.refusal
 
     def async_post_call_streaming_iterator_hook(
@@ -439,54 +380,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
             response = streams.explained(response, functools.partial(self._explanation, request_data, None))
         if note is None or (note.story is None and (note.ticket is None or not note.ticket.holds)):
             return response
-        return streams.watched(response, request_data, functools.partial(self._abandoned_midway, note))
-
-    def _abandoned_midway(self, note: Note, tokens_in: float, tokens_out: float) -> None:
-        self.spending.abandoned_midway(note, tokens_in, tokens_out)
-        self._end(note)
-
-    def _served(self, note: Note, call: FinishedCall) -> tuple[str | None, Following]:
-        """The pool model that answered, None for none of ours, and what became of the decision."""
-        served = self.members.by_id(call.deployment_id, note.arms)
-        return (None if served is None else served.pool_model), self._following(note, call)
-
-    def _following(self, note: Note, call: FinishedCall) -> Following:
-        ids, aliases = self._access.known(note.group)
-        return note.following(call.group, call.deployment_id, ids, aliases, cached=call.cached)
-
-    def _end(
-        self,
-        note: Note,
-        following: Following = "followed",
-        call: FinishedCall | None = None,
-        member: Member | None = None,
-        response: object = None,
-    ) -> None:
-        """Have the line of a request written that has ended: answered by a call, failed or abandoned."""
-        if self.log is None or note.story is None:
-            return
-        usd = None if call is None else self.spending.cost_of(note, call)
-        if self.log.keeps_answers and member is not None:
-            note.story.answer = answer_text(response, MOST_ANSWER_CHARS)
-        ended = modes.line_of(note, following, call, member, usd)
-        if ended is not None:
-            self.log.add(ended)
-            self.desk.remember(ended)
-
-    def _compare(self, note: Note, call: FinishedCall) -> Following:
-        following = self._following(note, call)
-        metrics.served(note.group, following)
-        if following == "not-followed":
-            _once.warn(
-                f"group {note.group!r}: LiteLLM {litellm_router.version()} served deployment {call.deployment_id!r}, "
-                f"which was not left in for model {note.model!r}; the metric erp_served counts how often"
-            )
-        return following
-
-    def _remember(self, note: Note, call: FinishedCall, served: Member | None) -> None:
-        """Who served a conversation is where it is warm, whoever was decided on."""
-        if note.conversation is not None and served is not None and not call.cached:
-            self._conversations.serves(note.conversation, served.pool_model, call.tokens_in or 0.0)
+        return streams.watched(response, request_data, functools.partial(self._endings.abandoned_midway, note))
 
     def tenants(self) -> list[Tenant]:
         """Teams by account: those in the settings, and those that have sent requests, as they were last seen."""

@@ -11,18 +11,17 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from litellm_erp.choice.prompt import whole_text
-from litellm_erp.decision_log.record import MOST_ID_CHARS, Arm, Record
+from litellm_erp.choice.prompt import cell_of
+from litellm_erp.decision_log.record import MOST_ID_CHARS, Arm
 from litellm_erp.decision_log.story import Story, mixed
 from litellm_erp.decision_log.writer import MOST_PROMPT_CHARS, DecisionLog
 from litellm_erp.goals.mode import Mode
 from litellm_erp.goals.tenant import Tenant, mode_of
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.litellm_router import Shares
-from litellm_erp.serving.call_cost import FinishedCall
 from litellm_erp.serving.deployments import Deployment, Member, narrowed
 from litellm_erp.serving.group import RoutedGroup
-from litellm_erp.serving.note import Decision, Following, Note
+from litellm_erp.serving.note import Decision, Note
 from litellm_erp.telemetry import Once
 
 _once = Once()
@@ -69,7 +68,7 @@ def enter(pick: Pick, log: DecisionLog | None) -> None:
         name, call_id = settings.name, request_of.call_id_of(pick.request)
         note.story = Story(call_id[:MOST_ID_CHARS], name, account or None, pick.tenant.label, pick.mode.name, arm)
         if log.keeps_prompts:
-            note.story.prompt = whole_text(pick.messages, pick.request).rstrip()[:MOST_PROMPT_CHARS]
+            note.story.prompt = cell_of(pick.messages, pick.request, MOST_PROMPT_CHARS)
 
 
 def _routes(pick: Pick, account: str) -> bool:
@@ -131,6 +130,7 @@ def tell(pick: Pick, decision: Decision, chosen: str, bound: int | None, shares:
     story.models, story.chosen = decision.models, chosen
     story.bundle, story.lambda_ = decision.bundle_id, decision.lambda_
     story.expected_reward, story.std_error = decision.expected_reward, decision.std_error
+    story.predicted = decision.predicted
     if pick.group.state.bundle.manifest.cost_kind == "usd":
         story.expected_cost = decision.expected_cost
 
@@ -151,30 +151,6 @@ def _propensity_of_others(
     for member, share in zip(members, found, strict=True):
         by_model[member.pool_model] = by_model.get(member.pool_model, 0.0) + share
     return by_model
-
-
-def line_of(
-    note: Note, following: Following, call: FinishedCall | None, member: Member | None, usd: float | None
-) -> Record | None:
-    """The line of a request that has ended; None where nobody writes it down, or it was made before.
-
-    Parameters
-    ----------
-    call : what brought the answer; None where it failed, or nobody waited for it
-    member : the deployment that answered; None where it is none of the group's
-    """
-    if note.story is None:
-        return None
-    if call is None:
-        return note.story.end(reason=note.reason, failed=True, followed=False)
-    elsewhere = call.cached or following == "other-group"
-    return note.story.end(
-        reason={"followed": note.reason, "other-group": "fallback:other-group"}.get(following, following),
-        served=None if member is None or elsewhere else member.pool_model,
-        followed=following in ("followed", "cached"),
-        tokens=(call.tokens_in, call.tokens_out),
-        usd=usd,
-    )
 
 
 def _baseline(pick: Pick) -> str | None:

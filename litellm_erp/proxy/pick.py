@@ -19,6 +19,7 @@ from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import RequestLambda
 from litellm_erp.goals.mode import ROUTE, Mode
 from litellm_erp.goals.tenant import Grant, Tenant, grant
+from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy import arms
 from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
@@ -190,6 +191,7 @@ class Pick:
             told=self.told,
             paced=self.mode.name != "shadow",
             trial=None if prompt is None else self._trial(),
+            account=self.tenant.account,
         )
 
     def _trial(self) -> Trial | None:
@@ -321,8 +323,10 @@ class Pick:
         return [d for d, member in zip(self.offered, found, strict=True) if member.pool_model == cheapest]
 
     def record(self, decision: Decision) -> None:
-        """Log a decision that was written into the note, where somebody listens."""
+        """Log a decision that was written into the note, where somebody listens, and count what it was of."""
         seconds, note = time.perf_counter() - self.started_s, self.note
+        if decision.novelty is not None:
+            metrics.novelty(note.group, metrics.teams.of(self.tenant), note.model or "none", decision.novelty)
         if not logs_decisions():
             return
         log_decision(

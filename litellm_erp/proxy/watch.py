@@ -12,6 +12,8 @@ from litellm import Router
 
 from litellm_erp import litellm_releases as releases
 from litellm_erp.budgets.book import SpendBook
+from litellm_erp.drift.expected import digest_of
+from litellm_erp.drift.shared import Drifts
 from litellm_erp.goals.tenant import GROUP_ACCOUNT, Tenant, grant
 from litellm_erp.metrics.definitions import OTHER
 from litellm_erp.metrics.recorder import metrics
@@ -24,6 +26,8 @@ from litellm_erp.telemetry import Once
 
 _EVERY_S = 10.0
 _START_S = 60
+# Group, team and model.
+Labels = tuple[str, str, str]
 _once = Once()
 
 
@@ -33,6 +37,7 @@ class Watched(Protocol):
     members: MemberTable
     groups: dict[str, RoutedGroup]
     pacer: SpendBook
+    drift: Drifts
 
     def tenants(self) -> list[Tenant]:
         """Teams that are known of."""
@@ -65,6 +70,7 @@ class Watch:
         self._untested: set[str] = set()
         self._follows: dict[str, bool] = {}
         self._checked = False
+        self._drift_shown: frozenset[Labels] = frozenset()
 
     @property
     def follows(self) -> Mapping[str, bool] | None:
@@ -89,6 +95,7 @@ class Watch:
             self._checking = asyncio.get_running_loop().create_task(self._check())
 
     def _keep_showing(self) -> None:
+        self._plugin.drift.keep_running()
         if self._showing is None or self._showing.done():
             self._showing = asyncio.get_running_loop().create_task(self._show())
 
@@ -97,9 +104,10 @@ class Watch:
         while True:
             try:
                 await show_budgets(self._plugin.groups, self._plugin.tenants(), self._plugin.pacer)
+                self._drift_shown = await show_drift(self._plugin.groups, self._plugin.tenants(), self._drift_shown)
             except Exception as e:
                 metrics.failed("gauges")
-                _once.warn(f"budgets could not be shown as metrics: {type(e).__name__}")
+                _once.warn(f"budgets or drift could not be shown as metrics: {type(e).__name__}")
             await asyncio.sleep(_EVERY_S)
 
     async def _check_once_started(self) -> None:
@@ -156,6 +164,34 @@ async def show_budgets(groups: Mapping[str, RoutedGroup], tenants: list[Tenant],
             _show_budget(group, tenant, label, book)
             # Hundreds of teams take a while; requests come first.
             await asyncio.sleep(0)
+
+
+async def show_drift(
+    groups: Mapping[str, RoutedGroup], tenants: list[Tenant], before: frozenset[Labels]
+) -> frozenset[Labels]:
+    """Show as metrics what feedback says of models: of all feedback, and of teams that are known here.
+
+    Parameters
+    ----------
+    before : what was shown last; what is no longer so, since a model was fitted anew, is shown at 0
+
+    Returns
+    -------
+    what is shown now
+    """
+    labels = {digest_of([tenant.account]): metrics.teams.of(tenant) for tenant in tenants}
+    labels = {"": "", **{account: label for account, label in labels.items() if label not in ("", OTHER)}}
+    now = set()
+    for group in list(groups.values()):
+        name, holds = group.settings.name, group.settings.drift == "quarantine"
+        for account, model, found in list(group.drift.shown(group.state.bundle)):
+            if account in labels:
+                metrics.drift(name, labels[account], model, found.score, holds and found.rung)
+                now.add((name, labels[account], model))
+                await asyncio.sleep(0)
+    for gone in before - now:
+        metrics.drift(*gone, 0.0, False)
+    return frozenset(now)
 
 
 def _show_budget(group: RoutedGroup, tenant: Tenant, label: str, book: SpendBook) -> None:

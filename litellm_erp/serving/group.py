@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,12 +21,15 @@ from litellm_erp.choice.decision import Held
 from litellm_erp.choice.exploration import Allowance, Trial
 from litellm_erp.choice.prompt import PromptText
 from litellm_erp.conversations.memory import Served
+from litellm_erp.drift.expected import digest_of, span_of
+from litellm_erp.drift.table import DriftTable
 from litellm_erp.embedding.base import Embedder, check
 from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
 from litellm_erp.goals.lambda_of import Pacer, RequestLambda, agreed_mixture, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
 from litellm_erp.goals.tenant import Grant, Tenant, grant
+from litellm_erp.metrics.definitions import NOVELTY_EVERY
 from litellm_erp.metrics.recorder import metrics
 from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, Needs
 from litellm_erp.serving.note import Decision
@@ -115,6 +118,7 @@ class RoutedGroup:
 
     Attributes
     ----------
+    drift : what feedback says of its models
     may_reject, may_count_everything : whether a budget of the settings, a team's or the group's, says so
     """
 
@@ -122,6 +126,8 @@ class RoutedGroup:
         self.settings = settings
         self.pacer = pacer
         self.source = source
+        self.drift = DriftTable()
+        self._decided = 0
         self._breaker = Breaker()
         self.allowance = Allowance(0.0 if settings.explore is None else settings.explore.extra_cost)
         self._grants: dict[tuple[str | None, str | None, str | None], Grant] = {}
@@ -150,6 +156,7 @@ class RoutedGroup:
         told: bool = False,
         paced: bool = True,
         trial: Trial | None = None,
+        account: str = "",
     ) -> Decision:
         """Rank the pool models behind the deployments on offer.
 
@@ -165,6 +172,7 @@ class RoutedGroup:
         told : whether standard errors and propensities are wanted as well, which takes a second ranking
         paced : whether budgets have a say
         trial : the request's chance to explore; None where it has none
+        account : who asks, for whom a model may have drifted
 
         Raises
         ------
@@ -187,7 +195,9 @@ class RoutedGroup:
         def warm_at(lambda_: float) -> Warm | None:
             return None if stays is None else self._warm(state, offer, stays, lambda_)
 
-        def ranked_at(lambda_: float) -> Ranked:
+        losses = self._losses(state, offer, account) if self.drift.any else None
+
+        def ranked_at(lambda_: float, losses: Mapping[int, float] | None = losses) -> Ranked:
             return offer.candidates.rank(
                 vector,
                 input_tokens,
@@ -197,9 +207,12 @@ class RoutedGroup:
                 tier=tier,
                 unknown=self.settings.unknown,
                 warm=warm_at(lambda_),
+                losses=losses,
             )
 
         ranked = ranked_at(agreed.lambda_)
+        first = ranked.order[:1]
+        drifted = bool(losses) and (first != ranked_at(agreed.lambda_, None).order[:1] or first[0] in (losses or ()))
         embed_s = None if prompt is None else read_s - began_s
         metrics.stages(
             self.settings.name, embed_s, ranked.predicted_s - read_s, time.perf_counter() - ranked.predicted_s
@@ -244,13 +257,34 @@ class RoutedGroup:
             request_lambda=agreed,
             reason="explored"
             if explored
-            else _reason(agreed, leaned=prompt is None or ranked.leaned, stayed=ranked.stayed),
+            else _reason(agreed, leaned=prompt is None or ranked.leaned, stayed=ranked.stayed, drifted=drifted),
             bundle_id=state.bundle.id,
             best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
             std_error=_std_error(state, offer, vector) if told else {},
             propensity=propensity,
+            predicted=dict(zip(names, map(float, ranked.predicted), strict=False)) if told else {},
+            novelty=self._novelty(state, vector),
         )
+
+    def _losses(self, state: GroupState, offer: Offer, account: str) -> dict[int, float] | None:
+        """By how much models that have drifted are worse, by position, in reward units; None where none has."""
+        if self.settings.drift != "quarantine":
+            return None
+        bundle = state.bundle
+        losses = self.drift.losses(bundle, digest_of([account]))
+        if not losses:
+            return None
+        span, known = span_of(self.settings, bundle), enumerate(offer.names[: offer.known])
+        return {i: span * losses[name] for i, name in known if name in losses}
+
+    def _novelty(self, state: GroupState, vector: np.ndarray | None) -> float | None:
+        """How far a prompt is from the training prompts; of one in a few, and None where the bundle cannot say."""
+        self._decided += 1
+        usual = state.bundle.uncertainty.usual
+        if self._decided % NOVELTY_EVERY or vector is None or usual <= 0.0:
+            return None
+        return float(state.bundle.uncertainty.leverage(vector)) / usual
 
     def _warm(self, state: GroupState, offer: Offer, last: Served, lambda_: float) -> Warm | None:
         """Where a conversation is warm among what is on offer; None where nothing follows from it.
@@ -386,11 +420,13 @@ def _held(warm: Warm | None) -> Held | None:
     return None if warm is None else warm.held
 
 
-def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool) -> str:
+def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool, drifted: bool) -> str:
     if agreed.exhausted in _SPENT:
         return "exhausted"
     if stayed:
         return "sticky"
+    if drifted:
+        return "drifted"
     return "safe-default" if leaned else "routed"
 
 

@@ -35,12 +35,14 @@ class Decision:
     ----------
     models : pool models, best first; a model that is not in it is excluded
     expected_reward, expected_cost : by pool model, of the first few, for those with a probe and with a known cost
-    reason : ``routed``, ``safe-default``, ``sticky``, ``explored`` or ``exhausted``
+    reason : ``routed``, ``safe-default``, ``sticky``, ``drifted``, ``explored`` or ``exhausted``
     request_lambda : where the λ comes from
     best_single_cost : expected cost of the best single model on this request; None where it is not known
     needs : what the request asks of a deployment
     std_error : by pool model, of its reward; only where somebody writes decisions down
     propensity : probability of each model to rank first, by the draws alone; only there too
+    predicted : by pool model, its probe's reward before safety and drift; only there too
+    novelty : the prompt's leverage over that of a usual training prompt; of some requests only
     """
 
     models: tuple[str, ...]
@@ -53,6 +55,8 @@ class Decision:
     needs: Needs = NO_NEEDS
     std_error: Mapping[str, float] = field(default_factory=dict)
     propensity: Mapping[str, float] | None = None
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    novelty: float | None = None
 
     @property
     def lambda_(self) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.serving.call_cost import FinishedCall
-from litellm_erp.serving.deployments import Member
 from litellm_erp.serving.note import Following, Note
 
 _KEPT = 500
@@ -25,19 +24,19 @@ class RecentDecisions:
         self._kept: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_KEPT)
 
     def answered(
-        self, note: Note, call: FinishedCall, member: Member | None, following: Following, event: Mapping[str, Any]
+        self, note: Note, call: FinishedCall, served: str | None, following: Following, event: Mapping[str, Any]
     ) -> None:
         """Keep a request that got its answer.
 
         Parameters
         ----------
-        member : the deployment that answered; None where it is none of the group's
+        served : the pool model that answered; None of none of the group's
         event : what LiteLLM's logging hook is given
         """
         self._keep(
             note,
             event,
-            served=None if member is None else member.pool_model,
+            served=served,
             input_tokens=_count(call.tokens_in),
             output_tokens=_count(call.tokens_out),
             cost_usd=_finite(call.usd),

@@ -64,6 +64,7 @@ async def explain(plugin: Plugin, auth: Any, body: object) -> dict[str, Any]:
             ask,
             draw=draw,
             shown=len(members),
+            account=tenant.account,
         )
         for draw in (request_lambda if len({found.lambda_ for found in request_lambda.values()}) > 1 else [0.0])
     ]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from litellm_erp.decision_log.desk import FeedbackDesk, RewardRange
 from litellm_erp.decision_log.record import MOST_ID_CHARS, Feedback
 from litellm_erp.decision_log.writer import DecisionLog
+from litellm_erp.drift.shared import Drifts
 from litellm_erp.metrics.recorder import metrics
 from litellm_erp.proxy.litellm_request import tenant_of_caller
 from litellm_erp.proxy.routes.caller import ApiError
@@ -26,6 +27,7 @@ class Plugin(Protocol):
     groups: dict[str, RoutedGroup]
     log: DecisionLog | None
     desk: FeedbackDesk
+    drift: Drifts
 
 
 def feedback(plugin: Plugin, auth: Any, body: object) -> tuple[int, dict[str, Any]]:
@@ -66,6 +68,7 @@ def feedback(plugin: Plugin, auth: Any, body: object) -> tuple[int, dict[str, An
     if not plugin.log.add(entry):
         plugin.desk.forget(entry)
         raise ApiError(503, "the decision log takes no lines at the moment; try again later")
+    plugin.drift.said(request_id, account, reward, known=verdict == "verified")
     if asked is not None and asked[1] is not None:
         metrics.rewarded(asked[0], metrics.teams.of(tenant), asked[1], reward)
     return (200 if verdict == "verified" else 202), {"recorded": True, "verified": verdict == "verified"}

@@ -111,6 +111,7 @@ def write_uncertainty(folder: Path, found: Uncertainty) -> FileRecord:
             "noise": found.noise_M,
             "slope": found.slope_M,
             "base": np.array([found.base]),
+            "usual": np.array([found.usual]),
         },
     )
 

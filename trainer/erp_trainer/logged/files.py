@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from erp_trainer.files.opening import open_bytes
+from erp_trainer.files.opening import is_compressed, open_bytes
 from litellm_erp.errors import DecisionLogError
 
 # A line of a log has a few hundred bytes per model, and one prompt at most.
 MAX_LINE = 16 << 20
-_CHUNK = 1 << 20
+_CHUNK, _PIECE = 1 << 20, 256
 # What a rotated file of lines may be called in a folder: log.jsonl, log.jsonl.3, log.2026-12-01.jsonl.gz.
 _NAMED = ".jsonl"
 
@@ -26,13 +26,15 @@ class Reading:
     ----------
     files : read so far
     lines : that are not empty, of any kind
-    torn : ends of files that are not a whole line, as a killed process leaves them, and compressed files cut short
+    torn : ends of files that are not a whole line, as a killed process leaves them
+    cut : compressed files that end too early; what they hold up to there is read
     too_long : lines beyond what a log's may have
     """
 
     files: int = 0
     lines: int = 0
     torn: int = 0
+    cut: int = 0
     too_long: int = 0
 
 
@@ -78,28 +80,43 @@ def lines(files: Sequence[Path], reading: Reading) -> Iterator[bytes]:
         reading.files += 1
         try:
             yield from _lines_of(path, reading)
-        except (OSError, pa.ArrowException):
-            reading.torn += 1  # a compressed file that was being written: what came before was good
         except ValueError as exc:  # as `open_bytes` says it, of outcomes
             raise DecisionLogError(str(exc)) from exc
 
 
 def _lines_of(path: Path, reading: Reading) -> Iterator[bytes]:
     rest, skipping = b"", False
-    with open_bytes(path) as handle:
-        while block := handle.read(_CHUNK):
-            *whole, rest = (rest + block).split(b"\n")
-            for line in whole:
-                if not skipping and line.strip():
-                    reading.lines += 1
-                    yield line
-                skipping = False
-            if len(rest) > MAX_LINE:
-                reading.too_long += not skipping
-                rest, skipping = b"", True
+    for block in _blocks(path, reading):
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            if not skipping and line.strip():
+                reading.lines += 1
+                yield line
+            skipping = False
+        if len(rest) > MAX_LINE:
+            reading.too_long += not skipping
+            rest, skipping = b"", True
     if rest.strip() and not skipping:
         if rest.rstrip().endswith(b"}"):  # a whole record that only lacks its line end
             reading.lines += 1
             yield rest
         else:
             reading.torn += 1
+
+
+def _blocks(path: Path, reading: Reading) -> Iterator[bytes]:
+    """A file's bytes, decompressed; of one that ends too early all that there is, to within part of a line."""
+    held: list[bytes] = []
+    with open_bytes(path) as handle:
+        size = _PIECE if is_compressed(path) else _CHUNK
+        try:
+            while piece := handle.read(size):
+                held.append(piece)
+                if len(held) * size >= _CHUNK:
+                    yield b"".join(held)
+                    held.clear()
+        except (OSError, pa.ArrowException):
+            # The read that finds the end missing gives nothing, so that it must be a small one.
+            reading.cut += 1
+    if held:
+        yield b"".join(held)

@@ -25,6 +25,8 @@ from litellm_erp.errors import DecisionLogError
 # Requests kept, and numbers of candidates kept: a bound on memory that no interval feels.
 MAX_REQUESTS = 100_000
 _MAX_CELLS = 4_000_000
+# Models kept, those that most requests name: more than any pool has, and what time and memory grow with.
+_MAX_MODELS = 256
 _CLOCKS_DIFFER_S = 86_400.0
 # A person's word counts before a reward model's.
 _HUMAN = ("api", "litellm")
@@ -50,6 +52,7 @@ class Log:
     route_P : bool, whether what was decided also served by design (mode route)
     usable_P : bool, answered, by a model that the propensities allow where they are known
     known_P : bool, whether the propensities are
+    explored_P : bool, whether a draw chose another model than the best
     time_P : seconds since 1970
     block_P : int, requests with the same candidates' numbers, which are repeated prompts, share one
     counts : of lines, requests and feedback, for whoever reads the report
@@ -71,6 +74,7 @@ class Log:
     route_P: np.ndarray
     usable_P: np.ndarray
     known_P: np.ndarray
+    explored_P: np.ndarray
     time_P: np.ndarray
     block_P: np.ndarray
     counts: Mapping[str, Any]
@@ -126,9 +130,17 @@ class _Gathering:
             return
         key = _key(found.request_id)
         request = found.request_id, found.account
-        if request in self.rows:
-            self.counts["duplicates"] += 1
-            return
+        if (known := self.rows.get(request)) is not None:
+            if known.decision.time == found.time:
+                self.counts["duplicates"] += 1
+                return
+            # Its client has used the id before. It cost what it cost, and feedback is of the first.
+            request = f"{found.request_id}\0{found.time!r}", found.account
+            if request in self.rows:
+                self.counts["duplicates"] += 1
+                return
+            self.counts["id used before"] += 1
+            found, key = replace(found, request_id=request[0]), _key(request[0])
         self.counts["requests"] += 1
         for name, value in (("modes", found.mode), ("bundles", found.bundle), ("teams", found.team or "")):
             self._count(name, value)
@@ -139,7 +151,8 @@ class _Gathering:
         # Text is read again where it is needed: a prompt may be longer than all the rest.
         self.rows[request] = _compact(found, self.columns)
         self.cells += len(self.rows[request].columns)
-        if len(self.rows) > MAX_REQUESTS or self.cells > _MAX_CELLS:
+        wide = len(self.rows) * min(len(self.columns), _MAX_MODELS)
+        if len(self.rows) > MAX_REQUESTS or max(self.cells, wide) > _MAX_CELLS:
             self._halve()
 
     def _hear(self, found: Feedback) -> None:
@@ -254,9 +267,23 @@ def _said_of(gathered: _Gathering, request: Request) -> Feedback | None:
     return max(said, key=lambda each: each[0])[1] if said else None
 
 
+def _models_of(gathered: _Gathering) -> tuple[str, ...]:
+    """Names in order; of too many, those that most requests served, chose or had as candidates."""
+    names = list(gathered.columns)
+    if len(names) > _MAX_MODELS:
+        named = np.zeros(len(names), dtype=np.int64)
+        for row in gathered.rows.values():
+            named[row.columns] += 1
+            for name in (row.decision.served, row.decision.chosen):
+                if name:
+                    named[gathered.columns[name]] += 1
+        names = [names[m] for m in np.argsort(-named, kind="stable")[:_MAX_MODELS].tolist()]
+    return tuple(sorted(names))
+
+
 def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) -> Log:
-    models = tuple(sorted(gathered.columns))
-    place = np.empty(max(1, len(models)), dtype=np.int64)
+    models = _models_of(gathered)
+    place = np.full(max(1, len(gathered.columns)), -1, dtype=np.int64)
     for m, name in enumerate(models):
         place[gathered.columns[name]] = m
     requests = sorted(gathered.rows, key=lambda request: (request[0], request[1] or ""))
@@ -265,7 +292,8 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
     numbers[:, :, 3] = 0.0
     rows = [gathered.rows[request] for request in requests]
     for p, row in enumerate(rows):
-        numbers[p, place[row.columns]] = row.numbers
+        columns = place[row.columns]
+        numbers[p, columns[columns >= 0]] = row.numbers[columns >= 0]
     decided = [row.decision for row in rows]
 
     def column(name: str | None) -> int:
@@ -297,6 +325,7 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
         route_P=np.array([each.mode == "route" for each in decided], dtype=bool),
         usable_P=~failed_P & ~strayed_P,
         known_P=known_P,
+        explored_P=np.array([each.reason == "explored" for each in decided], dtype=bool),
         time_P=np.array([each.time for each in decided]),
         block_P=_blocks(numbers),
         files=files,
@@ -304,12 +333,15 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
             "files": reading.files,
             "lines": reading.lines,
             "torn": reading.torn,
+            "cut_files": reading.cut,
             "bad": gathered.counts["bad"] + reading.too_long,
             "of_another_version": gathered.counts["version"],
             "duplicates": gathered.counts["duplicates"],
+            "id_used_before": gathered.counts["id used before"],
             "of_other_groups_or_teams": gathered.counts["of others"],
             "requests": gathered.counts["requests"],
             "kept": len(ids),
+            "models_left_out": len(gathered.columns) - len(models),
             "failed": int(failed_P.sum()),
             "served_by_another_than_propensities_allow": int(strayed_P.sum()),
             "propensity_unknown": int((~failed_P & ~known_P).sum()),

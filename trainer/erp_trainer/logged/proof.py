@@ -188,9 +188,9 @@ def _targets(log: Log, asked: Asked, costs: _Costs) -> list[Target]:
     n_models = len(log.models)
     found = [Target("served", "what was served", "served", log.propensity_PM)]
     if not log.route_P.any() and asked.bundle is None and (log.chosen_P >= 0).all():
-        found.append(Target("routed", "routing as decided", "routed", one_hot(log.chosen_P, n_models)))
+        found.append(Target("routed", "routing as decided", "routed", one_hot(_greedy(log), n_models)))
     elif not log.route_P.all() and asked.bundle is None:
-        chosen = np.where(log.route_P | (log.chosen_P < 0), log.served_P, log.chosen_P)
+        chosen = np.where(log.route_P | (log.chosen_P < 0), log.served_P, _greedy(log))
         policy = np.where(log.route_P[:, None], log.propensity_PM, one_hot(chosen, n_models))
         found.append(Target("routed", "routing as decided", "routed", policy))
     if asked.choices is not None:
@@ -209,6 +209,16 @@ def _targets(log: Log, asked: Asked, costs: _Costs) -> list[Target]:
         found.append(Target(f"always={log.models[m]}", f"always {log.models[m]}", "single", policy))
     mixed = _mixed(log, found, costs, single_M, cost_M, best_P, asked.bundle is None and bool(log.route_P.all()))
     return found if mixed is None else [*found, mixed]
+
+
+def _greedy(log: Log) -> np.ndarray:
+    """What is decided without exploring, shape (P,): a request's own draw must not say what it is compared with."""
+    found = log.chosen_P.copy()
+    lambda_P = np.nan_to_num(log.lambda_P)
+    for value in np.unique(lambda_P[log.explored_P]).tolist():
+        rows = np.flatnonzero(log.explored_P & (lambda_P == value))
+        found[rows] = chosen_at(log.expected_PM[rows], log.cost_PM[rows], value, log.models)
+    return found
 
 
 def _mixed(
@@ -387,7 +397,7 @@ def verdict(
         )
     return {
         "kind": _kind(over_mixture),
-        "headline": f"{who} {_saving(saved, served)} against {than}",
+        "headline": f"{who} {_saving(saved, served)} against {than}{_beside(over_mixture)}",
         "sentences": sentences,
         "text": " ".join(sentences),
         "policy": one["key"],
@@ -397,6 +407,13 @@ def verdict(
         "measured_gain": None if measured is None else sign * measured["mean"],
         "over_mixture": over_mixture,
     }
+
+
+def _beside(over_mixture: Mapping[str, Any] | None) -> str:
+    """What a saving is worth, where single models drawn at random clearly earn more for the same money."""
+    if over_mixture is None or not over_mixture["high"] < 0:
+        return ""
+    return f"; single models drawn at random at that cost: {over_mixture['how']} reward {signed(-over_mixture['mean'])}"
 
 
 def _kind(over_mixture: Mapping[str, Any] | None) -> str:

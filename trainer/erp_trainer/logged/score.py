@@ -320,8 +320,8 @@ def _answers(files: Sequence[Path], wanted: set[Request]) -> Iterator[_Answer]:
         found = _read(line)
         if isinstance(found, Record) and (request := (found.request_id, found.account)) in wanted:
             wanted.discard(request)
-            prompt, answer = found.prompt or "", found.answer or ""
-            yield _Answer(request, found.served or "", (Pair(messages_of(prompt) or _clean(prompt), _clean(answer)),))
+            prompt, answer = _clean(found.prompt or ""), _clean(found.answer or "")
+            yield _Answer(request, found.served or "", (Pair(messages_of(prompt) or prompt, answer),))
 
 
 def _combined(

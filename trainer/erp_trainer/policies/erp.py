@@ -266,6 +266,7 @@ def uncertainty_of(fitted: CrossFit, errors_PM: np.ndarray, leverage_P: np.ndarr
         base=1.0 / max(moments.weight for moments in fitted.moments),
         noise_M=noise,
         slope_M=slope,
+        usual=float(np.median(leverage_P)),
     )
 
 

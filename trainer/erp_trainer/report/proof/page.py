@@ -67,6 +67,10 @@ def _tiles(found: Figures) -> list[dict[str, str]]:
         label = "saved by routing" if said["saved"] >= 0 else "more, by routing"
         tiles.append({"value": percent(abs(said["saved"])), "label": label})
     tiles.append({"value": signed(said["predicted_gain"]), "label": "reward by routing, predicted"})
+    over = said["over_mixture"]
+    if over is not None and (over["low"] > 0 or over["high"] < 0):
+        label = f"reward over single models drawn at random at its cost, {over['how']}"
+        tiles.append({"value": signed(over["mean"]), "label": label})
     if said["measured_gain"] is not None:
         tiles.append({"value": signed(said["measured_gain"]), "label": "reward by routing, measured from feedback"})
     elif not served["measured"]["refused"]:
@@ -205,25 +209,47 @@ def _trust(found: Figures) -> PageSection:
 
 
 def _points(found: Figures) -> list[dict[str, Any]]:
-    """A point per policy that has a cost; of those that stand at one place the first has the name of all."""
-    rows: list[dict[str, Any]] = []
-    priced = [each for each in found["targets"] if each["cost_usd"]["mean"] is not None]
-    dearest = max((each["cost_usd"]["mean"] for each in priced), default=0.0)
-    seen: dict[tuple[str, str], dict[str, Any]] = {}
-    for each in priced:
-        cost, reward = each["cost_usd"]["mean"], each["predicted"]["mean"]
-        place = (f"{cost:.2g}", f"{reward:.2g}")
+    """A point per policy that has a cost."""
+    rows = []
+    for each in found["targets"]:
+        if each["cost_usd"]["mean"] is None:
+            continue
         row = {
             "policy": each["label"],
             "kind": {"served": "served", "routed": "routing", "lambda": "routing"}.get(each["kind"], "without routing"),
-            "cost": 1000 * cost,
-            "reward": reward,
-            "words": "" if place in seen else each["label"],
-            "left": cost > 0.75 * dearest,
+            "cost": 1000 * each["cost_usd"]["mean"],
+            "reward": each["predicted"]["mean"],
         }
-        seen.setdefault(place, row)
-        rows.append(row)
+        rows.append(row | {"words": "", "left": False})
+    _name_points(rows)
     return rows
+
+
+# A chart on a wide page, and a letter of its names, in pixels.
+_WIDE, _HIGH, _LETTER, _LINE, _AWAY, _BELOW = 640.0, 280.0, 6.4, 15.0, 8.0, 12.0
+
+
+def _name_points(rows: list[dict[str, Any]]) -> None:
+    """Write names beside the points that have room for one, the first before later ones; a pointer tells all."""
+    costs, rewards = [row["cost"] for row in rows], [row["reward"] for row in rows]
+    across = _WIDE / ((max(costs) - min(costs)) or 1.0) if rows else 0.0
+    up = _HIGH / ((max(rewards) - min(rewards)) or 1.0) if rows else 0.0
+    at = [((row["cost"] - min(costs)) * across, (max(rewards) - row["reward"]) * up) for row in rows]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in at]
+    for row, (x, y) in zip(rows, at, strict=True):
+        long = min(_LETTER * len(row["policy"]), 200.0)
+        middle = y + _BELOW
+        for left in (x > 0.75 * _WIDE, x <= 0.75 * _WIDE):
+            start = x - _AWAY - long if left else x + _AWAY
+            box = (start, middle - _LINE / 2, start + long, middle + _LINE / 2)
+            if start >= 0 and start + long <= _WIDE + 60 and not any(_meet(box, other) for other in taken):
+                taken.append(box)
+                row |= {"words": row["policy"], "left": left}
+                break
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _chart(found: Figures) -> Spec:

@@ -62,6 +62,12 @@ def read_lines(found: Figures) -> list[str]:
         f"{counts['requests']:,} requests, {begin} to {end}, USD {significant(counts['cost_usd'], 4)} charged; "
         f"{counts['feedback_joined']:,} with feedback ({_listed(counts['sources']) or 'none'})",
     ]
+    if again := counts["id_used_before"]:
+        lines.append(f"{again:,} requests have an id that their client had used before; feedback counts for the first")
+    if cut := counts["cut_files"]:
+        lines.append(f"{cut:,} compressed files end too early and are read up to there; compress them again")
+    if rare := counts["models_left_out"]:
+        lines.append(f"{rare:,} models that few requests name are left out; more than a log of one pool has")
     if counts["kept"] < counts["requests"]:
         lines.append(f"worked out on a random {counts['kept']:,} of them")
     odd = {
