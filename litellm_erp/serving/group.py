@@ -169,7 +169,7 @@ class RoutedGroup:
         ticket : what the request itself holds of its budgets, which is not gone for it
         agreed : its λ, where that is known already
         last : who served its conversation last, where it counts
-        told : whether standard errors and propensities are wanted as well, which takes a second ranking
+        told : whether standard errors and propensities are wanted as well, which takes a ranking for every other λ
         paced : whether budgets have a say
         trial : the request's chance to explore; None where it has none
         account : who asks, for whom a model may have drifted
@@ -234,7 +234,15 @@ class RoutedGroup:
         propensity = None
         if told:
             propensity = self._propensity(
-                grant, state, agreed, names, ranked_at, fixed=known, paced=paced, exploring=exploring, warm_at=warm_at
+                grant,
+                state,
+                agreed,
+                names,
+                lambda other: ranked if other == agreed.lambda_ else ranked_at(other),
+                fixed=known,
+                paced=paced,
+                exploring=exploring,
+                warm_at=warm_at,
             )
         rewards, costs = {}, {}
         if exploring is not None:
