@@ -5,6 +5,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from litellm_erp.choice.prompt import from_messages
+from litellm_erp.embedding import reader
 from litellm_erp.embedding.base import Array
 from litellm_erp.embedding.cache import CachedEmbedder
 from litellm_erp.embedding.static import StaticEmbedder
@@ -12,7 +13,6 @@ from litellm_erp.errors import EmbeddingError
 from litellm_erp.goals.settings import parse
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.metrics.recorder import metrics
-from litellm_erp.serving import group as groups
 from litellm_erp.serving.deployments import MemberTable
 from litellm_erp.serving.group import Ask, RoutedGroup
 from litellm_erp.serving.reload import ReloadedBundle
@@ -37,7 +37,7 @@ def told(name: str, **labels: str) -> float:
 
 
 async def test_hits_and_an_open_breaker_are_told(planted_bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(groups, "_BREAKER_PAUSE_S", 0.0)
+    monkeypatch.setattr(reader, "_BREAKER_PAUSE_S", 0.0)
     settings = parse({"groups": {NAME: {"bundle": str(planted_bundle)}}}, tmp_path / "erp").groups[NAME]
     waiting = Waiting()
     cached = CachedEmbedder(waiting, looked_up=lambda hit: metrics.looked_up(NAME, hit))

@@ -5,11 +5,10 @@ Nothing here blocks the event loop: slow embedders are awaited with a timeout.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,8 +22,7 @@ from litellm_erp.choice.prompt import PromptText
 from litellm_erp.conversations.memory import Served
 from litellm_erp.drift.expected import digest_of, span_of
 from litellm_erp.drift.table import DriftTable
-from litellm_erp.embedding.base import Embedder, check
-from litellm_erp.errors import EmbeddingError, EmbeddingTimeout
+from litellm_erp.embedding.reader import Reader
 from litellm_erp.goals.lambda_of import Pacer, RequestLambda, agreed_mixture, lambda_of
 from litellm_erp.goals.request_goal import RequestGoal
 from litellm_erp.goals.settings import GroupSettings
@@ -35,11 +33,8 @@ from litellm_erp.serving.deployments import COUNT_MARGIN, NO_NEEDS, Member, Need
 from litellm_erp.serving.note import Decision
 from litellm_erp.serving.offers import GroupState, Offer
 
-_CHARS_PER_TOKEN = 4.0
 _MAX_GRANTS = 4096
 _SHOWN = 8
-_BREAKER_FAILURES = 5
-_BREAKER_PAUSE_S = 5.0
 # What becomes of a request whose money is gone: its model is not its conversation's to choose.
 _SPENT = ("cheapest", "reject")
 
@@ -76,30 +71,6 @@ class Ask:
         return Needs(self.capabilities, await self.count(), answer)
 
 
-class Breaker:
-    """Stops asking an embedder that keeps failing, so that its timeout is not added to every request."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._open_until = 0.0
-        # Whether it has opened since the embedder last answered.
-        self.is_failing = False
-
-    def is_open(self) -> bool:
-        """Whether to skip the embedder for now."""
-        return time.monotonic() < self._open_until
-
-    def record(self, ok: bool) -> None:
-        """Count a failure, or forget them all."""
-        self._failures = 0 if ok else self._failures + 1
-        if self._failures >= _BREAKER_FAILURES:
-            self._failures = 0
-            self._open_until = time.monotonic() + _BREAKER_PAUSE_S
-            self.is_failing = True
-        elif ok:
-            self.is_failing = False
-
-
 class StateSource(Protocol):
     """Where a group's bundle comes from."""
 
@@ -107,6 +78,99 @@ class StateSource(Protocol):
 
     def look_periodically(self) -> None:
         """Look for a new bundle, where it is time to; returns at once."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request that was read: all that its ranking depends on beside λ, which may be asked for several.
+
+    Attributes
+    ----------
+    vector : its embedding, shape (D,); None where it was not read, and the models' means count
+    limit : its own, of output tokens
+    tier : one number per candidate; None where they serve it alike
+    last : who served its conversation last, where it counts
+    losses : by position, of models that have drifted; None where none has
+    """
+
+    settings: GroupSettings
+    state: GroupState
+    offer: Offer
+    vector: np.ndarray | None
+    input_tokens: float
+    limit: float | None
+    tier: list[int] | None
+    last: Served | None
+    losses: Mapping[int, float] | None
+    _known: dict[float, Ranked] = field(default_factory=dict)
+
+    def ranked(self, lambda_: float) -> Ranked:
+        """The candidates at a λ; worked out once for each."""
+        found = self._known.get(lambda_)
+        if found is None:
+            found = self._known[lambda_] = self._ranked(lambda_, self.losses)
+        return found
+
+    def drifted(self, ranked: Ranked, lambda_: float) -> bool:
+        """Whether a model that has drifted is the first, or would be had it not."""
+        if not self.losses:
+            return False
+        first = ranked.order[0]
+        return first in self.losses or first != self._ranked(lambda_, None).order[0]
+
+    def held(self, lambda_: float) -> Held | None:
+        """The candidate that its conversation holds on to."""
+        warm = self._warm(lambda_)
+        return None if warm is None else warm.held
+
+    def propensity(self, parts: Sequence[tuple[float, float]], exploring: Exploring | None) -> dict[str, float]:
+        """Probability of each pool model to rank first, over the draws that the request might have had.
+
+        Parameters
+        ----------
+        parts : (λ, its share)
+        """
+        found: dict[str, float] = {}
+        for lambda_, share in parts:
+            ranked = self.ranked(lambda_)
+            shares = {ranked.order[0] if ranked.order else 0: 1.0}
+            if exploring is not None:
+                shares = exploring.shares(ranked, lambda_, self.held(lambda_))
+            for position, probability in shares.items():
+                name = self.offer.names[position]
+                found[name] = found.get(name, 0.0) + share * probability
+        return found
+
+    def _ranked(self, lambda_: float, losses: Mapping[int, float] | None) -> Ranked:
+        return self.offer.candidates.rank(
+            self.vector,
+            self.input_tokens,
+            lambda_,
+            max_output_tokens=self.limit,
+            safety=self.settings.safety or self.vector is None,
+            tier=self.tier,
+            unknown=self.settings.unknown,
+            warm=None if self.last is None else self._warm(lambda_),
+            losses=losses,
+        )
+
+    def _warm(self, lambda_: float) -> Warm | None:
+        """Where a conversation is warm among what is on offer; None where nothing follows from it.
+
+        It is held only at a model that some prompts are sent to at this λ: who writes a conversation that never was
+        gets no dearer model than the goal itself would give.
+        """
+        last, stay, names = self.last, self.settings.stay, self.offer.names
+        if last is None or stay.mode == "off":
+            return None
+        name = last.offered_as or last.model
+        cached = [(names.index(model), tokens) for model, tokens in last.cached_tokens.items() if model in names]
+        held = last.goes_on and name in names and self.state.bundle.frontier.chooses(last.model, lambda_)
+        holds = held and (last.awaits_tools or stay.mode == "always")
+        margin = math.inf if holds else stay.margin * held
+        if not cached and not margin:
+            return None
+        return Warm(Held(names.index(name), margin) if name in names else None, cached)
 
 
 class RoutedGroup:
@@ -128,7 +192,7 @@ class RoutedGroup:
         self.source = source
         self.drift = DriftTable()
         self._decided = 0
-        self._breaker = Breaker()
+        self._reader = Reader(settings.name, settings.embedder.timeout_s)
         self.allowance = Allowance(0.0 if settings.explore is None else settings.explore.extra_cost)
         self._grants: dict[tuple[str | None, str | None, str | None], Grant] = {}
         stated = (settings.goal, *(team.goal for team in settings.teams.values()))
@@ -180,76 +244,44 @@ class RoutedGroup:
         """
         self.source.look_periodically()
         state = self.source.state
-        known = agreed is not None
+        parts: Sequence[tuple[float, float]] | None = None if agreed is None else ((agreed.lambda_, 1.0),)
         agreed = agreed or self.lambda_of(grant, draw, state, count=ask.answers, ticket=ticket, paced=paced)
         offer = state.offers.of(members)
         names = offer.names
         needs = await ask.needs(offer)
         began_s = time.perf_counter()
-        vector, input_tokens = (None, 0.0) if prompt is None else await self._read(state.embedder, prompt)
+        vector, input_tokens = (None, 0.0) if prompt is None else await self._reader.read(state.embedder, prompt)
         read_s = time.perf_counter()
-        tier = _tiers(names, members, needs) if needs.is_demanding else None
         is_open = agreed.exhausted not in _SPENT
-        stays = last if is_open else None
-
-        def warm_at(lambda_: float) -> Warm | None:
-            return None if stays is None else self._warm(state, offer, stays, lambda_)
-
-        losses = self._losses(state, offer, account) if self.drift.any else None
-
-        def ranked_at(lambda_: float, losses: Mapping[int, float] | None = losses) -> Ranked:
-            return offer.candidates.rank(
-                vector,
-                input_tokens,
-                lambda_,
-                max_output_tokens=ask.max_output_tokens,
-                safety=self.settings.safety or prompt is None,
-                tier=tier,
-                unknown=self.settings.unknown,
-                warm=warm_at(lambda_),
-                losses=losses,
-            )
-
-        ranked = ranked_at(agreed.lambda_)
-        first = ranked.order[:1]
-        drifted = bool(losses) and (first != ranked_at(agreed.lambda_, None).order[:1] or first[0] in (losses or ()))
+        asked = _Asked(
+            self.settings,
+            state,
+            offer,
+            vector,
+            input_tokens,
+            limit=ask.max_output_tokens,
+            tier=_tiers(names, members, needs) if needs.is_demanding else None,
+            last=last if is_open else None,
+            losses=self._losses(state, offer, account) if self.drift.any else None,
+        )
+        ranked = asked.ranked(agreed.lambda_)
         embed_s = None if prompt is None else read_s - began_s
         metrics.stages(
             self.settings.name, embed_s, ranked.predicted_s - read_s, time.perf_counter() - ranked.predicted_s
         )
-        exploring, explored = None, False
-        explore, order = self.settings.explore, ranked.order
-        if trial is not None and explore is not None and vector is not None and offer.known and order and is_open:
-            exploring = Exploring(
-                trial,
-                explore.share,
-                self.allowance,
-                offer.pool,
-                vector,
-                input_tokens,
-                limit=ask.max_output_tokens,
-                tier=tier,
-                unknown=self.settings.unknown,
-            )
+        exploring = None if trial is None or not is_open or not ranked.order else self._exploring(asked, trial)
         propensity = None
         if told:
-            propensity = self._propensity(
-                grant,
-                state,
-                agreed,
-                names,
-                lambda other: ranked if other == agreed.lambda_ else ranked_at(other),
-                fixed=known,
-                paced=paced,
-                exploring=exploring,
-                warm_at=warm_at,
-            )
+            if parts is None and is_open:
+                pacer = self.pacer if paced else None
+                parts = agreed_mixture(self.settings.name, grant, state.bundle.frontier, state.mixture_of, pacer)
+            propensity = asked.propensity(parts or ((agreed.lambda_, 1.0),), exploring)
+        order, reason = ranked.order, _reason(agreed, asked, ranked)
         rewards, costs = {}, {}
         if exploring is not None:
-            chosen, extra = exploring.choice(ranked, agreed.lambda_, _held(warm_at(agreed.lambda_)))
-            explored = chosen != order[0]
-            if explored:
-                order = [chosen, *(i for i in order if i != chosen)]
+            chosen, extra = exploring.choice(ranked, agreed.lambda_, asked.held(agreed.lambda_))
+            if chosen != order[0]:
+                order, reason = [chosen, *(i for i in order if i != chosen)], "explored"
                 metrics.explored(self.settings.name, extra)
                 if chosen >= offer.known:
                     costs[names[chosen]] = float(exploring.costs(ranked)[chosen])
@@ -263,9 +295,7 @@ class RoutedGroup:
             expected_reward=rewards,
             expected_cost=costs,
             request_lambda=agreed,
-            reason="explored"
-            if explored
-            else _reason(agreed, leaned=prompt is None or ranked.leaned, stayed=ranked.stayed, drifted=drifted),
+            reason=reason,
             bundle_id=state.bundle.id,
             best_single_cost=None if math.isnan(ranked.best_single_cost) else ranked.best_single_cost,
             needs=needs,
@@ -273,6 +303,23 @@ class RoutedGroup:
             propensity=propensity,
             predicted=dict(zip(names, map(float, ranked.predicted), strict=False)) if told else {},
             novelty=self._novelty(state, vector),
+        )
+
+    def _exploring(self, asked: _Asked, trial: Trial) -> Exploring | None:
+        """What a request may try; None where nobody explores, or there is nothing to compare with."""
+        explore, vector, offer = self.settings.explore, asked.vector, asked.offer
+        if explore is None or vector is None or not offer.known:
+            return None
+        return Exploring(
+            trial,
+            explore.share,
+            self.allowance,
+            offer.pool,
+            vector,
+            asked.input_tokens,
+            limit=asked.limit,
+            tier=asked.tier,
+            unknown=self.settings.unknown,
         )
 
     def _losses(self, state: GroupState, offer: Offer, account: str) -> dict[int, float] | None:
@@ -293,52 +340,6 @@ class RoutedGroup:
         if self._decided % NOVELTY_EVERY or vector is None or usual <= 0.0:
             return None
         return float(state.bundle.uncertainty.leverage(vector)) / usual
-
-    def _warm(self, state: GroupState, offer: Offer, last: Served, lambda_: float) -> Warm | None:
-        """Where a conversation is warm among what is on offer; None where nothing follows from it.
-
-        It is held only at a model that some prompts are sent to at this λ: who writes a conversation that never was
-        gets no dearer model than the goal itself would give.
-        """
-        stay = self.settings.stay
-        if stay.mode == "off":
-            return None
-        names, name = offer.names, last.offered_as or last.model
-        cached = [(names.index(model), tokens) for model, tokens in last.cached_tokens.items() if model in names]
-        held = last.goes_on and name in names and state.bundle.frontier.chooses(last.model, lambda_)
-        holds = held and (last.awaits_tools or stay.mode == "always")
-        margin = math.inf if holds else stay.margin * held
-        if not cached and not margin:
-            return None
-        return Warm(Held(names.index(name), margin) if name in names else None, cached)
-
-    def _propensity(
-        self,
-        grant: Grant,
-        state: GroupState,
-        agreed: RequestLambda,
-        names: Sequence[str],
-        ranked_at: Callable[[float], Ranked],
-        *,
-        fixed: bool,
-        paced: bool,
-        exploring: Exploring | None,
-        warm_at: Callable[[float], Warm | None],
-    ) -> dict[str, float]:
-        """Probability of each pool model to rank first for this request, over the draws it might have had."""
-        parts: tuple[tuple[float, float], ...] = ((agreed.lambda_, 1.0),)
-        if not fixed and agreed.exhausted not in _SPENT:
-            pacer = self.pacer if paced else None
-            parts = agreed_mixture(self.settings.name, grant, state.bundle.frontier, state.mixture_of, pacer)
-        found: dict[str, float] = {}
-        for lambda_, share in parts:
-            ranked = ranked_at(lambda_)
-            shares = {ranked.order[0] if ranked.order else 0: 1.0}
-            if exploring is not None:
-                shares = exploring.shares(ranked, lambda_, _held(warm_at(lambda_)))
-            for position, probability in shares.items():
-                found[names[position]] = found.get(names[position], 0.0) + share * probability
-        return found
 
     def grant_of(self, tenant: Tenant, request_goal: RequestGoal | None = None) -> Grant:
         """As ``tenant.grant``; worked out once for a caller of whom only the settings say something."""
@@ -384,35 +385,6 @@ class RoutedGroup:
         pacer = self.pacer if paced else None
         return lambda_of(name, grant, frontier, draw, state.mixture_of, pacer, count=count, ticket=ticket)
 
-    async def _read(self, embedder: Embedder, prompt: PromptText) -> tuple[np.ndarray, float]:
-        """Embedding of what was kept of a prompt, and tokens of the whole of it."""
-        vector, n_tokens = await self._embed(embedder, prompt.text)
-        return vector, n_tokens * (prompt.n_chars / max(1, len(prompt.text)))
-
-    async def _embed(self, embedder: Embedder, text: str) -> tuple[np.ndarray, float]:
-        if embedder.inline:
-            vector, n_tokens = embedder.embed_counted(text)
-            return _finite(vector, embedder.spec.dimension), n_tokens
-        if self._breaker.is_open():
-            raise EmbeddingError("the embedder failed repeatedly and is left alone for a few seconds")
-        try:
-            vector = await asyncio.wait_for(embedder.aembed(text), self.settings.embedder.timeout_s)
-            vector = _finite(check(vector, embedder.spec.dimension), embedder.spec.dimension)
-        except Exception as e:
-            # A client that hangs up raises no Exception, and says nothing of the embedder.
-            self._record(ok=False)
-            if isinstance(e, asyncio.TimeoutError) and not isinstance(e, EmbeddingError):
-                raise EmbeddingTimeout(f"no embedding within {self.settings.embedder.timeout_s} s") from e
-            raise
-        self._record(ok=True)
-        return vector, len(text) / _CHARS_PER_TOKEN
-
-    def _record(self, *, ok: bool) -> None:
-        before = self._breaker.is_failing
-        self._breaker.record(ok=ok)
-        if self._breaker.is_failing != before:
-            metrics.breaker(self.settings.name, self._breaker.is_failing)
-
 
 def _std_error(state: GroupState, offer: Offer, vector: np.ndarray | None) -> dict[str, float]:
     """By pool model with a probe; nothing where the prompt was not read."""
@@ -424,18 +396,14 @@ def _std_error(state: GroupState, offer: Offer, vector: np.ndarray | None) -> di
     return {name: by_model[name] for name in offer.names[: offer.known]}
 
 
-def _held(warm: Warm | None) -> Held | None:
-    return None if warm is None else warm.held
-
-
-def _reason(agreed: RequestLambda, *, leaned: bool, stayed: bool, drifted: bool) -> str:
+def _reason(agreed: RequestLambda, asked: _Asked, ranked: Ranked) -> str:
     if agreed.exhausted in _SPENT:
         return "exhausted"
-    if stayed:
+    if ranked.stayed:
         return "sticky"
-    if drifted:
+    if asked.drifted(ranked, agreed.lambda_):
         return "drifted"
-    return "safe-default" if leaned else "routed"
+    return "safe-default" if asked.vector is None or ranked.leaned else "routed"
 
 
 def _tiers(names: Sequence[str], members: Sequence[Member], needs: Needs) -> list[int]:
@@ -444,10 +412,3 @@ def _tiers(names: Sequence[str], members: Sequence[Member], needs: Needs) -> lis
         found = needs.tier(member)
         best[member.pool_model] = min(found, best.get(member.pool_model, found))
     return [best[name] for name in names]
-
-
-def _finite(vector: np.ndarray, dimension: int) -> np.ndarray:
-    # A product with itself is finite where every number is, and takes a third of the time of looking at each.
-    if vector.shape != (dimension,) or not math.isfinite(vector.dot(vector)):
-        raise EmbeddingError(f"an embedding has shape {vector.shape} or is not finite; expected ({dimension},)")
-    return vector
