@@ -14,7 +14,7 @@ from litellm_erp.errors import BundleNotFound, ServingError, SettingsError
 from litellm_erp.goals.settings import parse
 from litellm_erp.proxy import ErpRouter, attach, self_test
 from litellm_erp.serving.deployments import MemberTable
-from tests.harness import GROUP, SPARE, deployment, proxy_config, write_config
+from tests.harness import GROUP, PRICES, SPARE, deployment, proxy_config, write_config
 from tests.pools import erp_settings, group_settings, prompts
 
 MEMBERS = ("small", "mid", "big")
@@ -97,6 +97,16 @@ async def test_a_deployment_that_is_changed_later_is_read_again(stub, planted_bu
     dear = deployment(stub, "small", input_cost_per_token=1.0, output_cost_per_token=1.0)
     router.upsert_deployment(litellm.Deployment(**dear))
     assert set(await models_of(router, 3)) == {"mid"}
+
+
+async def test_a_price_that_is_five_times_as_high_is_felt_by_the_next_request(stub, planted_bundle):
+    router = router_of(stub, *MEMBERS)
+    attach(router, erp_settings(planted_bundle, lambda_=0.1))
+    text = next(text for best, text in prompts(12) if best == "big")
+    assert await ask(router, text) == "answer from big"
+    dear = {f"{side}_cost_per_token": 5 * usd / 1e6 for side, usd in zip(("input", "output"), PRICES["big"], strict=True)}
+    router.upsert_deployment(litellm.Deployment(**deployment(stub, "big", **dear)))
+    assert await ask(router, text) != "answer from big"
 
 
 async def test_a_model_without_a_price_is_not_taken_for_free(stub, planted_bundle, tmp_path):

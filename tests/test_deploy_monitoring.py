@@ -57,16 +57,25 @@ def test_the_dashboard_is_of_the_data_source_that_is_provisioned() -> None:
 def fallbacks(share: int) -> dict[str, str]:
     """Series of 1,000 picks a minute, of which so many are fallbacks."""
     return {
-        'erp_decisions_total{group="g",team="a",model="m",reason="routed"}': f"0+{1000 - share}x60",
-        'erp_decisions_total{group="g",team="a",model="m",reason="fallback:error"}': f"0+{share}x60",
+        'erp_decisions_total{group="g",team="a",model="m",reason="routed"}': f"0+{1000 - share}x150",
+        'erp_decisions_total{group="g",team="a",model="m",reason="fallback:error"}': f"0+{share}x150",
     }
 
 
 def budget(left: float, shared: int = 1) -> dict[str, str]:
     return {
-        'erp_budget_usd{group="g",team="a"}': "100+0x60",
-        'erp_budget_remaining_usd{group="g",team="a"}': f"{left}+0x60",
-        "erp_budgets_shared": f"{shared}+0x60",
+        'erp_budget_usd{group="g",team="a"}': "100+0x150",
+        'erp_budget_remaining_usd{group="g",team="a"}': f"{left}+0x150",
+        "erp_budgets_shared": f"{shared}+0x150",
+    }
+
+
+def prompts(novelty: float, per_minute: int = 1) -> dict[str, str]:
+    """Prompts so far from training, of which so many are looked at."""
+    labels = '{group="g",team="a",model="m"}'
+    return {
+        f"erp_prompt_novelty_sum{labels}": f"0+{novelty * per_minute}x150",
+        f"erp_prompt_novelty_count{labels}": f"0+{per_minute}x150",
     }
 
 
@@ -75,17 +84,24 @@ def budget(left: float, shared: int = 1) -> dict[str, str]:
     [
         (fallbacks(9), []),
         (fallbacks(12), ["ErpFallbacks"]),
-        ({'erp_decisions_total{group="g",team="a",model="m",reason="routed"}': "0+9x60"}, []),
-        ({'erp_bundle_refused{group="g"}': "0+0x60"}, []),
-        ({'erp_bundle_refused{group="g"}': "1+0x60"}, ["ErpBundleRefused"]),
+        ({'erp_decisions_total{group="g",team="a",model="m",reason="routed"}': "0+9x150"}, []),
+        ({'erp_bundle_refused{group="g"}': "0+0x150"}, []),
+        ({'erp_bundle_refused{group="g"}': "1+0x150"}, ["ErpBundleRefused"]),
         (budget(11), []),
         (budget(9), ["ErpBudgetNearlySpent"]),
         (budget(50, shared=0), ["ErpBudgetsLocal"]),
-        ({"erp_budgets_shared": "0+0x60"}, []),
-        ({'erp_self_test{group="g"}': "0+0x60"}, ["ErpNotFollowed"]),
-        ({'erp_served_total{group="g",outcome="not-followed"}': "0+1x60"}, ["ErpNotFollowed"]),
-        ({'erp_failures_total{where="pick_by_prompt"}': "0+1x60"}, ["ErpErrors"]),
-        ({'erp_failures_total{where="pick_by_prompt"}': "5+0x60"}, []),
+        ({"erp_budgets_shared": "0+0x150"}, []),
+        ({'erp_self_test{group="g"}': "0+0x150"}, ["ErpNotFollowed"]),
+        ({'erp_served_total{group="g",outcome="not-followed"}': "0+1x150"}, ["ErpNotFollowed"]),
+        ({'erp_failures_total{where="pick_by_prompt"}': "0+1x150"}, ["ErpErrors"]),
+        ({'erp_failures_total{where="pick_by_prompt"}': "5+0x150"}, []),
+        ({'erp_drift_score{group="g",team="",model="m"}': "0.9+0x150"}, []),
+        ({'erp_drift_score{group="g",team="",model="m"}': "1+0x150"}, ["ErpModelDrifted"]),
+        (prompts(1.4), []),
+        (prompts(1.6), ["ErpPromptsUnfamiliar"]),
+        (prompts(9.0, per_minute=0), []),
+        ({"erp_decision_log_dropped_total": "0+1x150"}, ["ErpDecisionLogDropped"]),
+        ({"erp_decision_log_dropped_total": "5+0x150"}, []),
     ],
 )
 def test_alerts_fire_at_their_limits(tmp_path: Path, series: dict[str, str], firing: list[str]) -> None:
@@ -95,7 +111,7 @@ def test_alerts_fire_at_their_limits(tmp_path: Path, series: dict[str, str], fir
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
-        "promql_expr_test": [{"expr": counted, "eval_time": "50m", "exp_samples": expected}],
+        "promql_expr_test": [{"expr": counted, "eval_time": "145m", "exp_samples": expected}],
     }
     path = tmp_path / "test.yml"
     path.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "tests": [test]}), encoding="utf-8")
