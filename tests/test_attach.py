@@ -104,7 +104,8 @@ async def test_a_price_that_is_five_times_as_high_is_felt_by_the_next_request(st
     attach(router, erp_settings(planted_bundle, lambda_=0.1))
     text = next(text for best, text in prompts(12) if best == "big")
     assert await ask(router, text) == "answer from big"
-    dear = {f"{side}_cost_per_token": 5 * usd / 1e6 for side, usd in zip(("input", "output"), PRICES["big"], strict=True)}
+    input_usd, output_usd = (5 * usd / 1e6 for usd in PRICES["big"])
+    dear = {"input_cost_per_token": input_usd, "output_cost_per_token": output_usd}
     router.upsert_deployment(litellm.Deployment(**deployment(stub, "big", **dear)))
     assert await ask(router, text) != "answer from big"
 
