@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class World:
     ----------
     rewards_PM : on record, columns as ``models``
     evaluated : what ``erp-train evaluate --json`` says of these prompts
+    seed : of LiteLLM's dice at the first request; the next have the next
     """
 
     models: tuple[str, ...]
@@ -54,6 +55,7 @@ class World:
     bundle: Path
     evaluated: Mapping[str, Any]
     lambda_: float
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def send(found: World, proxy: ProxyProcess, stub: StubProcess, n: int) -> Passed
     deployments, answers = [], []
     with _client(proxy) as client:
         for p, prompt in enumerate(found.prompts[:n]):
-            body = {"model": GROUP, "user": f"seed-{p}", "messages": [{"role": "user", "content": prompt}]}
+            body = {"model": GROUP, "user": f"seed-{found.seed + p}", "messages": [{"role": "user", "content": prompt}]}
             answer = client.post(
                 "/v1/chat/completions",
                 json=body,
@@ -226,11 +228,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.shadow", description=__doc__)
     parser.add_argument("--prompts", type=int, default=3000, help="held-out prompts to send (3000)")
     parser.add_argument("--train", type=int, default=3000, help="prompts to fit on (3000)")
+    parser.add_argument("--seed", type=int, default=0, help="of LiteLLM's dice at the first request (0)")
     parser.add_argument("--lambda", dest="lambda_", type=float, default=0.25)
     asked = parser.parse_args()
     interrupt_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
-        found = world(Path(folder), asked.prompts, asked.train, lambda_=asked.lambda_)
+        found = replace(world(Path(folder), asked.prompts, asked.train, lambda_=asked.lambda_), seed=asked.seed)
         shadow, plain, report = run(found, Path(folder), asked.prompts)
     print(heading(f"shadow: {len(found.prompts):,} prompts, {len(found.models)} models, λ = {found.lambda_:g}"))
     different = sum(a != b for a, b in zip(shadow.upstream, plain.upstream, strict=True))
