@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.exploration", description=__doc__)
     parser.add_argument("--requests", type=int, default=1000, help="a day")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lambda", dest="lambda_", type=float, default=0.1)
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args(arguments)
