@@ -59,7 +59,8 @@ class Section:
     def wrong(self, key: str | None, found: object, expected: str) -> ErpError:
         """The error for one key: what was found, what was expected."""
         where = self.where.rstrip(":") if key is None else self.at(key)
-        return self.error(f"{where}: found {shown(found)}; expected {expected}{self._remedy}")
+        what = "nothing" if found is None else shown(found)
+        return self.error(f"{where}: found {what}; expected {expected}{self._remedy}")
 
     def at(self, key: str) -> str:
         """How messages call the place of a key."""

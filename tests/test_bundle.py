@@ -105,12 +105,12 @@ def test_a_probe_of_integers_and_a_probe_without_weights_are_refused(bundle):
         ({"schema_version": "1"}, "schema_version: found '1'; expected a finite number"),
         ({"policy": "magic"}, "policy: found 'magic'; expected one of"),
         ({"models": []}, "at least one"),
-        ({"models": None}, "models: found None; expected a list"),
+        ({"models": None}, "models: found nothing; expected a list"),
         ({"embedder": {}}, r"embedder\.kind"),
         ({"cost_kind": "euro"}, "cost_kind: found 'euro'"),
         ({"uncertainty": {"file": "../x", "sha256": "0", "bytes": 0}}, "leaves the bundle's folder"),
         ({"uncertainty": {"file": "/etc/passwd", "sha256": "0", "bytes": 0}}, "leaves the bundle's folder"),
-        ({"expected_output_tokens": None}, "expected_output_tokens: found None"),
+        ({"expected_output_tokens": None}, "expected_output_tokens: found nothing"),
     ],
 )
 def test_a_manifest_that_is_not_right_names_the_key(bundle, changes, message):

@@ -312,8 +312,8 @@ async def test_who_has_learned_from_more_rows_is_tried_less(tmp_path):
 @pytest.mark.parametrize(
     ("explore", "said"),
     [
-        ({"share": 0.05}, "extra_cost: found None"),
-        ({"extra_cost": 0.02}, "share: found None"),
+        ({"share": 0.05}, "extra_cost: found nothing"),
+        ({"extra_cost": 0.02}, "share: found nothing"),
         ({"share": 0, "extra_cost": 0.02}, "above 0 and at most 0.5"),
         ({"share": 0.6, "extra_cost": 0.02}, "above 0 and at most 0.5"),
         ({"share": 0.05, "extra_cost": -1}, "at least 0|from 0"),

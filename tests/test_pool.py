@@ -65,7 +65,7 @@ def test_where_a_model_is_served_is_not_part_of_its_identity(tmp_path):
     ("changes", "message"),
     [
         ({"modles": {}}, "unknown key 'modles'"),
-        ({"models": {"a": {}}}, r"models\.a\.model: found None"),
+        ({"models": {"a": {}}}, r"models\.a\.model: found nothing"),
         ({"models": {"a": {"model": "m", "api_key": "sk-1"}}}, "os.environ/"),
         ({"models": {"a": {"model": "m", "price": {"input": 1}}}}, r"models\.a\.price: unknown key 'input'"),
         ({"sampling": {"k": 0}}, r"sampling\.k: found 0"),

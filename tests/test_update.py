@@ -286,6 +286,9 @@ def test_a_model_that_the_bundle_does_not_know_is_placed_once_the_log_says_enoug
     found = run("update", bundle, "--log", newcomers_log(tmp_path / "a.jsonl", bundle, 60))
     assert found["newcomers"] == []
     assert found["without_sums"] == 21
+    [waiting] = found["waiting"]
+    assert (waiting["model"], waiting["needed"]) == ("new", 25)
+    assert waiting["rows"] < 25
     found = run("update", bundle, "--log", newcomers_log(tmp_path / "b.jsonl", bundle, 600))
     [placed] = found["newcomers"]
     assert placed["model"] == "new"

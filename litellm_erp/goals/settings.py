@@ -270,7 +270,7 @@ def _decision_log(top: Section, source: Path) -> DecisionLogSettings:
     if answers and not prompts:
         raise entry.wrong("answers", True, "prompts: true beside it; an answer says little without its prompt")
     if prompts and redact is None:
-        raise entry.wrong("redact", None, "package.module:function, or none to keep prompts as they are")
+        raise entry.wrong("redact", None, "package.module:function, or the word none to keep prompts as they are")
     if redact is not None and redact != "none" and not _FUNCTION.fullmatch(redact):
         raise entry.wrong("redact", redact, "package.module:function, or none")
     return DecisionLogSettings(path, max_mb, rotate_mb, prompts, None if redact == "none" else redact, answers)

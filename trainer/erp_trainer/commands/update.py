@@ -80,16 +80,23 @@ def _render(found: Mapping[str, Any]) -> str:
             f"{signed(change['low'], 4)} to {signed(change['high'], 4)})"
         )
     kept = f"bundle {found['id']}  {found['bundle']}: " + (
-        f"updated, was {found['was']}; erp-train rollback puts that back" if found["promoted"] else "left as it was"
+        f"updated, was {found['was']}; erp-train rollback puts that back"
+        if found["promoted"]
+        else "left as it was, as --require-better asks: see the last line"
     )
+    places = "placed" if found["promoted"] else "would place"
     return "\n".join(
         [
             kept,
             f"  {found['rows']:,} answers of {len(found['models'])} models learned, {found['held_out']:,} held out",
             *(
-                f"  placed {each['model']} from {each['rows']:,} answers: mean reward "
+                f"  {places} {each['model']} from {each['rows']:,} answers: mean reward "
                 f"{number(each['mean_reward'], 4)}, place {each['place']} of {each['of']}"
                 for each in found["newcomers"]
+            ),
+            *(
+                f"  not placed: {each['model']}, with {each['rows']:,} answers to learn from; it takes {each['needed']:,}"
+                for each in found["waiting"]
             ),
             f"  passed over: {found['without_prompt']:,} without text, {found['without_sums']:,} of models without "
             f"sums, {found['learned_before']:,} from before the latest update",

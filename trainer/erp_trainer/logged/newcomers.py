@@ -52,8 +52,10 @@ class Placed:
     output_tokens: float
 
 
-def newcomers_in(bundle: Bundle, log: Log, rows: Collection[int]) -> dict[str, list[int]]:
-    """Rows of the log by model, of those that it alone can say something of.
+def newcomers_in(
+    bundle: Bundle, log: Log, rows: Collection[int]
+) -> tuple[dict[str, list[int]], dict[str, tuple[int, int]]]:
+    """Rows of the log by model, of those that it alone can say something of: not in the bundle, or there from a log.
 
     Parameters
     ----------
@@ -61,18 +63,18 @@ def newcomers_in(bundle: Bundle, log: Log, rows: Collection[int]) -> dict[str, l
 
     Returns
     -------
-    models that the bundle has not, or has from a log, with at least `NEWCOMER_ROWS` of them and no fewer than before
+    models that can be placed, with their rows; the others with how many they have and how many they need, which is
+    `NEWCOMER_ROWS`, or as many as they were placed from before
     """
     least = {record.name: record.rows for record in bundle.manifest.models if not record.stats}
     known = set(bundle.models) - set(least)
     found: dict[str, list[int]] = {}
     for p in rows:
-        if log.served_P[p] < 0:
-            continue
-        name = log.models[log.served_P[p]]
-        if name not in known:
+        if log.served_P[p] >= 0 and (name := log.models[log.served_P[p]]) not in known:
             found.setdefault(name, []).append(p)
-    return {name: of for name, of in found.items() if len(of) >= max(NEWCOMER_ROWS, least.get(name, 0))}
+    need = {name: max(NEWCOMER_ROWS, least.get(name, 0)) for name in found}
+    ready = {name: of for name, of in found.items() if len(of) >= need[name]}
+    return ready, {name: (len(of), need[name]) for name, of in found.items() if name not in ready}
 
 
 def place(

@@ -87,7 +87,7 @@ def update_bundle(
         if bundle.manifest.embedder != embedder.spec:
             raise BundleError(f"{path}: was just fitted with another embedder; run the same command again")
         sums = sums_of(bundle)
-        newcomers = newcomers_in(bundle, log, [p for p in texts if not is_held_out(log.request_ids[p])])
+        newcomers, waiting = newcomers_in(bundle, log, [p for p in texts if not is_held_out(log.request_ids[p])])
         learned = _learned(bundle, log, texts, sums, newcomers)
         _check_unit(bundle, learned.rows, sums)
         stack = stack_of(bundle.manifest)
@@ -99,6 +99,7 @@ def update_bundle(
             "rows": len(learned.rows.time_N),
             "models": [bundle.models[m] for m in found.columns.tolist()],
             "newcomers": report_of(placed, bundle.mean_reward_M[list(sums)]),
+            "waiting": [{"model": name, "rows": n, "needed": need} for name, (n, need) in waiting.items()],
             "half_life_days": half_life_days,
             **learned.counts,
             "judged": judged,
