@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from erp_trainer.bundles.records import stack_of
 from erp_trainer.bundles.write import save_bundle
 from erp_trainer.cli import cli
-from erp_trainer.logged.sums import NewRows, updated
-from erp_trainer.logged.update import sums_of, write_updated
+from erp_trainer.logged.sums import NewRows, mean_rewards, updated
+from erp_trainer.logged.update import predict, sums_of, write_updated
 from litellm_erp.bundle.load import load_bundle
 
 MODELS, TRAINED, ROWS = 100, 400, 5000
@@ -50,10 +50,12 @@ def main() -> None:
         for what, rewards in (("every model has every row", every), ("one model a row", one_each)):
             start = time.perf_counter()
             rows = NewRows(x, rewards, np.full(ROWS, 2e9))
-            found = updated(sums_of(bundle), MODELS, rows, bundle.features, stack_of(bundle.manifest))
+            sums = sums_of(bundle)
+            found = updated(sums, MODELS, rows, bundle.features, stack_of(bundle.manifest))
+            means = mean_rewards(sums, rows, predict(bundle, found, x))
             learned = time.perf_counter()
             with save_bundle(Path(name) / "updated") as folder:
-                write_updated(folder, bundle, found)
+                write_updated(folder, bundle, found, means)
             load_bundle(Path(name) / "updated")
             written = time.perf_counter()
             print(f"{what}: learned in {learned - start:.2f} s, written and loaded in {written - learned:.2f} s")

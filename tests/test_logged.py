@@ -205,6 +205,30 @@ def test_a_long_log_is_kept_in_part_with_its_feedback_and_its_totals(tmp_path, m
     assert found.reward_P.mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_feedback_on_requests_that_nobody_asks_about_takes_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "MAX_REQUESTS", 500)
+    invented = [feedback(f"x{i}", 0.0) for i in range(5000)]
+    others = [each for i in range(3000) for each in (decision(f"o{i}", team="big"), feedback(f"o{i}", 0.0))]
+    mine = [each for i in range(400) for each in (feedback(f"r{i}", 1.0), decision(f"r{i}", team="small"))]
+    found = read_log([write(tmp_path / "a.jsonl", [*invented, *others, *mine])], team="small")
+    assert found.counts["kept"] == found.counts["feedback_joined"] == 400
+    assert (found.reward_P == 1.0).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_first_request_of_an_id_is_the_earliest_whatever_file_it_stands_in(tmp_path, reverse):
+    names = (("big", 3), ("mid", 1), ("small", 2))
+    thrice = [decision("x", served=name, time=1.78e9 + seconds, cost_usd=seconds) for name, seconds in names]
+    for k, line in enumerate(reversed(thrice) if reverse else thrice):
+        write(tmp_path / f"{k}.jsonl", [line, line, feedback("x", 0.77)])
+    found = read_log([tmp_path])
+    assert found.counts["requests"] == found.counts["kept"] == 3
+    assert found.counts["duplicates"] == 3
+    assert found.counts["cost_usd"] == 6.0
+    [p] = np.flatnonzero(~np.isnan(found.reward_P))
+    assert found.models[found.served_P[p]] == "mid"
+
+
 @pytest.mark.parametrize("how", ["explore", "soft", "percent"])
 def test_the_truth_of_recorded_outcomes_lies_inside_the_intervals(how):
     found = off_policy.world("paretobandit_k4", how)

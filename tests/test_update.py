@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from erp_trainer.cli import cli
 from erp_trainer.learning.features import Labelling
 from erp_trainer.learning.moments import Moments, RidgeSolver
 from erp_trainer.learning.stack import Stack, label_totals
-from erp_trainer.logged.sums import ModelSums, NewRows, updated
+from erp_trainer.logged.sums import ModelSums, NewRows, mean_rewards, updated
 from erp_trainer.logged.update import is_held_out
-from litellm_erp.bundle.features import Features
+from litellm_erp.bundle.features import FeatureProbes, Features
 from litellm_erp.bundle.load import load_bundle, verify_bundle
 from tests.harness import MODELS
 from tests.logs import decision, feedback, write
@@ -64,7 +65,8 @@ def test_an_update_without_forgetting_is_a_fit_on_everything(missing):
     found, stack, n_models = features(), Stack(3.0, (0.4, 0.3, 0.5)), 5
     old_x, old_y = rows(300, n_models, missing / 2)
     new_x, new_y = rows(200, n_models, missing)
-    got = updated(sums(found, old_x, old_y), n_models, NewRows(new_x, new_y, np.arange(200.0)), found, stack)
+    kept, new = sums(found, old_x, old_y), NewRows(new_x, new_y, np.arange(200.0))
+    got = updated(kept, n_models, new, found, stack)
     x, y = np.vstack([old_x, new_x]), np.vstack([old_y, new_y])
     assert got.columns.tolist() == list(range(n_models))
     for m in range(n_models):
@@ -77,7 +79,7 @@ def test_an_update_without_forgetting_is_a_fit_on_everything(missing):
         np.testing.assert_allclose(got.probes.intercept_M[m], probes.intercept_M[0], atol=1e-6)
         np.testing.assert_allclose(got.cells_FM[:, m], cells[:, 0], atol=1e-6)
         if not missing:
-            assert got.mean_M[m] == pytest.approx(mean, abs=1e-9)
+            assert mean_rewards(kept, new, new_y)[0][m] == pytest.approx(mean, abs=1e-9)
 
 
 def test_updating_twice_is_updating_once_with_everything():
@@ -99,12 +101,12 @@ def test_after_a_half_life_what_was_learned_counts_half():
     found, stack = features(), Stack(3.0, (0.4, 0.3, 0.5))
     old_x, old_y = rows(300, 1)
     new_x, new_y = rows(100, 1)
-    half = updated(
-        sums(found, old_x, old_y), 1, NewRows(new_x, new_y + 5, np.full(100, 30 * DAY_S)), found, stack, 30.0
-    )
-    [(_, moments)] = half.groups
+    kept, new = sums(found, old_x, old_y), NewRows(new_x, new_y + 5, np.full(100, 30 * DAY_S))
+    [(_, moments)] = updated(kept, 1, new, found, stack, 30.0).groups
     assert moments.weight == pytest.approx(150 + 100)
-    assert half.mean_M[0] == pytest.approx((0.5 * old_y.sum() + (new_y + 5).sum()) / 250)
+    mean_M, weight_M = mean_rewards(kept, new, new_y, 30.0)
+    assert mean_M[0] == pytest.approx((0.5 * old_y.sum() + (new_y + 5).sum()) / 250)
+    assert weight_M[0] == 250
 
 
 def test_a_model_without_new_rows_or_without_sums_is_left_alone():
@@ -217,20 +219,128 @@ def test_a_mean_reward_is_over_all_requests_and_not_those_that_routing_gave_a_mo
     # Another model answered the others.
     both = np.hstack([seen, np.where(good[:, None], np.nan, 0.0)])
     kept = sums(found, old_x, np.hstack([old_y, np.zeros((2000, 1))]))
-    got = updated(kept, 2, NewRows(x, both, np.zeros(2000)), found, stack)
-    assert got.mean_M[0] == pytest.approx((old_y.mean() + truth.mean()) / 2, abs=0.02)
-    assert (old_y.sum() + seen[good].sum()) / (2000 + good.sum()) > got.mean_M[0] + 0.05
+    new = NewRows(x, both, np.zeros(2000))
+    got = updated(kept, 2, new, found, stack)
+    expected = FeatureProbes(got.probes, found, got.cells_FM).predict(x)
+    mean_M, _ = mean_rewards(kept, new, expected)
+    assert mean_M[0] == pytest.approx((old_y.mean() + truth.mean()) / 2, abs=0.02)
+    assert (old_y.sum() + seen[good].sum()) / (2000 + good.sum()) > mean_M[0] + 0.05
 
 
 def test_feedback_is_learned_once(bundle, tmp_path):
     log = log_of(tmp_path / "a.jsonl", bundle, {})
-    run("update", bundle, "--log", log)
-    again = run("update", bundle, "--log", log, code=2)
-    assert "nothing new to learn from" in again["error"]["message"]
+    again = run("update", bundle, "--log", log)
+    message = run("update", bundle, "--log", log, code=2)["error"]["message"]
+    assert f"{again['rows']} learned before" in message
+    assert f"{again['held_out']} held out" in message
     more = log_of(tmp_path / "b.jsonl", bundle, {}, n=100, start=300)
     found = run("update", bundle, "--log", log, "--log", more)
-    assert found["rows"] + found["held_out"] == 100
-    assert found["learned_before"] == 300
+    assert found["learned_before"] == 300 - again["held_out"]
+    assert found["rows"] + found["held_out"] == 100 + again["held_out"]
+
+
+def parts(path: Path, log: Path, chosen: Callable[[int], bool]) -> Path:
+    """The requests of a log whose number is chosen, with their feedback."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return write(path, [line for line in lines if chosen(int(line["request_id"][1:]))])
+
+
+@pytest.mark.parametrize("how", ["the later half first", "every third of them", "team by team"])
+def test_requests_are_learned_in_any_order_and_each_once(bundle, tmp_path, how):
+    log = log_of(tmp_path / "a.jsonl", bundle, {MODELS[0]: -0.2})
+    whole, bit_by_bit = bundle, Path(shutil.copytree(bundle, tmp_path / "other"))
+    learned = run("update", whole, "--log", log)["rows"]
+    chosen = {
+        "the later half first": [lambda i: i >= 150, lambda i: i < 150],
+        "every third of them": [lambda i, k=k: i % 3 == k for k in range(3)],
+        "team by team": [lambda i: True, lambda i: True],
+    }[how]
+    teams = [()] * 3
+    if how == "team by team":
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        write(log, [line | {"team": f"t{int(line['request_id'][1:]) % 2}"} for line in lines])
+        teams = [("--team", "t1"), ("--team", "t0")]
+    found = [
+        run("update", bit_by_bit, "--log", parts(tmp_path / f"{k}.jsonl", log, each), *team)
+        for k, (each, team) in enumerate(zip(chosen, teams, strict=False))
+    ]
+    assert sum(each["rows"] for each in found) == learned
+    one, other = verify_bundle(whole), verify_bundle(bit_by_bit)
+    text = bundle_embedder(one).embed(["Please explain topic number 12345, briefly."])
+    assert other.predictor.predict(text) == pytest.approx(one.predictor.predict(text), abs=1e-6)
+    # Every third is answered by one model: where the others did not serve, they count as was expected of them then.
+    assert other.mean_reward_M == pytest.approx(one.mean_reward_M, abs=0.06 if how == "every third of them" else 0.02)
+    for again in (log, tmp_path / "0.jsonl"):
+        assert "nothing new" in run("update", bit_by_bit, "--log", again, code=2)["error"]["message"]
+
+
+def test_however_many_updates_learn_what_routing_gave_a_model_does_not_flatter_it(bundle, tmp_path):
+    loaded = load_bundle(bundle)
+    texts = [prompt_of(KINDS[i % len(KINDS)], 3000 + i) for i in range(400)]
+    expected = loaded.predictor.predict(bundle_embedder(loaded).embed(texts))
+    for part in range(4):
+        lines = []
+        for i in range(part, 400, 4):
+            name = loaded.models[expected[i].argmax()]
+            made = {"served": name, "chosen": name, "propensity": {name: 1.0}, "prompt": texts[i], "time": NOW + i}
+            lines += [decision(f"f{i}", **made), feedback(f"f{i}", float(expected[i].max()))]
+        run("update", bundle, "--log", write(tmp_path / f"{part}.jsonl", lines))
+    after = load_bundle(bundle)
+    assert after.mean_reward_M == pytest.approx(expected.mean(axis=0), abs=0.03)
+    assert (after.mean_reward_M < expected.max(axis=1).mean() - 0.1).all()
+
+
+def test_a_model_that_did_not_serve_has_its_mean_over_the_new_requests_too(bundle, tmp_path):
+    before = load_bundle(bundle)
+    m, kinds = before.models.index(MODELS[0]), [prompt_of(KINDS[0], 3000 + i) for i in range(300)]
+    expected = before.predictor.predict(bundle_embedder(before).embed(kinds)).mean(axis=0)
+    served = before.models[int(expected.argmax())]
+    made = {"served": served, "chosen": served, "propensity": {served: 1.0}}
+    lines = [
+        line
+        for i, text in enumerate(kinds)
+        for line in (decision(f"k{i}", prompt=text, time=NOW + i, **made), feedback(f"k{i}", float(expected.max())))
+    ]
+    run("update", bundle, "--log", write(tmp_path / "a.jsonl", lines))
+    after = load_bundle(bundle)
+    for m, name in enumerate(before.models):
+        moved = after.mean_reward_M[m] - before.mean_reward_M[m]
+        assert np.sign(moved) == np.sign(expected[m] - before.mean_reward_M[m]), name
+        assert after.manifest.models[m].rows == before.manifest.models[m].rows or name == served
+
+
+def test_answers_that_are_held_out_are_never_learned_from(bundle, tmp_path):
+    log = log_of(tmp_path / "a.jsonl", bundle, {})
+    held = parts(tmp_path / "held.jsonl", log, lambda i: is_held_out(f"r{i}"))
+    before = load_bundle(bundle).id
+    assert "held out" in run("update", bundle, "--log", held, code=2)["error"]["message"]
+    assert load_bundle(bundle).id == before
+
+
+def test_a_reward_that_no_answer_can_have_moves_nothing(bundle, tmp_path):
+    log = log_of(tmp_path / "a.jsonl", bundle, {})
+    odd = Path(shutil.copytree(bundle, tmp_path / "odd"))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    some = next(line for line in lines if line["kind"] == "feedback" and not is_held_out(line["request_id"]))
+    run("update", bundle, "--log", write(tmp_path / "b.jsonl", [line for line in lines if line is not some]))
+    some["reward"] = 3.0
+    found = run("update", odd, "--log", write(log, lines))
+    assert found["impossible"] == 1
+    text = bundle_embedder(load_bundle(odd)).embed(["Please explain topic number 12345, briefly."])
+    assert (load_bundle(odd).predictor.predict(text) == load_bundle(bundle).predictor.predict(text)).all()
+
+
+def test_a_prompt_of_another_group_or_of_a_later_request_is_never_taken_for_a_requests_own(bundle, tmp_path):
+    log = log_of(tmp_path / "a.jsonl", bundle, {MODELS[0]: -0.2})
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    others = [line | {"group": "other", "prompt": "Something else."} for line in lines if line["kind"] == "decision"]
+    later = [line | {"prompt": "And something else.", "time": line["time"] + 9e4} for line in others]
+    later = [line | {"group": "erp-auto"} for line in later]
+    mixed = Path(shutil.copytree(bundle, tmp_path / "mixed"))
+    run("update", bundle, "--log", log)
+    run("update", mixed, "--log", write(tmp_path / "b.jsonl", [*others, *later, *lines]), "--group", "erp-auto")
+    text = bundle_embedder(load_bundle(bundle)).embed(["Please explain topic number 12345, briefly."])
+    assert (load_bundle(mixed).predictor.predict(text) == load_bundle(bundle).predictor.predict(text)).all()
 
 
 def test_what_is_worse_on_held_out_requests_is_not_promoted(bundle, tmp_path):
@@ -256,7 +366,7 @@ def test_feedback_in_another_unit_is_refused(bundle, tmp_path):
 
 def test_a_log_without_text_teaches_nothing_and_says_so(bundle, tmp_path):
     log = log_of(tmp_path / "a.jsonl", bundle, {}, prompt=None)
-    assert "300 without the prompt's text" in run("update", bundle, "--log", log, code=2)["error"]["message"]
+    assert "300 are without the prompt's text" in run("update", bundle, "--log", log, code=2)["error"]["message"]
 
 
 # --- a model that the bundle does not know
@@ -308,6 +418,21 @@ def test_a_model_that_the_bundle_does_not_know_is_placed_once_the_log_says_enoug
     others = [after.models.index(name) for name in before.models]
     assert (after.uncertainty.noise_M[others] == before.uncertainty.noise_M).all()
     assert run("rollback", bundle)["id"] != after.id
+
+
+def test_a_model_that_the_bundle_does_not_know_is_placed_where_nothing_else_is_new(bundle, tmp_path):
+    log = newcomers_log(tmp_path / "a.jsonl", bundle, 300)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    its = {line["request_id"] for line in lines if line.get("served") == "new"}
+    alone = write(tmp_path / "b.jsonl", [line for line in lines if line["request_id"] in its])
+    before = load_bundle(bundle)
+    found = run("update", bundle, "--log", alone, "--require-better")
+    assert found["promoted"]
+    assert [each["model"] for each in found["newcomers"]] == ["new"]
+    after = verify_bundle(bundle)
+    for m, name in enumerate(before.models):
+        assert after.manifest.models[after.models.index(name)].probe == before.manifest.models[m].probe
+    assert "nothing new" in run("update", bundle, "--log", alone, code=2)["error"]["message"]
 
 
 def test_a_placed_model_is_placed_anew_from_a_longer_log_and_left_with_a_shorter_one(bundle, tmp_path):

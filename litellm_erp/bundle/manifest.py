@@ -53,6 +53,7 @@ class ModelRecord:
     rows : training outcomes
     beta : ridge penalty in the sum form
     mean_reward : over its training outcomes, in reward units; what safety leans towards
+    mean_weight : over so many requests, where updates made them more than its training outcomes
     r2, r2_by_category : out of fold; None where the rewards do not vary
     price : as stated or found; empty when unknown
     constant_cost_usd : mean recorded cost of a request: where there is no price, or in its place (the ``paper`` preset)
@@ -71,6 +72,7 @@ class ModelRecord:
     constant_cost_usd: float | None = None
     stats: tuple[FileRecord, ...] = ()
     parameters: Mapping[str, Any] | None = None
+    mean_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,9 @@ class Manifest:
         document["embedder"] = self.embedder.to_json()
         for record, model in zip(document["models"], self.models, strict=True):
             record["price"] = model.price.to_json()
-            if model.parameters is None:
-                del record["parameters"]
+            for name in ("parameters", "mean_weight"):
+                if record[name] is None:
+                    del record[name]
         return document
 
     @classmethod
@@ -219,6 +222,7 @@ def _model(entry: Section) -> ModelRecord:
         parameters=None
         if entry.get("parameters") is None
         else checked(entry.get("parameters"), f"{entry.where}: parameters", BundleError),
+        mean_weight=entry.optional_number("mean_weight", low=0.0, high=LARGEST),
     )
 
 

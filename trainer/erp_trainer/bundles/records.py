@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def write_stats(
     only: Collection[int] | None = None,
     *,
     totals: np.ndarray | None = None,
-    until: float | None = None,
+    logged: Mapping[int, Mapping[str, np.ndarray]] = MappingProxyType({}),
 ) -> dict[int, tuple[FileRecord, ...]]:
     """Write sufficient statistics by content: the scatter once per prompt set, the targets once per model.
 
@@ -147,7 +148,7 @@ def write_stats(
     ----------
     only : the models to write, by column; by default all
     totals : of all models, see ``stack.label_totals``; without them a model cannot be updated later
-    until : when the newest row was, seconds since 1970, where rows came from a log
+    logged : by column, what else is kept of a model that rows of a log were added to, float64
     """
     records: dict[int, tuple[FileRecord, ...]] = {}
     for columns, moments in blocks:
@@ -165,9 +166,7 @@ def write_stats(
             }
             if totals is not None:
                 own |= {"label_sum": totals[0][:, m], "label_count": totals[1][:, m]}
-            if until is not None:
-                own["until"] = np.array([until])
-            records[m] = (shared, _write_addressed(folder, own))
+            records[m] = (shared, _write_addressed(folder, own | dict(logged.get(m, {}))))
     return records
 
 

@@ -46,8 +46,8 @@ def command(
     """Add the feedback of LOG to what BUNDLE was fitted on, without the old data.
 
     The log must keep the prompts' text. Penalty, tasks, clusters and weights stay as they were chosen; what models
-    earn is worked out anew. A fifth of the requests is never learned from and judges. Feedback is learned once: of
-    each model, requests from before its latest update are passed over.
+    earn is worked out anew. A fifth of the requests is never learned from and judges. Each request is
+    learned from once, whenever its feedback comes.
 
     A model that BUNDLE does not know is placed among the others once 25 of its answers that are not held out have
     feedback, and anew at each update, from all of its answers in LOG: keep the whole log.
@@ -95,11 +95,11 @@ def _render(found: Mapping[str, Any]) -> str:
                 for each in found["newcomers"]
             ),
             *(
-                f"  not placed: {each['model']}, with {each['rows']:,} answers to learn from; it takes {each['needed']:,}"
+                f"  not placed: {each['model']}, {each['rows']:,} answers to learn from; it takes {each['needed']:,}"
                 for each in found["waiting"]
             ),
             f"  passed over: {found['without_prompt']:,} without text, {found['without_sums']:,} of models without "
-            f"sums, {found['learned_before']:,} from before the latest update",
+            f"sums, {found['learned_before']:,} learned before, {found['impossible']:,} with rewards that cannot be",
             f"  {verdict}",
         ]
     )

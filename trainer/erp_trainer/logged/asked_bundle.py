@@ -11,7 +11,7 @@ import numpy as np
 
 from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.logged.files import Reading, lines
-from erp_trainer.logged.log import Log, Request
+from erp_trainer.logged.log import Log, Request, as_logged
 from erp_trainer.logged.proof import Asked, kept_rows
 from erp_trainer.policies.frontier import default_lambdas
 from litellm_erp.bundle.bundle import Bundle
@@ -31,13 +31,17 @@ def is_its_own(log: Log, bundle: Bundle) -> bool:
 
 def prompts_of(log: Log) -> Iterator[tuple[Request, str]]:
     """Each kept request that has its prompt's text, with that, in the files' order."""
-    wanted = set(zip(log.request_ids, log.accounts, strict=True))
+    requests = zip(log.request_ids, log.accounts, log.time_P.tolist(), strict=True)
+    # Another group or another account may use an id too, and its client may do so again.
+    wanted = {(as_logged(id_, seconds), account, seconds): (id_, account) for id_, account, seconds in requests}
     for line in lines(log.files, Reading()):
         found = None
         with contextlib.suppress(DecisionLogError):
             found = parse_line(line)
-        if isinstance(found, Record) and (request := (found.request_id, found.account)) in wanted and found.prompt:
-            wanted.discard(request)
+        if not isinstance(found, Record) or found.group != log.group:
+            continue
+        request = wanted.pop((found.request_id, found.account, found.time), None)
+        if request is not None and found.prompt:
             yield request, found.prompt
 
 

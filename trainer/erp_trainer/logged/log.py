@@ -1,17 +1,18 @@
 """IO. A decision log in memory: arrays over requests, or over a random part of them where there are too many.
 
-Which requests are kept is decided by a hash of their id, so that the two kinds of line agree about it whatever their
-order, however many files they stand in, and whichever process wrote them.
+Which requests are kept is decided by a hash of their id, whatever their order, however many files they stand in, and
+whichever process wrote them. Feedback is read after all decisions, and only that on requests that are kept is held.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Log:
     time_P : seconds since 1970
     block_P : int, requests with the same candidates' numbers, which are repeated prompts, share one
     counts : of lines, requests and feedback, for whoever reads the report
+    group : which group's requests these are
     """
 
     models: tuple[str, ...]
@@ -79,6 +81,7 @@ class Log:
     block_P: np.ndarray
     counts: Mapping[str, Any]
     files: tuple[Path, ...] = ()
+    group: str = ""
 
 
 @dataclass(slots=True)
@@ -119,59 +122,61 @@ class _Gathering:
             # A clock that is ahead would make all that comes later old.
             self.counts["bad"] += 1
         elif isinstance(found, Feedback):
-            self._hear(found)
+            self.counts["feedback"] += 1
         elif found is not None:
             self._decide(found)
+
+    def hear(self, found: Feedback) -> None:
+        """Feedback, once all decisions are there."""
+        if found.time > self.now + _CLOCKS_DIFFER_S or (self.sources is not None and found.source not in self.sources):
+            return
+        request = found.request_id, found.account
+        if request not in self.rows and found.account is not None:
+            return
+        rank = (found.source in _HUMAN, -found.time)
+        known = self.said.get(request)
+        if known is None or rank > known[0]:
+            self.said[request] = (rank, found)
 
     def _decide(self, found: Record) -> None:
         self._count("groups", found.group)
         if self.group not in (None, found.group) or self.team not in (None, found.team):
             self.counts["of others"] += 1
             return
-        key = _key(found.request_id)
         request = found.request_id, found.account
         if (known := self.rows.get(request)) is not None:
-            if known.decision.time == found.time:
+            later = max(known.decision.time, found.time)
+            again = f"{found.request_id}\0{later!r}", found.account
+            if known.decision.time == found.time or (later == found.time and again in self.rows):
                 self.counts["duplicates"] += 1
                 return
-            # Its client has used the id before. It cost what it cost, and feedback is of the first.
-            request = f"{found.request_id}\0{found.time!r}", found.account
-            if request in self.rows:
-                self.counts["duplicates"] += 1
-                return
+            # Its client has used the id again. It cost what it cost, and feedback is of the first.
             self.counts["id used before"] += 1
-            found, key = replace(found, request_id=request[0]), _key(request[0])
+            if later == found.time:
+                request = again
+            else:
+                self.cells -= len(known.columns)
+                self._keep(again, self.rows.pop(request))
         self.counts["requests"] += 1
         for name, value in (("modes", found.mode), ("bundles", found.bundle), ("teams", found.team or "")):
             self._count(name, value)
         self.span = [min([found.time, *self.span]), max([found.time, *self.span])]
         self.cost_usd += found.cost_usd or 0.0
-        if key >= self.most:
-            return
         # Text is read again where it is needed: a prompt may be longer than all the rest.
-        self.rows[request] = _compact(found, self.columns)
-        self.cells += len(self.rows[request].columns)
+        if _key(request[0]) < self.most:
+            self._keep(request, _compact(found, self.columns))
+
+    def _keep(self, request: Request, row: _Row) -> None:
+        self.rows[request] = replace(row, decision=replace(row.decision, request_id=request[0]))
+        self.cells += len(row.columns)
         wide = len(self.rows) * min(len(self.columns), _MAX_MODELS)
         if len(self.rows) > MAX_REQUESTS or max(self.cells, wide) > _MAX_CELLS:
-            self._halve()
-
-    def _hear(self, found: Feedback) -> None:
-        self.counts["feedback"] += 1
-        if _key(found.request_id) >= self.most or (self.sources is not None and found.source not in self.sources):
-            return
-        rank = (found.source in _HUMAN, -found.time)
-        request = found.request_id, found.account
-        known = self.said.get(request)
-        if known is None or rank > known[0]:
-            self.said[request] = (rank, found)
-        if len(self.said) > 4 * MAX_REQUESTS:
             self._halve()
 
     def _halve(self) -> None:
         """Keep the half of the requests with the smaller hashes."""
         self.most //= 2
         self.rows = {request: row for request, row in self.rows.items() if _key(request[0]) < self.most}
-        self.said = {request: each for request, each in self.said.items() if _key(request[0]) < self.most}
         self.cells = sum(len(row.columns) for row in self.rows.values())
 
     def _count(self, kind: str, name: str) -> None:
@@ -214,7 +219,22 @@ def read_log(
         raise DecisionLogError(
             f"{where}: no decision of {asked}; found the groups {', '.join(sorted(groups))}. Ask for one of those"
         )
+    for found in _feedback(files):
+        gathered.hear(found)
     return _assembled(gathered, reading, tuple(files))
+
+
+def as_logged(request_id: str, seconds: float) -> str:
+    """The id with which a request of a `Log` stands in the files."""
+    return request_id.removesuffix(f"\0{seconds!r}")
+
+
+def _feedback(files: Sequence[Path]) -> Iterator[Feedback]:
+    for line in lines(files, Reading()):
+        if b'"feedback"' in line:
+            with contextlib.suppress(DecisionLogError):
+                if isinstance(found := parse_line(line), Feedback):
+                    yield found
 
 
 def _nothing(where: str, gathered: _Gathering, reading: Reading) -> str:
@@ -329,6 +349,7 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
         time_P=np.array([each.time for each in decided]),
         block_P=_blocks(numbers),
         files=files,
+        group=rows[0].decision.group,
         counts={
             "files": reading.files,
             "lines": reading.lines,

@@ -95,12 +95,19 @@ class _Answer:
 
 @dataclass
 class _Census:
-    """What a log has, found by reading it once."""
+    """What a log has, found by reading it once.
+
+    Attributes
+    ----------
+    first : when each request was, of several with one id the first, as for whoever reads feedback; why it cannot be
+        scored; and whether its answer was cut
+    wanted : those to be scored, by when they were
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     groups: set[str] = field(default_factory=set)
-    seen: set[Request] = field(default_factory=set)
-    wanted: set[Request] = field(default_factory=set)
+    first: dict[Request, tuple[float, str | None, bool]] = field(default_factory=dict)
+    wanted: dict[Request, float] = field(default_factory=dict)
     scored: dict[Request, str | None] = field(default_factory=dict)
 
 
@@ -196,10 +203,10 @@ def score_log(
             files = log_files([*files, folder])
         census = _census(files, sample)
         _check(census, sample, scale, where)
-        again = {request for request in census.wanted if request in census.scored}
-        census.wanted -= again
-        with progress(len(census.wanted), "scoring") as advance:
-            found = _scored(files, census.wanted, scale, folder, advance)
+        again = census.wanted.keys() & census.scored.keys()
+        wanted = {request: seconds for request, seconds in census.wanted.items() if request not in again}
+        with progress(len(wanted), "scoring") as advance:
+            found = _scored(_answers(files, wanted, sample), scale, folder, advance)
     return {
         "log": [str(path) for path in paths],
         "share": sample.share,
@@ -227,17 +234,16 @@ def _census(files: Sequence[Path], sample: Sample) -> _Census:
         elif isinstance(entry, Record):
             found.groups.add(entry.group)
             request = entry.request_id, entry.account
-            # Of several with one id the first counts, as for whoever reads feedback.
-            if not sample.asks_for(entry) or request in found.seen:
-                continue
-            found.seen.add(request)
-            found.counts["requests"] += 1
-            why = _why_not(entry)
-            found.counts[why or "scorable"] += 1
-            if why is None and sample.has(request):
-                found.counts["in_share"] += 1
-                found.counts["cut"] += len(entry.answer or "") >= MOST_ANSWER_CHARS
-                found.wanted.add(request)
+            known = found.first.get(request)
+            if sample.asks_for(entry) and (known is None or entry.time < known[0]):
+                found.first[request] = entry.time, _why_not(entry), len(entry.answer or "") >= MOST_ANSWER_CHARS
+    found.counts["requests"] = len(found.first)
+    for request, (seconds, why, is_cut) in found.first.items():
+        found.counts[why or "scorable"] += 1
+        if why is None and sample.has(request):
+            found.counts["in_share"] += 1
+            found.counts["cut"] += is_cut
+            found.wanted[request] = seconds
     return found
 
 
@@ -281,9 +287,7 @@ def _check(census: _Census, sample: Sample, scale: Scale, where: str) -> None:
         )
 
 
-def _scored(
-    files: Sequence[Path], wanted: set[Request], scale: Scale, folder: Path, advance: Callable[[int], None]
-) -> dict[str, Any]:
+def _scored(answers: Iterator[_Answer], scale: Scale, folder: Path, advance: Callable[[int], None]) -> dict[str, Any]:
     skipped: Counter[str] = Counter()
     rewards: dict[str, list[float]] = {}
     truncated = 0
@@ -291,7 +295,7 @@ def _scored(
     with ExitStack() as stack:
         for model in scale.models:
             stack.callback(model.close)
-        for chunk, took in chunks(_answers(files, set(wanted))):
+        for chunk, took in chunks(answers):
             began = time.monotonic()
             pairs = [pair for answer in chunk for pair in answer.pairs]
             raw = {model.name: model.score(pairs, lambda steps: None) for model in scale.models}
@@ -314,12 +318,16 @@ def _scored(
     }
 
 
-def _answers(files: Sequence[Path], wanted: set[Request]) -> Iterator[_Answer]:
+def _answers(files: Sequence[Path], wanted: Mapping[Request, float], sample: Sample) -> Iterator[_Answer]:
     """Each wanted request's prompt and answer, as they stand in the files; only a chunk's are held."""
-    for line in lines(files, Reading()) if wanted else ():
+    left = dict(wanted)
+    for line in lines(files, Reading()) if left else ():
         found = _read(line)
-        if isinstance(found, Record) and (request := (found.request_id, found.account)) in wanted:
-            wanted.discard(request)
+        if not isinstance(found, Record) or not sample.asks_for(found):
+            continue
+        request = found.request_id, found.account
+        if left.get(request) == found.time:
+            del left[request]
             prompt, answer = _clean(found.prompt or ""), _clean(found.answer or "")
             yield _Answer(request, found.served or "", (Pair(messages_of(prompt) or prompt, answer),))
 
@@ -336,9 +344,12 @@ def _combined(
             skipped[NAN if any(math.isnan(reward) for reward in mine.values()) else TOO_LARGE] += 1
             continue
         key = ("", "")
-        reward = weighted({name: {key: np.array([each])} for name, each in mine.items()}, scale.normalisation)[key]
-        request_id, account = answer.request
-        kept.append((answer, Feedback(time.time(), request_id, float(reward[0]), "score", account, scale.key)))
+        made = weighted({name: {key: np.array([each])} for name, each in mine.items()}, scale.normalisation)[key]
+        reward, (request_id, account) = float(made[0]), answer.request
+        if not abs(reward) <= LARGEST:
+            skipped[TOO_LARGE] += 1
+            continue
+        kept.append((answer, Feedback(time.time(), request_id, reward, "score", account, scale.key)))
     return kept, skipped
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from erp_trainer.learning.moments import Moments, RidgeSolver
 from erp_trainer.learning.ridge import blocks
 from erp_trainer.learning.stack import Stack
-from litellm_erp.bundle.features import FeatureProbes, Features
+from litellm_erp.bundle.features import Features
 from litellm_erp.bundle.probe import Probes
 
 _DAY_S = 86_400.0
@@ -32,14 +32,15 @@ class ModelSums:
     moments : of this model alone
     totals_2F : sums of rewards and counts by label
     until : when its newest row was, seconds since 1970
-    from_log : whether that row came from a log, and not with the fit
+    mean, mean_weight : its mean reward, and over how many requests; None where those are the rows of the moments
     """
 
     shared: str
     moments: Moments
     totals_2F: np.ndarray
     until: float
-    from_log: bool = False
+    mean: float | None = None
+    mean_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +70,14 @@ class Updated:
     Attributes
     ----------
     groups : columns of models whose sums over prompts are the same, with their moments
-    probes, cells_FM, mean_M : of all M models; only those of ``columns`` are to be used; means are of all requests
-    totals_2FM : likewise
-    until : of the newest row
+    probes, cells_FM, totals_2FM : of all M models; only those of ``columns`` are to be used
+    until : of the newest row, old or new
     """
 
     columns: np.ndarray
     groups: tuple[tuple[np.ndarray, Moments], ...]
     probes: Probes
     cells_FM: np.ndarray
-    mean_M: np.ndarray
     totals_2FM: np.ndarray
     until: float
 
@@ -102,10 +101,11 @@ def updated(
     Parameters
     ----------
     sums : by column of model; rewards of models without are ignored
+    rows : any number, none too
     """
     known = np.isin(np.arange(n_models), list(sums))
     rewards = np.where(known, rows.rewards_NM, np.nan)
-    newest = float(rows.time_N.max())
+    newest = _newest(sums, rows)
     weight_N = decay(newest - rows.time_N, half_life_days)
     dimension, sizes = rows.embeddings_ND.shape[1], () if features is None else features.sizes
     totals = np.zeros((2, sum(sizes), n_models))
@@ -128,33 +128,39 @@ def updated(
         weights_DM[:, columns], intercept_M[columns] = RidgeSolver(moments).solve(stack.beta)
         mean_M[columns] = moments.sum_y_M / moments.weight
     probes, cells = stack.probes(weights_DM, intercept_M, mean_M), stack.cells_of(totals, sizes, mean_M)
-    predicted = probes if features is None else FeatureProbes(probes, features, cells)
-    filled = np.where(np.isnan(rewards), predicted.predict(rows.embeddings_ND), rewards)
     changed = np.sort(np.concatenate([columns for columns, _ in groups])) if groups else np.empty(0, dtype=np.int64)
-    return Updated(
-        changed,
-        tuple(groups),
-        probes,
-        cells,
-        _mean_rewards(sums, weight_N @ filled, float(weight_N.sum()), newest, half_life_days),
-        totals,
-        newest,
-    )
+    return Updated(changed, tuple(groups), probes, cells, totals, newest)
 
 
-def _mean_rewards(
-    sums: dict[int, ModelSums], sum_M: np.ndarray, weight: float, newest: float, half_life_days: float | None
-) -> np.ndarray:
-    """Mean reward of each model over old rows and all new requests; where it did not serve, as it is now expected.
+def mean_rewards(
+    sums: dict[int, ModelSums], rows: NewRows, expected_NM: np.ndarray, half_life_days: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean reward of each model that has sums over old and new requests, and how many those count as.
 
     A router gives a model the prompts that it is good at: the mean over those alone would flatter it.
+
+    Parameters
+    ----------
+    expected_NM : what models are expected to earn, after the update; counts where they did not serve
     """
-    found = np.zeros(len(sum_M))
+    newest = _newest(sums, rows)
+    weight_N = decay(newest - rows.time_N, half_life_days)
+    weight = float(weight_N.sum())
+    sum_M = weight_N @ np.where(np.isnan(rows.rewards_NM), expected_NM, rows.rewards_NM)
+    found, weights = np.zeros(len(sum_M)), np.zeros(len(sum_M))
+    # Requests that a model did not serve count in its mean: they are as old as the newest of any model's.
+    share = float(decay(newest - max(each.until for each in sums.values()), half_life_days))
     for m, each in sums.items():
-        share = float(decay(newest - each.until, half_life_days))
-        old = each.moments
-        found[m] = (share * old.sum_y_M[0] + sum_M[m]) / (share * old.weight + weight)
-    return found
+        old = share * (each.moments.weight if each.mean_weight is None else each.mean_weight)
+        mean = each.moments.sum_y_M[0] / each.moments.weight if each.mean is None else each.mean
+        weights[m] = old + weight
+        found[m] = (old * mean + sum_M[m]) / weights[m] if weights[m] > 0.0 else mean
+    return found, weights
+
+
+def _newest(sums: dict[int, ModelSums], rows: NewRows) -> float:
+    """When the newest row was, old or new."""
+    return max([*rows.time_N.tolist(), *(each.until for each in sums.values())])
 
 
 def _by_prompts(

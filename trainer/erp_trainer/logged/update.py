@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,17 @@ from erp_trainer.learning.bootstrap import Resamples
 from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.learning.moments import Moments
 from erp_trainer.logged.asked_bundle import batches, prompts_of
+from erp_trainer.logged.learned import LearnedRequests
 from erp_trainer.logged.log import Log
 from erp_trainer.logged.newcomers import Placed, newcomers_in, place, report_of, write_placed
-from erp_trainer.logged.sums import ModelSums, NewRows, Updated, updated
+from erp_trainer.logged.sums import ModelSums, NewRows, Updated, mean_rewards, updated
 from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.bundle.features import FeatureProbes
 from litellm_erp.bundle.files import checked, read_tensors
 from litellm_erp.bundle.load import load_bundle
 from litellm_erp.bundle.manifest import MANIFEST, FileRecord, ModelRecord
 from litellm_erp.bundle.probe import Probes
+from litellm_erp.decision_log.desk import RewardRange
 from litellm_erp.embedding.base import Embedder
 from litellm_erp.errors import BundleError, DecisionLogError
 
@@ -48,11 +51,14 @@ class Learned:
     Attributes
     ----------
     rows, held_out : to learn from, and to judge by
-    counts : requests with feedback, how many of them have no text, are of models without sums, or were learned before
+    requests : by column of model, which rows of the log are learned from
+    counts : requests with feedback, how many of them have no text, are of models without sums, were learned before, or
+        have a reward that no answer can have
     """
 
     rows: NewRows
     held_out: NewRows
+    requests: dict[int, list[int]]
     counts: dict[str, int]
 
 
@@ -79,7 +85,7 @@ def update_bundle(
     Raises
     ------
     BundleError : no ERP bundle with sums, or another writer holds it
-    DecisionLogError : nothing new to learn, or rewards of another unit
+    DecisionLogError : nothing new to learn from, or rewards of another unit
     """
     texts = _embedded(log, embedder, advance)
     with lock_bundle(path) as target:
@@ -87,9 +93,11 @@ def update_bundle(
         if bundle.manifest.embedder != embedder.spec:
             raise BundleError(f"{path}: was just fitted with another embedder; run the same command again")
         sums = sums_of(bundle)
-        newcomers, waiting = newcomers_in(bundle, log, [p for p in texts if not is_held_out(log.request_ids[p])])
-        learned = _learned(bundle, log, texts, sums, newcomers)
-        _check_unit(bundle, learned.rows, sums)
+        known = learned_by(bundle, sums)
+        possible = RewardRange.of(bundle.mean_reward_M.tolist(), np.sqrt(bundle.uncertainty.noise_M).tolist())
+        here = [p for p in texts if not is_held_out(log.request_ids[p]) and float(log.reward_P[p]) in possible]
+        newcomers, waiting = newcomers_in(bundle, log, here)
+        learned = _learned(bundle, log, texts, sums, known, newcomers, possible)
         stack = stack_of(bundle.manifest)
         found = updated(sums, len(bundle.models), learned.rows, bundle.features, stack, half_life_days)
         placed = _placed(bundle, log, texts, sums, found, newcomers)
@@ -106,8 +114,14 @@ def update_bundle(
         }
         if require_better and not judged["no_worse"]:
             return {**report, "promoted": False, "id": bundle.id}
+        logged = {
+            m: known[m].with_rows(log, rows).tensors() | {"until": np.array([found.until])}
+            for m, rows in learned.requests.items()
+        }
+        expected = predict(bundle, found, learned.rows.embeddings_ND)
+        means = mean_rewards(sums, learned.rows, expected, half_life_days)
         with replace_bundle(target) as folder:
-            write_updated(folder, bundle, found, placed, _matrix(texts))
+            write_updated(folder, bundle, found, means, placed, _matrix(texts), logged)
         return {**report, "promoted": True, "id": load_bundle(path).id, "was": bundle.id}
 
 
@@ -132,7 +146,8 @@ def sums_of(bundle: Bundle) -> dict[int, ModelSums]:
             shared[prompts.file] = read_tensors(bundle.path, prompts)
         mine = read_tensors(bundle.path, own)
         if "label_sum" in mine:
-            found[m] = _sums(bundle, shared[prompts.file], mine, prompts, own, n_features, start)
+            sums = _sums(bundle, shared[prompts.file], mine, prompts, own, n_features, start)
+            found[m] = replace(sums, mean=model.mean_reward, mean_weight=model.mean_weight)
     if not found:
         raise BundleError(
             f"{bundle.path}: keeps no sums that a log could be added to; fit it again with this release: erp-train fit"
@@ -160,9 +175,17 @@ def _sums(
         checked(own, "xty", (dimension,), mine, most=most)[:, None],
     )
     labels = [checked(own, key, (n_features,), mine, most=most) for key in ("label_sum", "label_count")]
-    logged = "until" in own
-    until = float(checked(own, "until", (1,), mine, most=most)[0]) if logged else start
-    return ModelSums(prompts.file, moments, np.stack(labels), until, logged)
+    until = float(checked(own, "until", (1,), mine, most=most)[0]) if "until" in own else start
+    return ModelSums(prompts.file, moments, np.stack(labels), until)
+
+
+def learned_by(bundle: Bundle, models: Collection[int]) -> dict[int, LearnedRequests]:
+    """Which requests of logs models have learned from, by column."""
+    found = {}
+    for m in models:
+        _, own = bundle.manifest.models[m].stats
+        found[m] = LearnedRequests.of(read_tensors(bundle.path, own), bundle.path / own.file)
+    return found
 
 
 def _seconds(bundle: Bundle) -> float:
@@ -189,44 +212,55 @@ def _learned(
     log: Log,
     vectors: dict[int, np.ndarray],
     sums: dict[int, ModelSums],
-    newcomers: Collection[str],
+    known: Mapping[int, LearnedRequests],
+    newcomers: Mapping[str, list[int]],
+    possible: RewardRange,
 ) -> Learned:
     column_of = {name: m for m, name in enumerate(bundle.models)}
     said = np.flatnonzero(~np.isnan(log.reward_P) & (log.served_P >= 0))
+    seen = {m: each.has(log) for m, each in known.items()}
     rows, columns, before, without = [], [], 0, 0
     for p in said.tolist():
         m = column_of.get(log.models[log.served_P[p]], -1)
         if p not in vectors or m not in sums:
             without += m not in sums and p in vectors and log.models[log.served_P[p]] not in newcomers
-        elif _learned_before(log, p, sums[m]):
+        elif seen[m][p]:
             before += 1
         else:
             rows.append(p)
             columns.append(m)
+    _check_unit(bundle, vectors, log.reward_P, rows, columns, sums)
+    odd = np.array([float(log.reward_P[p]) not in possible for p in rows], dtype=bool)
+    held = np.array([is_held_out(log.request_ids[p]) for p in rows], dtype=bool) & ~odd
     counts = {
         "feedback": len(said),
         "without_prompt": len(said) - sum(p in vectors for p in said.tolist()),
         "without_sums": without,
         "learned_before": before,
+        "impossible": int(odd.sum()),
+        "held_out": int(held.sum()),
     }
-    if not rows:
+    requests: dict[int, list[int]] = {}
+    for i in np.flatnonzero(~held & ~odd).tolist():
+        requests.setdefault(columns[i], []).append(rows[i])
+    if not requests and not _tell_more(bundle, newcomers):
         raise DecisionLogError(
-            f"nothing new to learn from: {counts['feedback']:,} answers with feedback, {counts['without_prompt']:,} "
-            f"without the prompt's text, {without:,} of models that keep no sums, {before:,} learned before. Log "
-            "prompts, or come back with more feedback"
+            f"nothing new to learn from: of {counts['feedback']:,} answers with feedback {counts['without_prompt']:,} "
+            f"are without the prompt's text, {without:,} of models that keep no sums, {before:,} learned before, "
+            f"{counts['impossible']:,} with rewards that cannot be and {counts['held_out']:,} held out to judge by. "
+            "Log prompts, or come back with more feedback"
         )
     rewards = np.full((len(rows), len(bundle.models)), np.nan)
     rewards[np.arange(len(rows)), columns] = log.reward_P[rows]
-    everything = NewRows(np.stack([vectors[p] for p in rows]), rewards, log.time_P[rows])
-    held = np.array([is_held_out(log.request_ids[p]) for p in rows])
-    if held.all():
-        held[:] = False
-    return Learned(everything.among(~held), everything.among(held), {**counts, "held_out": int(held.sum())})
+    embeddings = np.stack([vectors[p] for p in rows]) if rows else np.empty((0, bundle.manifest.embedder.dimension))
+    everything = NewRows(embeddings, rewards, log.time_P[rows])
+    return Learned(everything.among(~held & ~odd), everything.among(held), requests, counts)
 
 
-def _learned_before(log: Log, p: int, sums: ModelSums) -> bool:
-    """Whether a request was there when its model last learned from a log; feedback that came late is lost."""
-    return sums.from_log and bool(log.time_P[p] <= sums.until)
+def _tell_more(bundle: Bundle, newcomers: Mapping[str, list[int]]) -> bool:
+    """Whether a newcomer is not placed yet, or has more answers than it was placed from."""
+    placed = {record.name: record.rows for record in bundle.manifest.models}
+    return any(len(rows) > placed.get(name, 0) for name, rows in newcomers.items())
 
 
 def is_held_out(request_id: str) -> bool:
@@ -235,11 +269,19 @@ def is_held_out(request_id: str) -> bool:
     return int.from_bytes(digest, "big") % HELD_OUT == 0
 
 
-def _check_unit(bundle: Bundle, rows: NewRows, sums: dict[int, ModelSums]) -> None:
+def _check_unit(
+    bundle: Bundle,
+    vectors: Mapping[int, np.ndarray],
+    reward_P: np.ndarray,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    sums: dict[int, ModelSums],
+) -> None:
     """Raise where rewards are so far from what was expected that they must be of another unit."""
-    expected = bundle.predictor.predict(rows.embeddings_ND)
-    known = ~np.isnan(rows.rewards_NM)
-    away = float(np.abs((rows.rewards_NM - expected)[known].mean()))
+    if not rows:
+        return
+    expected = bundle.predictor.predict(np.stack([vectors[p] for p in rows]))
+    away = float(np.abs(reward_P[rows] - expected[np.arange(len(rows)), columns]).mean())
     spreads = [
         each.moments.sum_yy_M[0] / each.moments.weight - (each.moments.sum_y_M[0] / each.moments.weight) ** 2
         for each in sums.values()
@@ -254,6 +296,8 @@ def _check_unit(bundle: Bundle, rows: NewRows, sums: dict[int, ModelSums]) -> No
 
 def judge_update(bundle: Bundle, found: Updated, rows: NewRows) -> dict[str, Any]:
     """Squared error of the bundle and of what it would become, on requests that neither learned from."""
+    if not len(found.columns):
+        return {"rows": 0, "no_worse": True, "why": "no model that was there has learned anything"}
     if len(rows.time_N) < _MIN_HELD_OUT:
         return {"rows": len(rows.time_N), "no_worse": False, "why": f"fewer than {_MIN_HELD_OUT} held-out answers"}
     known = ~np.isnan(rows.rewards_NM)
@@ -312,13 +356,21 @@ def _matrix(vectors: dict[int, np.ndarray]) -> np.ndarray:
 
 
 def write_updated(
-    folder: Path, bundle: Bundle, found: Updated, placed: Sequence[Placed] = (), requests_PD: np.ndarray | None = None
+    folder: Path,
+    bundle: Bundle,
+    found: Updated,
+    means: tuple[np.ndarray, np.ndarray],
+    placed: Sequence[Placed] = (),
+    requests_PD: np.ndarray | None = None,
+    logged: Mapping[int, Mapping[str, np.ndarray]] = MappingProxyType({}),
 ) -> None:
     """A whole bundle: the changed models' probes and sums anew, newcomers beside them, every other file as it was.
 
     Parameters
     ----------
+    means : of rewards and their weights, see `mean_rewards`
     requests_PD : embeddings of what newcomers may be sent, where there are any
+    logged : by column, what of the log is kept among a model's sums
     """
     manifest = bundle.manifest
     changed = set(found.columns.tolist())
@@ -328,11 +380,16 @@ def write_updated(
     whole = {manifest.frontier.file, manifest.uncertainty.file} if placed else set()
     again = {record.probe.file for record in manifest.models if record.name in {each.name for each in placed}}
     copy_files(bundle.path, folder, leave={MANIFEST, *gone, *probes, *whole, *again})
-    stats = write_stats(folder, found.groups, totals=found.totals_2FM, until=found.until)
+    stats = write_stats(folder, found.groups, totals=found.totals_2FM, logged=logged)
     weight = {m: moments.weight for columns, moments in found.groups for m in columns.tolist()}
     models = [
         _written(folder, bundle, model, m, found, weight[m], stats[m]) if m in changed else model
         for m, model in enumerate(manifest.models)
+    ]
+    # What a model did not serve counts in its mean too.
+    models = [
+        replace(model, mean_reward=mean, mean_weight=count) if count > 0.0 else model
+        for model, mean, count in zip(models, *(each.tolist() for each in means), strict=True)
     ]
     made = replace(manifest, models=tuple(models), created=created())
     if placed and requests_PD is not None:
@@ -357,6 +414,5 @@ def _written(
         model,
         probe=write_tensors(folder, model.probe.file, tensors),
         rows=max(1, round(weight)),
-        mean_reward=float(found.mean_M[m]),
         stats=stats,
     )
