@@ -10,8 +10,14 @@ import pytest
 from erp_trainer.interrupts import LINE
 from tests.planted import planted_rows, write_outcomes
 
-# What the script `erp-train` does; it says when Python itself is up, of whose own start nobody is master.
-SCRIPT = "import erp_trainer.interrupts; print('up', flush=True); from erp_trainer.cli import main; main()"
+# What the script `erp-train` does; it says when its first statement holds, of what is before nobody is master.
+SCRIPT = """
+from erp_trainer import interrupts
+with interrupts.one_line():
+    print("up", flush=True)
+    from erp_trainer.cli import main
+main()
+"""
 
 
 def interrupted(after_s: float, *arguments: object, presses: int = 1) -> tuple[int, list[str]]:

@@ -28,6 +28,7 @@ TEAMS: Json = {
 KEYS = ("research", "support", "rich", "broke")
 ROUTES = [*TEXT_ROUTES, *GOOGLE_ROUTES]
 SECRET = "xylophone"
+OWN = {"Authorization": "Bearer sk-research"}
 DEPLOY = REPOSITORY / "deploy"
 RULES = (DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8")
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text(encoding="utf-8"))
@@ -48,10 +49,11 @@ def swapped(planted_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def proxy(start_module_proxy, stub_process, planted_bundle, swapped, notes, tmp_path_factory) -> ProxyProcess:
-    quiet = group_settings(swapped, headers="reason")
+    quiet = group_settings(swapped, headers="reason", explore={"share": 0.5, "extra_cost": 1000.0})
+    log = {"path": str(tmp_path_factory.mktemp("log") / "decisions")}
     config = proxy_config(
         stub_process,
-        erp_settings=erp_settings(planted_bundle, {"erp-quiet": quiet}, teams=TEAMS),
+        erp_settings=erp_settings(planted_bundle, {"erp-quiet": quiet}, teams=TEAMS) | {"decision_log": log},
         callbacks=["prometheus", "otel", "litellm_erp.proxy.erp_router", "tests.noting.noting"],
         litellm_settings={"require_auth_for_metrics_endpoint": False},
     )
@@ -120,6 +122,10 @@ def asked(proxy: ProxyProcess) -> list[Any]:
     answers = ask_all(proxy, requests)
     assert [a.status for a in answers] == [200] * len(answers)
     assert ask(proxy, "hello", key="sk-broke").status == 429
+    for answer in ask_all(proxy, [{"prompt": text, "model": "erp-quiet"} for _, text in prompts(24)]):
+        # Of the two workers one knows the request.
+        said = {"request_id": answer.headers["x-litellm-call-id"], "reward": 0.0}
+        httpx.post(f"{proxy.base_url}/erp/feedback", json=said, headers=OWN, trust_env=False).raise_for_status()
     wait_until(lambda: sum(sample(proxy, "erp_answers_total").values()) >= len(answers), 30)
     return answers
 
@@ -189,9 +195,15 @@ def test_costs_are_what_the_answers_cost_and_the_best_single_models_beside_them(
 
 
 def test_every_metric_is_there_after_some_traffic(proxy, asked):
-    lines = exposed(proxy).splitlines()
-    found = {line.split()[2].removesuffix("_total") for line in lines if line.startswith("# TYPE erp_")}
-    assert found == {d.name for d in DEFINITIONS}
+    more = iter(prompts(2_000, first=20_000))
+
+    def found() -> set[str]:
+        # What is explored is a matter of chance, and gauges are set now and then.
+        ask_all(proxy, [{"prompt": text, "model": "erp-quiet"} for _, (_, text) in zip(range(8), more, strict=False)])
+        lines = exposed(proxy).splitlines()
+        return {line.split()[2].removesuffix("_total") for line in lines if line.startswith("# TYPE erp_")}
+
+    wait_until(lambda: found() == {d.name for d in DEFINITIONS}, 30)
 
 
 def test_a_teams_lambda_and_budget_are_shown(proxy, asked):
@@ -243,7 +255,8 @@ def test_every_query_of_the_dashboard_finds_something(proxy, asked, prometheus):
 
     def answered() -> bool:
         # Rates need traffic between two scrapes.
-        ask_all(proxy, [{"prompt": text, "key": f"sk-{key}"} for key, (_, text) in zip(KEYS, more, strict=False)])
+        some = [{"prompt": text, "key": f"sk-{key}"} for key, (_, text) in zip(KEYS * 6, more, strict=False)]
+        ask_all(proxy, [*some, *({"prompt": each["prompt"], "model": "erp-quiet"} for each in some[:4])])
         for name, expr in [key for key, empty in queries.items() if empty]:
             queries[name, expr] = prometheus.emptiness_of(shown(expr))
         return not any(queries.values())
@@ -283,5 +296,5 @@ def test_a_refused_bundle_is_shown_until_a_good_one_comes(proxy, asked, swapped,
     manifest.write_text(good, encoding="utf-8")
     wait_until(lambda: refused(0.0), 30)
     wait_until(lambda: "ErpBundleRefused" not in alerts(), 30)
-    # Two workers without a store beside them.
-    assert alerts() == {"ErpBudgetsLocal"}
+    # Two workers without a store beside them, and answers that were said to be worth nothing.
+    assert alerts() == {"ErpBudgetsLocal", "ErpModelDrifted"}

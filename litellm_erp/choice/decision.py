@@ -308,7 +308,7 @@ def _break_ties(chosen_P: np.ndarray, equal_MP: np.ndarray, cost_MP: np.ndarray,
     equal, cost = equal_MP[:, prompts], cost_MP[:, prompts]
     cost = np.where(equal & ~np.isnan(cost), cost, np.inf)
     equal &= cost <= cost.min(axis=0)
-    chosen_P[prompts] = np.where(equal, tie_order_M[:, None], len(tie_order_M)).argmin(axis=0)
+    chosen_P[prompts] = np.where(equal, tie_order_M[:, None], tie_order_M.max() + 1).argmin(axis=0)
 
 
 def _as_wide(array: np.ndarray, like: np.ndarray) -> np.ndarray:
