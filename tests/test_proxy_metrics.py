@@ -15,7 +15,18 @@ import yaml
 
 from demo.proxy_process import REPOSITORY, ProxyProcess, ServerProcess
 from litellm_erp.metrics.definitions import DEFINITIONS, PLACES, REASONS, STAGES_EVERY
-from tests.harness import GOOGLE_ROUTES, GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_config, write_keys
+from tests.harness import (
+    GOOGLE_ROUTES,
+    GROUP,
+    MODELS,
+    SPARE,
+    TEXT_ROUTES,
+    Json,
+    ask,
+    proxy_config,
+    write_config,
+    write_keys,
+)
 from tests.pools import CHEAPEST, add_group, ask_all, erp_settings, group_settings, prompts, wait_until
 
 pytestmark = pytest.mark.proxy
@@ -57,7 +68,8 @@ def proxy(start_module_proxy, stub_process, planted_bundle, swapped, notes, tmp_
         callbacks=["prometheus", "otel", "litellm_erp.proxy.erp_router", "tests.noting.noting"],
         litellm_settings={"require_auth_for_metrics_endpoint": False},
     )
-    add_group(config, stub_process, "erp-quiet")
+    # It has a newcomer, which is tried.
+    add_group(config, stub_process, "erp-quiet", (*MODELS, SPARE))
     keys = write_keys(tmp_path_factory.mktemp("keys") / "keys.json", {f"sk-{k}": {"team_id": k} for k in KEYS})
     workers = tmp_path_factory.mktemp("workers")
     env = {
@@ -223,7 +235,7 @@ def test_a_client_can_make_up_no_label(proxy, asked):
     assert "evil" not in {value for values in found.values() for value in values}
     assert found["group"] == before["group"] == {GROUP, "erp-quiet"}
     assert found["team"] == {*KEYS, ""}
-    assert found["model"] <= {*MODELS}
+    assert found["model"] <= {*MODELS, SPARE}
     assert found["reason"] <= {*REASONS, "other"}
     assert found["where"] <= {*PLACES, "other"}
     assert SECRET not in "".join(line for line in exposed(proxy).splitlines() if line.startswith("erp_"))
