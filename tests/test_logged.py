@@ -229,6 +229,30 @@ def test_the_first_request_of_an_id_is_the_earliest_whatever_file_it_stands_in(t
     assert found.models[found.served_P[p]] == "mid"
 
 
+@pytest.mark.parametrize("place", ["/proc/x.html", "a-file/x.html", "a-folder"])
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path, place):
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "a-folder" / "x").mkdir(parents=True)
+    log = write(tmp_path / "a.jsonl", World(100).lines("route", np.tile([0.5, 0.5, 0.0], (100, 1))))
+    done = CliRunner().invoke(cli, ["report", "--log", str(log), "--out", str(tmp_path / place)])
+    assert done.exit_code == 2, done.output
+    [line] = [line for line in done.output.splitlines() if "rror" in line]
+    assert place.removesuffix("x.html").rstrip("/") in line
+
+
+@pytest.mark.parametrize("n_prompts", [1, 3, 20])
+def test_feedback_on_few_prompts_again_and_again_measures_nothing(tmp_path, n_prompts):
+    world = World(900)
+    which = np.arange(900) % n_prompts
+    world.expected, world.costs = world.expected[which], world.costs[which]
+    lines = world.lines("percent", np.tile([1 / 3, 1 / 3, 1 / 3], (900, 1)), 1.0)
+    found = report("--log", write(tmp_path / "a.jsonl", lines))
+    for each in found["targets"]:
+        assert "again and again" in each["measured"]["refused"], each["label"]
+        assert each["cost_is"] != "real, weighted"
+    assert found["verdict"]["kind"] == "unclear"
+
+
 @pytest.mark.parametrize("how", ["explore", "soft", "percent"])
 def test_the_truth_of_recorded_outcomes_lies_inside_the_intervals(how):
     found = off_policy.world("paretobandit_k4", how)

@@ -25,6 +25,7 @@ from litellm_erp.proxy.answers.litellm_answer import answer_text
 from tests.conftest import StartProxy
 from tests.harness import GROUP, MODELS, TEXT_ROUTES, Json, ask, proxy_config, write_keys
 from tests.logs import decision, feedback, write
+from tests.planted import prompt_of
 from tests.pools import group_settings, wait_until
 
 REDACTION = "tests.test_logged_scores:redacted"
@@ -330,7 +331,7 @@ def test_answers_of_a_proxy_are_scored_reported_and_learned_from(
     proxy: ProxyProcess, folder: Path, planted_bundle: Path, tmp_path: Path
 ) -> None:
     for i in range(60):
-        asked(proxy, f"scored-{i}", f"question {i}", stream=i % 2 == 0)
+        asked(proxy, f"scored-{i}", f"question {i} {prompt_of('poetry', i)}", stream=i % 2 == 0)
     record_of(folder, "scored-59")
     bundle = tmp_path / "bundle"
     shutil.copytree(planted_bundle, bundle)
@@ -360,6 +361,7 @@ def test_answers_of_a_proxy_are_scored_reported_and_learned_from(
     assert report["counts"]["sources"] == {"score": found["scored"]}
     [served] = [each for each in report["targets"] if each["key"] == "served"]
     means = [(of["scored"], of["mean_reward"]) for of in found["models"].values()]
+    assert not served["measured"]["refused"], served["measured"]
     assert served["measured"]["ips"]["mean"] == pytest.approx(
         sum(n * mean for n, mean in means) / found["scored"], abs=0.05
     )

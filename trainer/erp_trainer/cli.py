@@ -10,6 +10,7 @@ from erp_trainer import interrupts
 with interrupts.one_line():  # the first tenth of a second is these imports
     import errno
     import importlib
+    import os
     import re
     from typing import Any
 
@@ -45,6 +46,11 @@ _AS_JSON = "erp_trainer.as_json"
 # As the operating system calls them, and as libraries that are not written in Python quote them.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_QUOTED = re.compile(rf"os error ({'|'.join(map(str, _NO_ROOM))})\b")
+# A path that is not, or not of the kind or with the rights that are needed.
+_NO_PLACE = (
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM,
+    errno.EROFS,
+)  # fmt: skip
 _EXTRAS = {
     "datasets": "train",
     "pyarrow": "train",
@@ -120,6 +126,11 @@ def _explain(exc: Exception, ctx: click.Context) -> None:
             _print_json("UsageError", exc.format_message())
     elif _is_full_disk(exc):
         _report("RunError", _full_disk(exc), as_json)
+        ctx.exit(2)
+    elif isinstance(exc, OSError) and exc.errno in _NO_PLACE and exc.filename is not None:
+        place = os.fsdecode(exc.filename)
+        message = f"{place}: {exc.strerror}; expected a place that can be read and written. Name another, or mend it"
+        _report("RunError", message, as_json)
         ctx.exit(2)
 
 

@@ -20,7 +20,7 @@ from erp_trainer.words import number, signed
 @click.option(
     "--half-life",
     "half_life_days",
-    type=FiniteRange(min=0, min_open=True),
+    type=FiniteRange(min=0.001),
     metavar="DAYS",
     help="After so many days what was learned counts half; by default nothing is forgotten.",
 )

@@ -32,6 +32,8 @@ _SEEN_SHARE = 0.005
 MIN_EFFECTIVE = 200.0
 # Outcomes that weigh 1 make a mean like any other.
 MIN_EVEN = 30.0
+# Of fewer different prompts, each repeated, a bootstrap of whole prompts does not know the spread.
+MIN_PROMPTS = 50.0
 _FOLDS = 5
 # Outcomes from which predictions are set right, and how many of a model's count as much as the pool's.
 _MIN_OUTCOMES, _PRIOR_OUTCOMES = 100, 20.0
@@ -73,6 +75,8 @@ class Support:
     unseen : columns of models that would be chosen, could have been served, and have no observed outcome
     effective : effective sample size
     least : the effective sample size from which something may be said
+    outcomes : that are observed, of supported requests
+    prompts : how many different prompts those are of, see `effective_number`
     """
 
     supported_P: np.ndarray
@@ -80,6 +84,8 @@ class Support:
     unseen: tuple[int, ...]
     effective: float
     least: float
+    outcomes: int
+    prompts: float
 
     @property
     def share(self) -> float:
@@ -89,7 +95,13 @@ class Support:
     @property
     def enough(self) -> bool:
         """Whether anything may be said."""
-        return self.share >= 1 - MAX_UNSUPPORTED and not self.unseen and self.effective >= self.least
+        supported = self.share >= 1 - MAX_UNSUPPORTED and not self.unseen
+        return supported and self.effective >= self.least and not self.repeats
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the outcomes are of a few prompts again and again."""
+        return self.prompts < min(MIN_PROMPTS, self.outcomes / 2)
 
 
 def importance(policy_PM: np.ndarray, seen: Seen) -> np.ndarray:
@@ -131,7 +143,19 @@ def support(policy_PM: np.ndarray, seen: Seen) -> Support:
         tuple(np.flatnonzero((wanted_M > _SEEN_SHARE) & (served_M == 0)).tolist()),
         effective_sample_size(policy_PM[used_P], seen.propensity_PM[used_P]),
         MIN_EVEN if (policy_PM[used_P] <= seen.propensity_PM[used_P] * (1 + 1e-9)).all() else MIN_EFFECTIVE,
+        int(used_P.sum()),
+        effective_number(seen.resamples.cluster_P[used_P]),
     )
+
+
+def effective_number(cluster_P: np.ndarray) -> float:
+    """exp of the entropy of clusters' sizes: how many equally large ones would be as varied.
+
+    One that is frequent among many rare ones, such as a health check, takes little away. Source: Hill (1973), order 1.
+    """
+    share = np.bincount(cluster_P) / max(1, len(cluster_P))
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0
 
 
 def ips(policy_PM: np.ndarray, seen: Seen, supported_P: np.ndarray) -> Estimates:

@@ -293,6 +293,11 @@ def _refusal(held: estimators.Support, log: Log, n_feedback: int) -> str | None:
         return f"no support: it would choose {names}, of which no answer has feedback"
     if held.effective < held.least:
         return f"too little: the feedback counts as {held.effective:.0f} answers, {held.least:.0f} are needed"
+    if held.repeats:
+        return (
+            f"too little: the feedback is on the same prompts again and again, which count as {held.prompts:.0f} "
+            f"different ones; {estimators.MIN_PROMPTS:.0f} are needed"
+        )
     return None
 
 

@@ -10,6 +10,8 @@ from erp_trainer.console import columns, padded
 from erp_trainer.words import NOTHING, from_to, number, percent, shortened, signed, significant
 
 Figures = Mapping[str, Any]
+# Of those that are refused for the same reason.
+_NAMED = 3
 
 
 def proof_text(found: Figures) -> str:
@@ -28,10 +30,18 @@ def proof_text(found: Figures) -> str:
     refused = [each for each in found["targets"] if each["measured"]["refused"]]
     if found["feedback"] and refused:
         lines += ["", "not measured:"]
-        lines += [f"  {each['label']}: {each['measured']['refused']}" for each in refused]
+        by_why: dict[str, list[str]] = {}
+        for each in refused:
+            by_why.setdefault(each["measured"]["refused"], []).append(each["label"])
+        lines += [f"  {_several(labels)}: {why}" for why, labels in by_why.items()]
     starred = any(each["cost_is"].startswith("expected") for each in found["targets"])
     marks = ["* expected, not real"] if starred else []
     return "\n".join([*lines, "", *marks, *notes(found), *found["files"]])
+
+
+def _several(labels: list[str]) -> str:
+    shown, more = labels[:_NAMED], len(labels) - _NAMED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def _row(each: Figures) -> list[str]:
