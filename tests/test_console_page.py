@@ -138,6 +138,10 @@ def test_a_key_sees_the_decisions_of_its_team_only(proxy):
     assert len(get(proxy, "/erp/decisions?limit=5", "sk-admin").json()["decisions"]) == 5
     groups = get(proxy, "/erp/groups", "sk-research").json()
     assert groups["groups"][0]["spent"]["requests"] == 32
+    # Those without a team count among everyone's.
+    everyones = get(proxy, "/erp/groups", "sk-admin").json()["groups"][0]["spent"]
+    assert everyones["requests"] >= 32 * 3
+    assert everyones["requests"] == sum(everyones["by_model"].values())
     assert groups["groups"][0]["stands"] is None
 
 

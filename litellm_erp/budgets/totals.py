@@ -20,6 +20,8 @@ _MAX_ACCOUNTS = 10_000
 _MAX_LISTED = 2_000
 _MAX_CHARS = 200
 _KEY = "key:"
+# All requests of a group, with a team or without.
+EVERYONE = "everyone"
 # A counter's name must not end in the mark of what is taken back, as a model's may.
 _MODEL, _END = "m:", ":"
 _ALONE = "sums of this process only: they start anew with it; state erp_settings.redis or budget_file"
@@ -102,12 +104,13 @@ class Totals:
         self._names: dict[tuple[str, bool], set[str]] = {}
 
     def record(self, group: str, account: str, served: Served) -> None:
-        """Count one request for one account; accounts beyond ten thousand of a kind share one."""
+        """Count one request for an account and for everyone; accounts beyond ten thousand of a kind share one."""
         cost = nano_usd(served.cost_usd)
         counted = {"n": 1, "s": cost, f"{_MODEL}{served.model[:_MAX_CHARS]}{_END}": 1}
         if served.best_single_usd is not None:
             counted |= {"c": cost, "b": nano_usd(served.best_single_usd)}
-        self._add(_key(group, self._admitted(group, account)), counted)
+        for key in (_key(group, self._admitted(group, account)), _key(group, EVERYONE)):
+            self._add(key, counted)
 
     def view(self, group: str, account: str) -> AccountView:
         """An account's sums; zeros where it was never seen. It is asked for at the next exchange."""

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from litellm_erp.budgets.book import SpendBook
-from litellm_erp.budgets.totals import Totals
+from litellm_erp.budgets.totals import EVERYONE, AccountView, Totals
 from litellm_erp.bundle.frontier import Frontier
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.proxy.litellm_request import tenant_of_caller
@@ -81,16 +81,15 @@ def decisions(plugin: Plugin, auth: Any, limit: int) -> dict[str, Any]:
 def every_group(plugin: Plugin, auth: Any) -> dict[str, Any]:
     """The groups that a caller may use; an admin also sees where the group's own goal stands."""
     admin, own = is_admin(auth), tenant_of_caller(auth)
-    tenants = list({account_of(t): t for t in plugin.tenants()}.values()) if admin else [own]
     shown = [
-        _group(plugin, name, group, tenants, admin)
+        _group(plugin, name, group, EVERYONE if admin else account_of(own), admin)
         for name, group in plugin.groups.items()
         if admin or plugin.offer(name, own)[0]
     ]
     return {"admin": admin, "team": None if admin else own.label, "worker": os.getpid(), "groups": shown}
 
 
-def _group(plugin: Plugin, name: str, group: RoutedGroup, tenants: list[Tenant], admin: bool) -> dict[str, Any]:
+def _group(plugin: Plugin, name: str, group: RoutedGroup, account: str, admin: bool) -> dict[str, Any]:
     bundle = group.state.bundle
     frontier, scale = bundle.frontier, bundle.cost_scale
     whole = team_view(group.settings, frontier, Tenant(), cost_scale=scale, pacer=plugin.pacer) if admin else None
@@ -107,7 +106,7 @@ def _group(plugin: Plugin, name: str, group: RoutedGroup, tenants: list[Tenant],
             )
         },
         "stands": whole and {key: whole[key] for key in ("goal", "lambda", "expected")},
-        "spent": _sums(plugin, name, tenants),
+        "spent": _sums(plugin.totals.view(name, account)),
     }
 
 
@@ -127,19 +126,14 @@ def _points(frontier: Frontier) -> list[dict[str, Any]]:
     ]
 
 
-def _sums(plugin: Plugin, group: str, tenants: list[Tenant]) -> dict[str, Any]:
-    views = [plugin.totals.view(group, account_of(tenant)) for tenant in tenants]
-    compared, best = sum(v.compared_usd for v in views), sum(v.best_single_usd for v in views)
-    by_model: dict[str, int] = {}
-    for view in views:
-        for model, n in view.by_model.items():
-            by_model[model] = by_model.get(model, 0) + n
+def _sums(view: AccountView) -> dict[str, Any]:
+    saved = view.saved
     return {
-        "requests": sum(v.requests for v in views),
-        "usd": sum(v.spend_usd for v in views),
-        "saved_usd": best - compared if best > 0 else None,
-        "saved": 1.0 - compared / best if best > 0 else None,
-        "by_model": by_model,
+        "requests": view.requests,
+        "usd": view.spend_usd,
+        "saved_usd": None if saved is None else view.best_single_usd - view.compared_usd,
+        "saved": saved,
+        "by_model": dict(view.by_model),
     }
 
 
