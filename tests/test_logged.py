@@ -229,6 +229,17 @@ def test_the_first_request_of_an_id_is_the_earliest_whatever_file_it_stands_in(t
     assert found.models[found.served_P[p]] == "mid"
 
 
+def test_a_model_that_came_late_is_not_compared_with_as_if_it_had_always_been_there(tmp_path):
+    lines = World(600).lines("route", np.tile([0.5, 0.5, 0.0], (600, 1)))
+    for line in lines[-100:]:
+        if line["kind"] == "decision":
+            line["candidates"]["new"] = {"expected_reward": 1.0, "std_error": 0.1, "expected_cost_usd": 1e-6}
+    found = report("--log", write(tmp_path / "a.jsonl", lines))
+    assert "new" in found["models"]
+    assert [each["label"] for each in found["targets"] if "new" in each["label"]] == []
+    assert {"always=big", "always=mid", "mixture"} <= {each["key"] for each in found["targets"]}
+
+
 @pytest.mark.parametrize("place", ["/proc/x.html", "a-file/x.html", "a-folder"])
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path, place):
     (tmp_path / "a-file").write_text("")

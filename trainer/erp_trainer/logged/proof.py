@@ -37,6 +37,8 @@ _MAX_BLOCKS = 4000
 # Served answers from which a model's own ratio of real to expected cost is taken; less take the pool's.
 _MIN_SERVED = 20
 _MIN_REQUESTS = 50
+# Of the requests, at which a model that is compared with by itself was a candidate.
+_MIN_PRESENT = 0.9
 # With fewer of the propensities known, no choice but what was served is measured.
 _KNOWN_SHARE = 0.8
 
@@ -201,7 +203,9 @@ def _targets(log: Log, asked: Asked, costs: _Costs) -> list[Target]:
     for value, chosen_P in sorted(choices.items()):
         found.append(Target(f"lambda={value:g}", f"λ = {value:g}", "lambda", one_hot(chosen_P, n_models), value))
     best_P = chosen_at(log.expected_PM, log.cost_PM, 0.0, log.models)
-    single_M = _single_means(log.expected_PM)
+    # A model that could not have served all the time is no alternative by itself; its mean is of other requests.
+    usual_M = (~np.isnan(log.expected_PM)).mean(axis=0) >= _MIN_PRESENT
+    single_M = np.where(usual_M, _single_means(log.expected_PM), np.nan)
     cost_M = _single_means(log.cost_PM) * costs.ratio_RM[0]
     served_M = np.bincount(log.served_P, minlength=n_models)
     for m in shown_singles(single_M, cost_M, served_M):
