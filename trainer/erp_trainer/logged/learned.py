@@ -1,4 +1,4 @@
-"""PURE. Which requests of a log a model has learned from, so that each counts once, in whatever order they come.
+"""Which requests of a log a model has learned from, so that each counts once, in whatever order they come.
 
 Feedback comes hours after its request, and a log may be learned from team by team: a time up to which all is known
 would lose both. So requests are remembered one by one, by a hash, the newest of them; of older ones nothing is
