@@ -142,7 +142,8 @@ def test_a_price_that_is_not_found_suggests_what_is_like_it():
 def test_the_entries_of_the_map_are_found_by_their_own_names():
     listed = {name: e for name, e in price_map().items() if (e.get("input_cost_per_token") or 0) > 0}
     assert len(listed) > 1000
-    assert all(PriceIndex(price_map()).key(name) == name for name in listed)
+    index = PriceIndex(price_map())
+    assert all(index.key(name) == name for name in listed)
 
 
 def test_prices_are_looked_up_without_importing_litellm():

@@ -264,6 +264,8 @@ def test_spans_have_the_decision_as_attributes(proxy, asked):
 def test_every_query_of_the_dashboard_finds_something(proxy, asked, prometheus):
     queries = {(p["title"], t["expr"]): "nothing yet" for p in PANELS for t in p["targets"]}
     more = iter(prompts(10_000, first=100))
+    # Of one prompt in 16 it is told how unfamiliar it is, and a mean is of at least 20.
+    ask_all(proxy, [{"prompt": text, "key": f"sk-{KEYS[0]}"} for _, (_, text) in zip(range(400), more, strict=False)])
 
     def answered() -> bool:
         # Rates need traffic between two scrapes.
