@@ -1,6 +1,8 @@
 # Every target sets itself up: a virtual environment in .venv with the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two to four processes, each with servers of its own; a file's tests stay together, since they share what they start.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo-live demo reproduce test test-compat test-vllm test-vllm-ray check deploy-check fix bench servers clean
@@ -15,10 +17,10 @@ demo-live: .venv/.dev  ## real models in a real vLLM, from sampling to a routing
 	PYTHON=$(PYTHON) $(BIN)/python -m demo.live
 
 test: .venv/.dev servers  ## all tests, real proxy, Redis and browser processes included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
-test-compat: .venv/.dev servers  ## the LiteLLM tests on the oldest supported, the pinned and the newest LiteLLM, or on LITELLM="X Y"
-	PYTHON=$(PYTHON) LITELLM="$(LITELLM)" scripts/test_compat.sh
+test-compat: .venv/.dev servers  ## the LiteLLM tests on the oldest supported and the newest LiteLLM, and the oldest Python, or on LITELLM="X Y"
+	PYTHON=$(PYTHON) LITELLM="$(LITELLM)" PARALLEL="$(PARALLEL)" scripts/test_compat.sh
 
 test-vllm: .venv/.dev  ## sampling from a real vLLM, in an environment of its own
 	PYTHON=$(PYTHON) scripts/setup_vllm.sh

@@ -85,10 +85,11 @@ def stub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubProce
 
 
 @pytest.fixture
-def stub(stub_process: StubProcess) -> StubProcess:
-    """The session's stub, with every model well and no record."""
+def stub(stub_process: StubProcess) -> Iterator[StubProcess]:
+    """The session's stub, with every model well and no record, as it is again for whoever uses it next."""
     stub_process.reset()
-    return stub_process
+    yield stub_process
+    stub_process.reset()
 
 
 @pytest.fixture(scope="module")
