@@ -113,7 +113,8 @@ def attack(
     while settled != cost_of(stub):
         settled = cost_of(stub)
         time.sleep(0.05)
-    allowed = budgets * BUDGET_USD + at_once * answers * ANSWER_USD
+    # On a busy machine a request comes before the cost of the last is known, so that one more is under way.
+    allowed = budgets * BUDGET_USD + (at_once + 1) * answers * ANSWER_USD
     name = request.node.name.removeprefix("test_").replace("_", " ")
     _told.append(f"| {name} | {len(statuses)} | {statuses.count(429)} | {settled:.4f} | {allowed:.4f} |")
     assert settled <= allowed, statuses
