@@ -105,6 +105,9 @@ def test_a_deployment_is_one_pool_model_or_several():
         ({"reasoning_effort": {"effort": "high", "summary": "auto"}}, ["high"]),
         # Of a model that turns effort into a budget, an effort too.
         ({"temperature": 0.2}, ["short"]),
+        ({"extra_body": {"temperature": 0.2}}, ["short"]),
+        ({"extra_body": {"max_tokens": 4000}}, ["low", "short"]),
+        ({"reasoning_effort": {"summary": "auto"}}, list(ARMS)),
         ({"tool_choice": "required"}, ["short"]),
         ({"tool_choice": "auto", "temperature": 1}, list(ARMS)),
         ({"input": "hello"}, ["low", "high", "short"]),
@@ -148,6 +151,24 @@ def test_whatever_a_client_sends_leaves_something_and_raises_nothing(request_):
         ({"max_tokens": 0}, {"max_tokens": 200}, "acompletion", {"max_tokens": 0}),
         ({"max_completion_tokens": 900}, {"max_tokens": 200}, "acompletion", {"max_completion_tokens": 200}),
         ({"max_output_tokens": 900}, {"max_tokens": 200}, "aresponses", {"max_output_tokens": 200}),
+        (
+            {"extra_body": {"max_completion_tokens": 900, "seed": 1}},
+            {"max_tokens": 200},
+            "acompletion",
+            {"extra_body": {"max_completion_tokens": 200, "seed": 1}},
+        ),
+        (
+            {"max_tokens": 300, "extra_body": {"max_tokens": 100}},
+            {"max_tokens": 200},
+            "acompletion",
+            {"max_tokens": 200, "extra_body": {"max_tokens": 100}},
+        ),
+        (
+            {"reasoning_effort": {"summary": "auto"}},
+            ARMS["high"],
+            "acompletion",
+            {"reasoning_effort": {"summary": "auto", "effort": "high"}},
+        ),
         ({}, {"max_completion_tokens": 200}, "atext_completion", {"max_tokens": 200}),
         ({"max_tokens": 9}, {"max_completion_tokens": 200}, "anthropic_messages", {"max_tokens": 9}),
         (

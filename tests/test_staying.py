@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,19 @@ from redis.asyncio import Redis
 from demo.proxy_process import ProxyProcess
 from demo.redis_process import RedisProcess
 from litellm_erp.choice.conversation import (
-    KEPT_DIGESTS,
     MAX_TURNS,
     asked_before,
     awaits_tools,
+    call_in,
     digest,
     prefixes,
     turns_of,
 )
-from litellm_erp.conversations.memory import Conversations, conversation_of
+from litellm_erp.conversations.memory import KEPT_DIGESTS, Conversations, conversation_of
 from litellm_erp.conversations.shared import SharedConversations
 from litellm_erp.errors import SettingsError
 from litellm_erp.goals.settings import StaySettings, parse
-from tests.harness import Answer, ask, proxy_config, write_keys
+from tests.harness import MODELS, Answer, ask, proxy_config, write_keys
 from tests.money import Clock
 from tests.planted import prompt_of
 from tests.pools import add_group, erp_settings, group_settings
@@ -63,6 +64,57 @@ def test_two_turns_are_not_the_one_that_their_texts_make():
     assert prefixes(["ab", "c"], "k")[-1] != prefixes(["a", "bc"], "k")[-1]
 
 
+def test_two_long_texts_that_differ_in_their_middle_are_two():
+    texts = ["x" * 5000 + letter + "y" * 5000 for letter in "ab"]
+    assert prefixes([user(texts[0])], "k") != prefixes([user(texts[1])], "k")
+
+
+def test_a_body_that_is_nested_without_end_is_read():
+    turn: Any = "x"
+    for _ in range(2000):
+        turn = [{"role": "user", "content": [turn]}]
+    assert len(prefixes([turn, {"role": "user", "content": turn}], "k")) == 2
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([user("a"), said(None, tool_calls=[CALL])], "c1"),
+        ([user("a"), said([{"type": "text"}, {"type": "tool_use", "id": "t"}]), user([{"type": "tool_result"}])], "t"),
+        ([user("a"), {"type": "reasoning", "id": "r"}, {"type": "function_call", "id": "f", "call_id": "c2"}], "c2"),
+        ([user("a"), {"type": "mcp_approval_request", "id": "m"}, {"type": "mcp_approval_response"}], "m"),
+        ([user("a"), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}, said("b"), user("c")], None),
+        ([{"role": "user", "parts": []}, {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}], None),
+        ([user("a"), said(None, tool_calls="x")], None),
+        ([user("a"), said("b"), user("c")], None),
+    ],
+)
+def test_an_answer_that_called_tools_is_told_by_the_first_id_that_it_gave(turns, expected):
+    assert call_in(turns) == expected
+
+
+def test_of_two_runs_that_began_alike_each_goes_on_with_its_own_answer(clock: Clock):
+    known, stay = Conversations(clock=lambda: clock.steady_s), StaySettings()
+    first = [user("a")]
+    talk = conversation_of(first, "key")
+
+    def runs_on(call_id: str, start: list[Any] | None = None) -> str | None:
+        start = first if start is None else start
+        results = {"role": "tool", "content": "1", "tool_call_id": call_id}
+        turns = [*start, said(None, tool_calls=[CALL | {"id": call_id}]), results]
+        found = known.last(conversation_of(turns, "key"), stay)
+        return None if found is None else found.model
+
+    for model in ("big", "small"):
+        known.serves(talk, model, 0.0)
+    for model in ("small", "big"):
+        known.serves(talk, model, 10.0, call_id=f"of-{model}")
+    assert [runs_on("of-small"), runs_on("of-big")] == ["small", "big"]
+    # One that is not known here, and one of another conversation whose model counts from 0 too.
+    assert runs_on("another") == "big"
+    assert runs_on("of-small", [user("b")]) is None
+
+
 @given(st.lists(json_values, max_size=6), json_values)
 def test_whatever_a_client_sends_has_digests_and_awaits_tools_or_not(turns, system):
     assert len(prefixes(turns, "key")) == len(turns)
@@ -73,11 +125,17 @@ def test_whatever_a_client_sends_has_digests_and_awaits_tools_or_not(turns, syst
 
 def test_of_a_long_conversation_the_last_digests_are_kept_and_of_one_without_end_none():
     turns = [user("x") if i % 2 == 0 else said("y") for i in range(401)]
-    assert len(prefixes(turns, "key")) == KEPT_DIGESTS
     earlier, later = conversation_of(turns[:-2], "key"), conversation_of(turns, "key")
+    assert len(later.prefixes) == KEPT_DIGESTS
     assert later.before == earlier.prefixes[-1]
+    calls = [CALL | {"id": f"c{i}"} for i in range(200)]
+    results = [{"role": "tool", "content": "1", "tool_call_id": call["id"]} for call in calls]
+    many = conversation_of([*turns, said(None, tool_calls=calls), *results], "key")
+    assert many.before == many.prefixes[0] == later.prefixes[-1]
     endless = conversation_of(turns * (MAX_TURNS // 401 + 1), "key")
     assert (endless.prefixes, endless.before) == ((), None)
+    called = [*turns * (MAX_TURNS // 401 + 1), said(None, tool_calls=[CALL]), {"role": "tool", "content": "1"}]
+    assert conversation_of(called, "key", "its session").awaits_tools
 
 
 @pytest.mark.parametrize(
@@ -113,6 +171,7 @@ def test_a_turn_that_is_written_otherwise_is_the_same_turn(again):
         ([user("a"), said([{"type": "tool_use"}]), user([{"type": "tool_result"}]), said("So")], True),
         ([user("a"), said("b"), user("c"), said("So")], False),
         ([{"role": "user", "parts": []}, {"role": "model", "parts": [{"functionCall": {"name": "f"}}]}], True),
+        ([user("a"), {"type": "mcp_approval_request", "id": "m"}, {"type": "mcp_approval_response"}], True),
     ],
 )
 def test_tools_are_awaited_until_the_model_that_called_them_has_spoken(turns, expected):
@@ -252,6 +311,8 @@ def proxy(start_module_proxy, stub_process, planted_bundle, tmp_path_factory) ->
     # Between half of the best model's reward and all of it.
     groups["erp-margin"] = group_settings(planted_bundle, stay={"margin": 5.0})
     groups["erp-free"] = group_settings(planted_bundle, allow_override=True)
+    groups["erp-mixed"] = group_settings(planted_bundle, policy={"min_quality": 0.8})
+    groups["erp-share"] = group_settings(planted_bundle, mode={"percent": 50}, baseline="small")
     groups["erp-spent"] = group_settings(planted_bundle, policy={"budget_usd": 1e-9, "per": "day"})
     config = proxy_config(stub_process, erp_settings=erp_settings(planted_bundle, groups))
     for name in groups:
@@ -282,6 +343,29 @@ def test_no_other_model_goes_on_with_an_answer_that_called_tools(proxy):
     answer = conversation(proxy, seed=2, loop=True)
     assert (answer.model, answer.erp["reason"]) == ("small", "sticky")
     assert answer.erp["expected-reward"] < "0.7"
+
+
+def in_a_loop(answer: Answer) -> list[Any]:
+    """A turn in which a model called a tool, as it came, and the tool's result."""
+    message = answer.body["choices"][0]["message"]
+    return [message, {"role": "tool", "content": "7", "tool_call_id": message["tool_calls"][0]["id"]}]
+
+
+@pytest.mark.proxy
+@pytest.mark.parametrize("group", ["erp-mixed", "erp-share"])
+def test_runs_that_begin_alike_are_gone_on_with_by_whoever_called_the_tools_of_each(proxy, stub, group):
+    for model in MODELS:
+        stub.set_mode(model, "tools")
+    both, poem = set(), user(" ".join(prompt_of("poetry", i) for i in range(4)))
+    for seed in range(12):
+        first = [user(prompt_of("code", 500 + seed))]
+        runs = [ask(proxy, messages=first, model=group) for _ in range(2)]
+        time.sleep(0.1)
+        for run in runs:
+            then = ask(proxy, messages=[*first, *in_a_loop(run), poem], model=group)
+            assert then.erp["model"] == run.erp["model"]
+        both.add(tuple(run.erp["model"] for run in runs))
+    assert len(both) > 1
 
 
 @pytest.mark.proxy

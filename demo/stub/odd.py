@@ -54,8 +54,8 @@ def choices(call: Call) -> list[Json]:
     elif kind == "refusal":
         message |= {"content": None, "refusal": "I'm sorry, I can't help with that."}
     elif kind == "tools":
-        function = {"name": "search", "arguments": "{}"}
-        message |= {"content": None, "tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
+        called = {"id": f"call-{call.number}", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+        message |= {"content": None, "tool_calls": [called]}
         finish = "tool_calls"
     elif kind == "thought":
         message |= {"content": None, "reasoning_content": "Let me think."}

@@ -4,14 +4,13 @@ A prompt cache holds what a model has read before, so the next turn of a convers
 were served, for as long as the cache lives. Which conversation a request continues is told by its turns: the digest of
 all turns up to one of them is that of an earlier request, if a request of the same caller ended there.
 
-No text is kept. Nothing a client sends makes these functions raise, and they take bounded time.
+No text is kept. Nothing a client sends makes these functions raise, and they take less time than it took to parse it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,14 +18,19 @@ from litellm_erp.choice.prompt import SYSTEM_ROLES, item_of
 
 # A longer conversation than any; its next turn is decided as if it were the first.
 MAX_TURNS = 2000
-# A request goes on where an earlier one ended, a few turns back.
-KEPT_DIGESTS = 64
 _DIGEST_BYTES = 16
-# Of a longer text the ends and the length stand for it: an image would take milliseconds.
-_WHOLE_CHARS, _END_CHARS = 4096, 1024
+_MOST_ID_CHARS = 256
 # Calls that the client answers; those that an upstream runs itself (a web search) leave nothing open.
 _CALLS = frozenset(
-    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+    {
+        "function_call",
+        "custom_tool_call",
+        "computer_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+        "mcp_approval_request",
+    }
 )
 _ANSWERS = frozenset({"assistant", "model"})
 # What a client may write on a turn, or move to another, without its being another turn.
@@ -60,15 +64,23 @@ def prefixes(turns: Iterable[Any], scope: str) -> list[bytes]:
 
     Returns
     -------
-    the last `KEPT_DIGESTS` of them, 16 bytes each
+    as many as there are turns, 16 bytes each
     """
     chain = hashlib.blake2b(scope.encode("utf-8", "replace"), digest_size=_DIGEST_BYTES)
-    found: deque[bytes] = deque(maxlen=KEPT_DIGESTS)
+    found: list[bytes] = []
     for turn in turns:
         if not is_system(turn):
             _add(chain, turn)
         found.append(chain.copy().digest())
-    return list(found)
+    return found
+
+
+def after(request: bytes, call_id: str) -> bytes:
+    """A digest of a request, see `prefixes`, with the answer to it that made this tool call.
+
+    Two runs may begin alike and be answered by two models. Ids alone do not tell: some models count theirs from 0.
+    """
+    return hashlib.blake2b(request + call_id.encode("utf-8", "replace"), digest_size=_DIGEST_BYTES).digest()
 
 
 def digest(turns: list[Any], system: object = None) -> bytes:
@@ -107,12 +119,36 @@ def awaits_tools(turns: list[Any]) -> bool:
     ----------
     turns : as from `turns_of`
     """
+    return bool(_calling(turns))
+
+
+def call_in(turns: list[Any]) -> str | None:
+    """Id of the first tool call that `awaits_tools` is of; None where there is none, or it has no id."""
+    return first_call(_calling(turns))
+
+
+def first_call(answer: Iterable[Any]) -> str | None:
+    """Id of the first tool call of an answer; None where it called none, or it has no id.
+
+    Parameters
+    ----------
+    answer : its messages or items, as a client sends them back
+    """
+    for call in (call for turn in answer for call in _calls_in(turn)):
+        for name in ("call_id", "id"):
+            if isinstance(found := item_of(call, name), str) and found:
+                return found[:_MOST_ID_CHARS]
+    return None
+
+
+def _calling(turns: list[Any]) -> list[Any]:
+    """The answer that called tools and whose model has not spoken since; empty where there is none."""
     for answer in reversed(_answers(turns)):
         if any(map(_calls_tools, answer)):
-            return True
+            return answer
         if answer[-1] is not turns[-1]:
-            return False
-    return False
+            break
+    return []
 
 
 def _answers(turns: list[Any]) -> list[list[Any]]:
@@ -134,7 +170,7 @@ def _answers(turns: list[Any]) -> list[list[Any]]:
 def _is_answer(turn: object) -> bool:
     kind, role = item_of(turn, "type"), item_of(turn, "role")
     return (isinstance(role, str) and role in _ANSWERS) or (
-        isinstance(kind, str) and (kind == "reasoning" or kind.endswith("_call"))
+        isinstance(kind, str) and (kind in ("reasoning", "mcp_approval_request") or kind.endswith("_call"))
     )
 
 
@@ -146,6 +182,15 @@ def _calls_tools(turn: object) -> bool:
         item_of(part, "type") == "tool_use" or bool(item_of(part, "functionCall") or item_of(part, "function_call"))
         for part in _parts(turn)
     )
+
+
+def _calls_in(turn: object) -> list[Any]:
+    """Tool calls that a turn is, or has, as far as they have ids."""
+    kind, listed = item_of(turn, "type"), item_of(turn, "tool_calls")
+    if isinstance(kind, str) and kind in _CALLS:
+        return [turn]
+    used = [part for part in _parts(turn) if item_of(part, "type") == "tool_use"]
+    return [*listed, *used] if isinstance(listed, (list, tuple)) else used
 
 
 def _parts(turn: object) -> list[Any]:
@@ -175,18 +220,21 @@ def _is_text(part: object) -> bool:
 
 def _plain(turn: object) -> object:
     """A turn without marks, its parts neither; deeper there are none."""
+    if isinstance(turn, list):
+        return [_unmarked(part) for part in turn]
     if not isinstance(turn, dict):
-        return [_plain(part) for part in turn] if isinstance(turn, list) else turn
+        return turn
     return {
-        key: [_plain(part) if isinstance(part, dict) else part for part in value] if isinstance(value, list) else value
-        for key, value in turn.items()
-        if key not in _MARKS
+        key: [_unmarked(part) for part in value] if isinstance(value, list) else value
+        for key, value in _unmarked(turn).items()
     }
 
 
+def _unmarked(part: Any) -> Any:
+    return {key: value for key, value in part.items() if key not in _MARKS} if isinstance(part, dict) else part
+
+
 def _add_text(chain: Any, text: str) -> None:
-    if len(text) > _WHOLE_CHARS:
-        text = f"{len(text)}:{text[:_END_CHARS]}:{text[-_END_CHARS:]}"
     # The length before the text keeps two short texts from being one long one.
     chain.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
 

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from litellm_erp.choice.conversation import MAX_TURNS, asked_before, awaits_tools, digest, prefixes
+from litellm_erp.choice.conversation import MAX_TURNS, after, asked_before, awaits_tools, call_in, digest, prefixes
 from litellm_erp.goals.settings import StaySettings
 
 _MOST = 50_000
+# A request goes on where an earlier one ended, a few turns back.
+KEPT_DIGESTS = 64
 # Longer than any tool takes, and than any prompt cache lives.
 KEPT_S = 3600.0
 
@@ -30,6 +32,7 @@ class Conversation:
     prefixes : digests of its turns up to each of the last, the whole request last
     system : digest of its system prompt, with which a prompt cache begins
     before : that of the request which the last answer was given to; None where there was no answer yet
+    answer : that of it with the answer, which called a tool by an id; None where it called none
     session : digest of the session that its client names; None where it names none
     awaits_tools : whether the last answer called tools that its model has not yet heard of
     """
@@ -37,6 +40,7 @@ class Conversation:
     prefixes: Sequence[bytes]
     system: bytes
     before: bytes | None
+    answer: bytes | None
     session: bytes | None
     awaits_tools: bool
 
@@ -51,6 +55,7 @@ class Served:
     cached_tokens : of the request at hand, expected in the prompt cache of each pool model that served a part of it
     awaits_tools : see `Conversation`
     goes_on : whether there was an answer yet; the same first question again only finds its prompt in a cache
+    draw : its own number in [0, 1) for a share of conversations, see ``proxy.modes``; None where it had none
     offered_as : the pool model that its deployment is for this request, where it cannot be ``model``; else ""
     """
 
@@ -58,17 +63,22 @@ class Served:
     cached_tokens: Mapping[str, float]
     awaits_tools: bool
     goes_on: bool
+    draw: float | None = None
     offered_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who served a request, of how many tokens behind which system prompt, and when, on this process's clock."""
+    """Who served a request, of how many tokens behind which system prompt, and when, on this process's clock.
+
+    ``draw`` is as in `Served`.
+    """
 
     model: str
     tokens: float
     at_s: float
     system: bytes
+    draw: float | None = None
 
 
 def conversation_of(turns: list[Any], scope: str, session: str | None = None, system: object = None) -> Conversation:
@@ -85,11 +95,15 @@ def conversation_of(turns: list[Any], scope: str, session: str | None = None, sy
         scope = f"{scope}\0{session[:1024]}"
     named = None if session is None else prefixes(["session"], scope)[-1]
     if len(turns) > MAX_TURNS:
-        return Conversation((), b"", None, named, awaits_tools=False)
-    found = prefixes(turns, scope)
-    place = asked_before(turns) - 1 - (len(turns) - len(found))
-    before = found[place] if place >= 0 else None
-    return Conversation(found, digest(turns, system), before, named, awaits_tools(turns))
+        return Conversation((), b"", None, None, named, awaits_tools(turns))
+    found, place, call_id = prefixes(turns, scope), asked_before(turns), call_in(turns)
+    before = found[place - 1] if place else None
+    answer = None if before is None or call_id is None else after(before, call_id)
+    kept = found[-KEPT_DIGESTS:]
+    if before is not None and len(found) - place >= KEPT_DIGESTS:
+        # An answer and its tools' results can be many items.
+        kept.insert(0, before)
+    return Conversation(kept, digest(turns, system), before, answer, named, awaits_tools(turns))
 
 
 class Conversations:
@@ -121,35 +135,52 @@ class Conversations:
         session = None if conversation.session is None else self._known(conversation.session, now)
         # Where the request before is known, whatever else its session has asked meanwhile is another thread of it.
         newest = prefix if prefix is not None and (session is None or self.knows(conversation)) else session
+        # Of two runs that began alike each goes on with its own answer.
+        answer = None if conversation.answer is None else self._known(conversation.answer, now)
+        newest = answer or newest
         if newest is None:
             return None
         goes_on = session is not None or conversation.before is not None
-        return Served(newest.model, cached, conversation.awaits_tools, goes_on)
+        return Served(newest.model, cached, conversation.awaits_tools, goes_on, newest.draw)
 
     def knows(self, conversation: Conversation) -> bool:
         """Whether the last answer was recorded here, so that nobody else knows better who gave it."""
         return conversation.before is not None and self._known(conversation.before, self._clock()) is not None
 
-    def serves(self, conversation: Conversation, model: str, tokens: float) -> dict[bytes, Turn]:
+    def serves(
+        self,
+        conversation: Conversation,
+        model: str,
+        tokens: float,
+        *,
+        draw: float | None = None,
+        call_id: str | None = None,
+    ) -> dict[bytes, Turn]:
         """Record who serves a request.
 
         Parameters
         ----------
         tokens : of its whole input; 0 where they are not known yet
+        draw : see `Served`
+        call_id : of the first tool call of the answer
 
         Returns
         -------
         what was recorded, by digest
         """
-        turn = Turn(model, tokens, self._clock(), conversation.system)
-        named = [d for d in (*conversation.prefixes[-1:], conversation.session) if d is not None]
+        turn = Turn(model, tokens, self._clock(), conversation.system, draw)
+        asked = conversation.prefixes[-1:]
+        called = [after(request, call_id) for request in asked if call_id is not None]
+        named = [d for d in (*asked, *called, conversation.session) if d is not None]
         for each in named:
             self._keep(each, turn)
         return dict.fromkeys(named, turn)
 
-    def remember(self, named: bytes, model: str, tokens: float, age_s: float, system: bytes) -> None:
+    def remember(
+        self, named: bytes, model: str, tokens: float, age_s: float, system: bytes, draw: float | None
+    ) -> None:
         """Take in what another process recorded so many seconds ago."""
-        self._keep(named, Turn(model, tokens, self._clock() - age_s, system))
+        self._keep(named, Turn(model, tokens, self._clock() - age_s, system, draw))
 
     def _keep(self, named: bytes, turn: Turn) -> None:
         self._turns[named] = turn

@@ -52,16 +52,24 @@ class SharedConversations:
         asks = conversation.before is not None or conversation.session is not None
         if asks and not self.own.knows(conversation) and self._is_up():
             # Whoever served an earlier turn may be warm too.
-            named = (*conversation.prefixes, conversation.session)
+            named = (*conversation.prefixes, conversation.answer, conversation.session)
             try:
                 await asyncio.wait_for(self._ask([digest for digest in named if digest is not None]), _TIMEOUT_S)
             except Exception as e:
                 self._failed(e)
         return self.own.last(conversation, stay)
 
-    def serves(self, conversation: Conversation, model: str, tokens: float) -> None:
+    def serves(
+        self,
+        conversation: Conversation,
+        model: str,
+        tokens: float,
+        *,
+        draw: float | None = None,
+        call_id: str | None = None,
+    ) -> None:
         """Record who serves a request, here and, in a moment, there; see `Conversations.serves`."""
-        turns = self.own.serves(conversation, model, tokens)
+        turns = self.own.serves(conversation, model, tokens, draw=draw, call_id=call_id)
         if not self._is_up() or len(self._pending) >= _MOST_PENDING:
             return
         self._pending |= turns
@@ -111,9 +119,8 @@ class SharedConversations:
         client = await self._connected()
         pipe = client.pipeline(transaction=False)
         for digest, turn in turns:
-            pipe.set(
-                self._key(digest), json.dumps([turn.model, turn.tokens, time.time(), turn.system.hex()]), ex=int(KEPT_S)
-            )
+            told = [turn.model, turn.tokens, time.time(), turn.system.hex(), turn.draw]
+            pipe.set(self._key(digest), json.dumps(told), ex=int(KEPT_S))
         await pipe.execute()
 
     def _key(self, digest: bytes) -> str:
@@ -128,14 +135,20 @@ class SharedConversations:
         )
 
 
-def _read(value: object, now: float) -> tuple[str, float, float, bytes] | None:
-    """Model, tokens, age and system prompt of what a Redis holds; None of what is none of ours."""
+def _read(value: object, now: float) -> tuple[str, float, float, bytes, float | None] | None:
+    """Model, tokens, age, system prompt and draw of what a Redis holds; None of what is none of ours."""
     if not isinstance(value, (str, bytes)) or len(value) > _MOST_CHARS:
         return None
     try:
-        model, tokens, at, system = json.loads(value)
+        model, tokens, at, system, draw = json.loads(value)
         age_s = max(0.0, now - float(at))
-        found = (model, max(0.0, min(float(tokens), 1e9)), age_s, bytes.fromhex(system))
+        found = (
+            model,
+            max(0.0, min(float(tokens), 1e9)),
+            age_s,
+            bytes.fromhex(system),
+            None if draw is None else float(draw),
+        )
         return found if isinstance(model, str) else None
     except (ValueError, TypeError, RecursionError, OverflowError):
         return None

@@ -6,12 +6,12 @@ A client's own word wins: an arm that says otherwise is no candidate, and its li
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from litellm_erp.effort import LIMITS, effort_of, limit_of
-from litellm_erp.proxy.litellm_request import call_type_of, map_of, output_limit, route_of
+from litellm_erp.proxy.litellm_request import call_type_of, limit_in, map_of, route_of
 from litellm_erp.proxy.litellm_router import budget_of, hands_on
 from litellm_erp.serving.deployments import Deployment, Member
 from litellm_erp.serving.note import Note
@@ -56,16 +56,23 @@ class Said:
 def said_by(request: Mapping[str, Any]) -> Said:
     """Read a request before its deployment is chosen; what is odd counts as not there."""
     effort: dict[str, Any] = {}
-    for source in (map_of(request.get("extra_body")), request):
+    sources = (map_of(request.get("extra_body")), request)
+    for source in sources:
         stated = {
             "thinking": source.get("thinking"),
-            "reasoning_effort": map_of(source.get("reasoning_effort")).get("effort")
-            or source.get("reasoning_effort")
+            "reasoning_effort": _effort_in(source.get("reasoning_effort"))
             or map_of(source.get("reasoning")).get("effort")
             or map_of(source.get("output_config")).get("effort"),
         }
         effort |= {name: value for name, value in stated.items() if value is not None}
-    return Said(_route(call_type_of(request), request), effort, output_limit(request), _forbids_thinking(request))
+    route = _route(call_type_of(request), request)
+    limits = [limit for source in sources if (limit := limit_in(source, route)) is not None]
+    return Said(route, effort, min(limits, default=None), any(map(_forbids_thinking, sources)))
+
+
+def _effort_in(stated: object) -> Any:
+    """The effort that ``reasoning_effort`` states, a word or, with other things, in a map."""
+    return stated.get("effort") if isinstance(stated, Mapping) else stated
 
 
 class Spread(NamedTuple):
@@ -178,15 +185,28 @@ def _within(kwargs: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, A
     found = dict(fields)
     if "reasoning" in found:
         found["reasoning"] = {**map_of(kwargs.get("reasoning")), **found["reasoning"]}
+    if isinstance(stated := kwargs.get("reasoning_effort"), Mapping) and "reasoning_effort" in found:
+        found["reasoning_effort"] = {**stated, "effort": found["reasoning_effort"]}
+    extra = map_of(kwargs.get("extra_body"))
     for name in (*LIMITS, "max_output_tokens"):
         if name in fields:
             limit = found.pop(name)
             names = LIMITS if name in LIMITS else (name,)
-            stated = {own: value for own in names if (value := kwargs.get(own)) is not None}
-            # What is no limit is the client's to be told of.
-            found |= {own: min(value, limit) if _is_limit(value) else value for own, value in stated.items()}
-            found |= {} if stated else {name: limit}
+            lowered, lowered_extra = _lowered(kwargs, names, limit), _lowered(extra, names, limit)
+            found |= lowered
+            if lowered_extra:
+                # It is sent over what stands beside it.
+                extra = {**extra, **lowered_extra}
+                found["extra_body"] = extra
+            elif not lowered:
+                found[name] = limit
     return found
+
+
+def _lowered(stated: Mapping[str, Any], names: Iterable[str], limit: float) -> dict[str, Any]:
+    """The limits that are stated, none above another; what is no limit is the client's to be told of."""
+    found = {name: value for name in names if (value := stated.get(name)) is not None}
+    return {name: min(value, limit) if _is_limit(value) else value for name, value in found.items()}
 
 
 def _is_limit(value: object) -> bool:

@@ -29,7 +29,7 @@ from litellm_erp.proxy import litellm_request as request_of
 from litellm_erp.proxy.access import Access
 from litellm_erp.proxy.answers import streams
 from litellm_erp.proxy.answers.endings import Endings
-from litellm_erp.proxy.answers.litellm_answer import CallEvent, answer_text, call_of_response
+from litellm_erp.proxy.answers.litellm_answer import CallEvent, answer_call, answer_text, call_of_response
 from litellm_erp.proxy.guard import OverBudget, first_that_works, guarded
 from litellm_erp.proxy.pick import Pick, why
 from litellm_erp.proxy.request_note import (
@@ -178,6 +178,7 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self._teams.remember(pick.tenant)
         if not self._admits(pick):
             return []
+        await pick.recall(self._conversations)
         modes.enter(pick, self.log)
         if pick.request.get(request_of.TARGET_ORDER_KEY) is not None:
             if any(deployment["litellm_params"].get("order") is not None for deployment in pick.offered):
@@ -204,7 +205,6 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         pick.keep(left)
         if pick.granted is not None and pick.granted.problem:
             _once.warn(f"group {name!r}: {pick.granted.problem}; ignored")
-        await pick.recall(self._conversations)
         decision = await pick.decide(self._draw(pick.note))
         return self._narrow(pick, decision, pick.reason_of(decision))
 
@@ -240,10 +240,9 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         self.spending.reserve(pick.group.settings.name, note, granted, decision, pick.answers)
         if note.conversation is not None:
             # Its client may go on before LiteLLM tells that this was answered.
-            self._conversations.serves(note.conversation, decided, 0.0)
-            if note.reason == "shadow":
-                # The next turn is decided as if this one had been served so.
-                note.conversation = None
+            self._conversations.serves(note.conversation, decided, 0.0, draw=note.arm_draw)
+            # The next turn is decided as if this one had been served as decided.
+            note.stays_at = decided if note.reason == "shadow" else None
         pick.record(decision)
         # Where nothing is to change, what LiteLLM offered goes back as the very list that it gave.
         return left if isinstance(left, list) else list(left)
@@ -349,7 +348,8 @@ class ErpRouter(CustomLogger):  # type: ignore[misc]
         """Compare what was decided with what served, and count what it cost; streams report once, at their end."""
         event = CallEvent(kwargs, response_obj)
         text = functools.partial(answer_text, response_obj)
-        self._endings.answered(event.note, event.call, event.tenant, text, kwargs)
+        called = functools.partial(answer_call, response_obj)
+        self._endings.answered(event.note, event.call, event.tenant, text, called, kwargs)
 
     @guarded
     async def async_post_call_failure_hook(

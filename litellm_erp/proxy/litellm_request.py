@@ -80,10 +80,15 @@ def output_limit(request: Mapping[str, Any]) -> float | None:
         config = request.get("config") or request.get("generationConfig")
         stated = config.get("maxOutputTokens", config.get("max_output_tokens")) if isinstance(config, Mapping) else None
         return _count(stated, _MOST_TOKENS)
-    for name in _LIMITS.get(route, ()):
-        if (limit := _count(request.get(name), _MOST_TOKENS)) is not None:
-            return limit
-    return None
+    # Where LiteLLM hands an `extra_body` on, it is sent over what stands beside it: it can lift a limit, and sets none.
+    limit = limit_in(request, route)
+    return None if limit is None else max(limit, limit_in(map_of(request.get("extra_body")), route) or 0)
+
+
+def limit_in(fields: Mapping[str, Any], route: str) -> float | None:
+    """The limit of an answer that fields state in the words of a route; None where they state none."""
+    stated = (_count(fields.get(name), _MOST_TOKENS) for name in _LIMITS.get(route, ()))
+    return next((limit for limit in stated if limit is not None), None)
 
 
 def answers_asked(messages: object, request: Mapping[str, Any]) -> int:

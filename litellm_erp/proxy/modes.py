@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from litellm_erp.choice.prompt import cell_of
+from litellm_erp.conversations.memory import Served
 from litellm_erp.decision_log.record import MOST_ID_CHARS, Arm
 from litellm_erp.decision_log.story import Story, mixed
 from litellm_erp.decision_log.writer import MOST_PROMPT_CHARS, DecisionLog
@@ -38,6 +39,7 @@ class Pick(Protocol):
     metadata: dict[str, Any]
     note: Note
     tenant: Tenant
+    last: Served | None
     offered: Sequence[Deployment]
     members: list[Member]
     failed: frozenset[str]
@@ -78,7 +80,9 @@ def _routes(pick: Pick, account: str) -> bool:
     who = request_of.user_in(pick.request, pick.metadata)
     if who is not None:
         return mode.routes(pick.group.settings.name, account, who)
-    # A key alone is an application, whose users would all be on one side.
+    # A key alone is an application, whose users would all be on one side. A conversation stays on its own.
+    if note.arm_draw is None and pick.last is not None and pick.last.goes_on:
+        note.arm_draw = pick.last.draw
     if note.arm_draw is None:
         note.arm_draw = _arms.random()
     return note.arm_draw < mode.share

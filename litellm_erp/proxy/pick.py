@@ -201,12 +201,10 @@ class Pick:
         """
         if self.group.settings.explore is None or self.mode.name == "shadow" or self.failed or self.answers > 1:
             return None
-        if (
-            self.bound_to is not None
-            or self.note.is_several
-            or self.request.get("tools")
-            or self.request.get("functions")
-        ):
+        if self.bound_to is not None or self.note.is_several:
+            return None
+        sources = (self.request, request_of.map_of(self.request.get("extra_body")))
+        if any(source.get(name) for source in sources for name in ("tools", "functions")):
             return None
         if awaits_tools(turns_of(self.messages, self.request)):
             return None

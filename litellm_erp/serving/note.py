@@ -88,6 +88,7 @@ class Note(dict[str, object]):
     input_tokens : as counted; None where nobody had to
     refusal : what a client is told whose request ended up where its budget is spent; None where it did not
     conversation : the one that the request belongs to; None where that does not count
+    stays_at : the pool model that it counts as served by, where a mode has something else serve; else None
     is_several : the request asks several models, or the same one several times, all with this note
     arm_draw : the request's own number in [0, 1) for a share of requests, where it names no session and no user
     untouched : whether the last pick left LiteLLM what it had offered
@@ -114,6 +115,7 @@ class Note(dict[str, object]):
     input_tokens: float | None = None
     refusal: Exception | None = None
     conversation: Conversation | None = None
+    stays_at: str | None = None
     is_several: bool = False
     arm_draw: float | None = None
     untouched: bool = False

@@ -76,6 +76,7 @@ class Endings:
         call: FinishedCall,
         tenant: Callable[[], Tenant],
         text: Callable[[int], str | None],
+        called: Callable[[], str | None],
         told: Mapping[str, Any],
     ) -> None:
         """Count an answer, and compare what served with what was decided; of a stream at its end.
@@ -85,6 +86,7 @@ class Endings:
         note : None where no routed group was asked
         tenant : who asked; read only where it counts
         text : the answer's, cut to so many characters; read only where answers are kept
+        called : id of the answer's first tool call; read only where it counts
         told : what LiteLLM's logging hook is given
         """
         self._spending.succeeded(call, note, tenant)
@@ -93,7 +95,10 @@ class Endings:
         served, following = self._served_by(note, call), self._compared(note, call)
         if note.conversation is not None and served is not None and not call.cached:
             # Whoever served a conversation is where it is warm, whoever was decided on.
-            self._conversations.serves(note.conversation, served.pool_model, call.tokens_in or 0.0)
+            model, tokens = served.pool_model, call.tokens_in or 0.0
+            if note.stays_at is not None:
+                model, tokens = note.stays_at, 0.0
+            self._conversations.serves(note.conversation, model, tokens, draw=note.arm_draw, call_id=called())
         if note.story is not None and served is not None and self.log is not None and self.log.keeps_answers:
             note.story.answer = text(MOST_ANSWER_CHARS)
         self._write(note, following, call, served)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from litellm_erp.budgets.amounts import amount
+from litellm_erp.choice.conversation import first_call
 from litellm_erp.goals.tenant import Tenant
 from litellm_erp.proxy.litellm_request import field_of, map_of, tenant_in, text_of
 from litellm_erp.proxy.request_note import metadata_of, noted, tenant_of
@@ -81,6 +82,17 @@ def answer_text(response: object, most: int) -> str | None:
     """
     try:
         return _text(response, most)
+    except Exception:
+        return None
+
+
+def answer_call(response: object) -> str | None:
+    """Id of the first tool call of a finished answer, see ``choice.conversation.first_call``."""
+    try:
+        choices = field_of(response, "choices")
+        if choices is not None:
+            return first_call([field_of(choice, "message") for choice in choices])
+        return first_call(field_of(response, "output") or [response])
     except Exception:
         return None
 
