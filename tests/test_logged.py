@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -145,8 +146,48 @@ def test_several_groups_must_be_told_apart(tmp_path):
     with pytest.raises(DecisionLogError, match="erp-auto, other"):
         read_log([path])
     assert read_log([path], group="other").request_ids == ("b",)
-    with pytest.raises(DecisionLogError, match="no decision of group 'none'"):
+    with pytest.raises(DecisionLogError, match="no decision of group 'none'; found the groups erp-auto, other"):
         read_log([path], group="none")
+    with pytest.raises(DecisionLogError, match=r"and team 'X'; found the groups erp-auto, other; teams \(none\), x"):
+        read_log([path], group="other", team="X")
+
+
+def test_requests_of_one_mode_can_be_asked_about_alone_and_the_report_says_when_that_helps(tmp_path):
+    shadow = [decision(f"s{i}", mode="shadow", propensity={"small": 1.0}, served="small") for i in range(300)]
+    share = [
+        decision(f"p{i}", mode="percent", propensity={"small": 0.5, "mid": 0.5}, served=("small", "mid")[i % 2])
+        for i in range(600)
+    ]
+    said = [feedback(f"p{i}", i % 2) for i in range(600)]
+    path = write(tmp_path / "a.jsonl", [*shadow, *share, *said])
+    assert len(read_log([path], mode="shadow").request_ids) == 300
+    with pytest.raises(DecisionLogError, match="no decision of mode 'route'; found the modes percent, shadow"):
+        read_log([path], mode="route")
+    hint = "300 of mode shadow: --mode percent"
+    both = CliRunner().invoke(cli, ["report", "--log", str(path)]).stdout
+    assert hint in " ".join(both.split())
+    alone = CliRunner().invoke(cli, ["report", "--log", str(path), "--mode", "percent"]).stdout
+    assert hint not in " ".join(alone.split())
+
+
+def test_feedback_of_a_kind_that_is_not_there_is_said_to_be_that(tmp_path):
+    lines = [each for i in range(80) for each in (decision(f"r{i}"), feedback(f"r{i}", 0.5, "api"))]
+    found = report("--log", write(tmp_path / "a.jsonl", lines), "--feedback", "score")
+    assert target(found, "served")["measured"]["refused"] == "no feedback of score in the log"
+
+
+def test_a_log_of_another_pool_is_one_clear_error_and_changes_nothing(tmp_path, planted_bundle):
+    bundle = shutil.copytree(planted_bundle, tmp_path / "bundle")
+    before = (bundle / "manifest.json").read_bytes()
+    candidates = {name: {"expected_reward": 0.5, "std_error": 0.1, "expected_cost_usd": 1e-4} for name in "ab"}
+    theirs = {"candidates": candidates, "chosen": "a", "served": "a", "propensity": {"a": 1.0}}
+    decided = [decision(f"r{i}", prompt=f"p {i}", **theirs) for i in range(80)]
+    path = write(tmp_path / "a.jsonl", [*decided, *(feedback(f"r{i}", 0.5) for i in range(80))])
+    for arguments in (["update", bundle, "--log", path], ["report", "--log", path, "--bundle", bundle]):
+        found = CliRunner().invoke(cli, list(map(str, arguments)))
+        assert found.exit_code == 2
+        assert re.search("shares no model with .* found a, b.*; expected some of its big, mid, small", found.output)
+    assert (bundle / "manifest.json").read_bytes() == before
 
 
 def test_a_persons_feedback_counts_before_a_reward_models_and_the_first_of_each(tmp_path):

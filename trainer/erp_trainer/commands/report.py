@@ -22,6 +22,11 @@ Figures = dict[str, Any]
 @click.option("--bundle", type=click.Path(path_type=Path), help="The bundle's folder; needed without --log.")
 @log_options(required=False)
 @click.option(
+    "--mode",
+    type=click.Choice(["shadow", "percent", "route"]),
+    help="With --log: only the requests of this mode.",
+)
+@click.option(
     "--out",
     "outs",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -54,6 +59,7 @@ def command(
     group: str | None,
     team: str | None,
     sources: tuple[str, ...],
+    mode: str | None,
     outs: tuple[Path, ...],
     format_: str | None,
     title: str | None,
@@ -74,13 +80,13 @@ def command(
     if logs:
         if run is not None:
             raise click.UsageError("give RUN or --log, not both")
-        found = _of_log(logs, bundle, group, team, sources, options)
+        found = _of_log(logs, bundle, options, group=group, team=team, mode=mode, sources=sources or None)
         emit({"files": _write_proof(found, outs, format_, title), **found}, as_json, _render_proof)
         return
     if run is None or bundle is None:
         raise click.UsageError("give RUN and --bundle BUNDLE, or --log LOG")
-    if group or team or sources:
-        raise click.UsageError("--group, --team and --feedback go with --log")
+    if group or team or sources or mode:
+        raise click.UsageError("--group, --team, --mode and --feedback go with --log")
     if evaluation is not None and (stated := _stated(ctx)):
         raise click.UsageError(
             f"{', '.join(stated)} {'is' if len(stated) == 1 else 'are'} what --evaluation has settled"
@@ -135,20 +141,18 @@ def _kept(
     return payload, examples_of(measured(run, bundle, progress, **{**options, **once}), payload)
 
 
-def _of_log(
-    logs: Sequence[Path],
-    path: Path | None,
-    group: str | None,
-    team: str | None,
-    sources: Sequence[str],
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The figures of a log, and of a bundle where one is asked about."""
+def _of_log(logs: Sequence[Path], path: Path | None, options: Mapping[str, Any], **asked_of: Any) -> dict[str, Any]:
+    """The figures of a log, and of a bundle where one is asked about.
+
+    Parameters
+    ----------
+    asked_of : what of the log is asked about, see ``read_log``
+    """
     from erp_trainer.logged.log import read_log
     from erp_trainer.logged.proof import Asked, proof
 
     lambdas, seed = tuple(options["lambdas"]), options["seed"]
-    log = read_log(logs, group=group, team=team, sources=sources or None)
+    log = read_log(logs, **asked_of)
     if path is None:
         return proof(log, Asked(lambdas, seed=seed))
 

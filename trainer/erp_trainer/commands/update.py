@@ -84,11 +84,11 @@ def _render(found: Mapping[str, Any]) -> str:
         if found["promoted"]
         else "left as it was, as --require-better asks: see the last line"
     )
-    places = "placed" if found["promoted"] else "would place"
+    places, learned = ("placed", "learned") if found["promoted"] else ("would place", "would be learned")
     return "\n".join(
         [
             kept,
-            f"  {found['rows']:,} answers of {len(found['models'])} models learned, {found['held_out']:,} held out",
+            f"  {found['rows']:,} answers of {len(found['models'])} models {learned}, {found['held_out']:,} held out",
             *(
                 f"  {places} {each['model']} from {each['rows']:,} answers: mean reward "
                 f"{number(each['mean_reward'], 4)}, place {each['place']} of {each['of']}"

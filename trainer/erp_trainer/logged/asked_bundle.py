@@ -11,7 +11,7 @@ import numpy as np
 
 from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.logged.files import Reading, lines
-from erp_trainer.logged.log import Log, Request, as_logged
+from erp_trainer.logged.log import Log, Request, as_logged, check_shares_models
 from erp_trainer.logged.proof import Asked, kept_rows
 from erp_trainer.policies.frontier import default_lambdas
 from litellm_erp.bundle.bundle import Bundle
@@ -60,8 +60,9 @@ def ask_bundle(
 
     Raises
     ------
-    DecisionLogError : no request has its prompt's text
+    DecisionLogError : no request has its prompt's text, or the log is of other models
     """
+    check_shares_models(log, bundle)
     place = {request: p for p, request in enumerate(zip(log.request_ids, log.accounts, strict=True))}
     rows: list[int] = []
     parts: list[Predictions] = []

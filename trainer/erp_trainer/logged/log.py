@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from erp_trainer.logged.files import Reading, lines, log_files
+from litellm_erp.bundle.bundle import Bundle
 from litellm_erp.decision_log.record import VERSION, Feedback, Record, parse_line
 from litellm_erp.errors import DecisionLogError
 
@@ -32,6 +33,8 @@ _CLOCKS_DIFFER_S = 86_400.0
 # A person's word counts before a reward model's.
 _HUMAN = ("api", "litellm")
 _MAX_NAMES = 1000
+# Named in an error.
+_MOST_NAMES = 20
 # Id and account.
 Request = tuple[str, str | None]
 
@@ -99,6 +102,7 @@ class _Gathering:
 
     group: str | None
     team: str | None
+    mode: str | None
     sources: frozenset[str] | None
     rows: dict[Request, _Row] = field(default_factory=dict)
     said: dict[Request, tuple[tuple[bool, float], Feedback]] = field(default_factory=dict)
@@ -110,6 +114,11 @@ class _Gathering:
     most: int = 1 << 64
     cells: int = 0
     now: float = field(default_factory=time.time)
+
+    @property
+    def asked(self) -> dict[str, str | None]:
+        """Which requests are asked about, by what tells them apart."""
+        return {"group": self.group, "team": self.team, "mode": self.mode}
 
     def take(self, line: bytes) -> None:
         """One line."""
@@ -139,8 +148,10 @@ class _Gathering:
             self.said[request] = (rank, found)
 
     def _decide(self, found: Record) -> None:
-        self._count("groups", found.group)
-        if self.group not in (None, found.group) or self.team not in (None, found.team):
+        here = {"group": found.group, "team": found.team or "", "mode": found.mode}
+        for kind, name in here.items():
+            self._count(f"all {kind}s", name)
+        if any(wanted not in (None, here[kind]) for kind, wanted in self.asked.items()):
             self.counts["of others"] += 1
             return
         request = found.request_id, found.account
@@ -158,8 +169,9 @@ class _Gathering:
                 self.cells -= len(known.columns)
                 self._keep(again, self.rows.pop(request))
         self.counts["requests"] += 1
-        for name, value in (("modes", found.mode), ("bundles", found.bundle), ("teams", found.team or "")):
-            self._count(name, value)
+        named = {"groups": found.group, "modes": found.mode, "bundles": found.bundle, "teams": found.team or ""}
+        for kind, name in named.items():
+            self._count(kind, name)
         self.span = [min([found.time, *self.span]), max([found.time, *self.span])]
         self.cost_usd += found.cost_usd or 0.0
         # Text is read again where it is needed: a prompt may be longer than all the rest.
@@ -184,11 +196,26 @@ class _Gathering:
         by[name if name in by or len(by) < _MAX_NAMES else "(others)"] += 1
 
 
+def check_shares_models(log: Log, bundle: Bundle) -> None:
+    """Raise where a log is of another pool than a bundle.
+
+    Raises
+    ------
+    DecisionLogError : no model of the one is in the other
+    """
+    if not set(log.models) & set(bundle.models):
+        raise DecisionLogError(
+            f"the log shares no model with {bundle.path}: {_names('found', log.models)}; expected some of "
+            f"{_names('its', bundle.models)}. Take the log of a proxy that routes among these"
+        )
+
+
 def read_log(
     paths: Sequence[Path],
     *,
     group: str | None = None,
     team: str | None = None,
+    mode: str | None = None,
     sources: Sequence[str] | None = None,
 ) -> Log:
     """Read a decision log.
@@ -197,31 +224,38 @@ def read_log(
     ----------
     paths : folders, files or patterns
     group : the routing group asked about; needed where the log has several
+    mode : of the requests asked about, ``shadow``, ``percent`` or ``route``; by default all
     sources : the feedback that counts; by default all, a person's before a reward model's, the latest of each
 
     Raises
     ------
-    DecisionLogError : nothing there, nothing of the group or team, several groups, or no line that is a decision
+    DecisionLogError : nothing there, nothing of the group, team or mode, several groups, or no line that is a decision
     """
     files, reading = log_files(paths), Reading()
-    gathered = _Gathering(group, team, None if sources is None else frozenset(sources))
+    gathered = _Gathering(group, team, mode, None if sources is None else frozenset(sources))
     for line in lines(files, reading):
         gathered.take(line)
     where = ", ".join(map(str, paths))
-    groups = gathered.by.get("groups", Counter())
+    groups = gathered.by.get("all groups", Counter())
     if not groups:
         raise DecisionLogError(_nothing(where, gathered, reading))
     if group is None and len(groups) > 1:
         names = ", ".join(sorted(groups))
         raise DecisionLogError(f"{where}: has decisions of the groups {names}; say which with --group")
     if not gathered.rows:
-        asked = " and ".join(f"{kind} {name!r}" for kind, name in (("group", group), ("team", team)) if name)
-        raise DecisionLogError(
-            f"{where}: no decision of {asked}; found the groups {', '.join(sorted(groups))}. Ask for one of those"
-        )
+        asked = {kind: name for kind, name in gathered.asked.items() if name is not None}
+        names = " and ".join(f"{kind} {name!r}" for kind, name in asked.items())
+        there = "; ".join(_names(f"{kind}s", gathered.by[f"all {kind}s"]) for kind in asked)
+        raise DecisionLogError(f"{where}: no decision of {names}; found the {there}. Ask for one of those")
     for found in _feedback(files):
         gathered.hear(found)
     return _assembled(gathered, reading, tuple(files))
+
+
+def _names(kind: str, found: Iterable[str]) -> str:
+    names = [name or "(none)" for name in sorted(found)]
+    more = len(names) - _MOST_NAMES
+    return f"{kind} {', '.join(names[:_MOST_NAMES])}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def as_logged(request_id: str, seconds: float) -> str:
@@ -359,7 +393,7 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
             "of_another_version": gathered.counts["version"],
             "duplicates": gathered.counts["duplicates"],
             "id_used_before": gathered.counts["id used before"],
-            "of_other_groups_or_teams": gathered.counts["of others"],
+            "of_other_groups_teams_or_modes": gathered.counts["of others"],
             "requests": gathered.counts["requests"],
             "kept": len(ids),
             "models_left_out": len(gathered.columns) - len(models),
@@ -371,6 +405,7 @@ def _assembled(gathered: _Gathering, reading: Reading, files: tuple[Path, ...]) 
             "cost_usd": gathered.cost_usd,
             "from": gathered.span[0],
             "to": gathered.span[1],
+            "feedback_of": None if gathered.sources is None else sorted(gathered.sources),
             **{kind: dict(gathered.by.get(kind, {})) for kind in ("groups", "teams", "modes", "bundles")},
             "sources": dict(Counter(each.source for each in said if each is not None)),
         },

@@ -286,7 +286,8 @@ def _figures(target: Target, log: Log, costs: _Costs, rewards: Seen, money: Seen
 def _refusal(held: estimators.Support, log: Log, n_feedback: int) -> str | None:
     """Why nothing can be said of a policy from feedback; None where something can."""
     if n_feedback == 0:
-        return "no feedback in the log"
+        kinds = log.counts["feedback_of"]
+        return "no feedback in the log" if kinds is None else f"no feedback of {' or '.join(kinds)} in the log"
     if n_feedback < estimators.MIN_EVEN:
         return f"too little: feedback on {n_feedback} answers, {estimators.MIN_EVEN:.0f} are needed for anything"
     if held.share < 1 - estimators.MAX_UNSUPPORTED:
@@ -296,7 +297,10 @@ def _refusal(held: estimators.Support, log: Log, n_feedback: int) -> str | None:
         names = ", ".join(log.models[m] for m in held.unseen[:3])
         return f"no support: it would choose {names}, of which no answer has feedback"
     if held.effective < held.least:
-        return f"too little: the feedback counts as {held.effective:.0f} answers, {held.least:.0f} are needed"
+        return (
+            f"too little: for this choice the feedback counts as {held.effective:.0f} answers (effective sample size), "
+            f"{held.least:.0f} are needed"
+        )
     if held.repeats:
         return (
             f"too little: the feedback is on the same prompts again and again, which count as {held.prompts:.0f} "

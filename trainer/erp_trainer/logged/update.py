@@ -25,7 +25,7 @@ from erp_trainer.learning.embed import embed_prompts
 from erp_trainer.learning.moments import Moments
 from erp_trainer.logged.asked_bundle import batches, prompts_of
 from erp_trainer.logged.learned import LearnedRequests
-from erp_trainer.logged.log import Log
+from erp_trainer.logged.log import Log, check_shares_models
 from erp_trainer.logged.newcomers import Placed, newcomers_in, place, report_of, write_placed
 from erp_trainer.logged.sums import ModelSums, NewRows, Updated, mean_rewards, updated
 from litellm_erp.bundle.bundle import Bundle
@@ -85,7 +85,7 @@ def update_bundle(
     Raises
     ------
     BundleError : no ERP bundle with sums, or another writer holds it
-    DecisionLogError : nothing new to learn from, or rewards of another unit
+    DecisionLogError : nothing new to learn from, rewards of another unit, or a log of other models
     """
     texts = _embedded(log, embedder, advance)
     with lock_bundle(path) as target:
@@ -93,6 +93,7 @@ def update_bundle(
         if bundle.manifest.embedder != embedder.spec:
             raise BundleError(f"{path}: was just fitted with another embedder; run the same command again")
         sums = sums_of(bundle)
+        check_shares_models(log, bundle)
         known = learned_by(bundle, sums)
         possible = RewardRange.of(bundle.mean_reward_M.tolist(), np.sqrt(bundle.uncertainty.noise_M).tolist())
         here = [p for p in texts if not is_held_out(log.request_ids[p]) and float(log.reward_P[p]) in possible]

@@ -12,7 +12,7 @@ from erp_trainer.files.atomic import atomic_file
 from erp_trainer.report.assembly import Page
 from erp_trainer.report.charts.base import Spec, chart, layer, on, quantitative
 from erp_trainer.report.page import Cell, Column, DataTable, PageSection, difference, lay_out, level
-from erp_trainer.report.proof.text import notes, read_lines, usd
+from erp_trainer.report.proof.text import hints, notes, read_lines, usd
 from erp_trainer.words import NOTHING, from_to, number, percent, shortened, signed, significant, with_short_names
 
 Figures = Mapping[str, Any]
@@ -76,7 +76,10 @@ def _tiles(found: Figures) -> list[dict[str, str]]:
     elif not served["measured"]["refused"]:
         mean = served["measured"]["dr"]
         tiles.append(
-            {"value": number(mean["mean"]), "label": f"mean feedback served ({from_to(mean['low'], mean['high'])})"}
+            {
+                "value": number(mean["mean"]),
+                "label": f"reward of what was served, measured ({from_to(mean['low'], mean['high'])})",
+            }
         )
     return tiles
 
@@ -133,14 +136,13 @@ def _money(found: Figures) -> PageSection:
 
 def _reward(found: Figures) -> PageSection:
     if not found["feedback"]:
-        why = "shadow mode changes nothing that is served, so it" if found["shadow"] else "the log"
         return PageSection(
             id="measured",
             name="Measured",
             heading="Measured reward",
             lines=(
-                f"There is none: {why} has no feedback. Send it to POST /erp/feedback, and whatever the choice of "
-                "models allows is measured here.",
+                f"There is none: {found['targets'][0]['measured']['refused']}. Send it to POST /erp/feedback, and "
+                "whatever the choice of models allows is measured here.",
             ),
         )
     columns = [
@@ -162,6 +164,7 @@ def _reward(found: Figures) -> PageSection:
             "are left, or a model was never tried, nothing is said.",
         ),
         tables=[_table(found, columns)],
+        notes=hints(found),
     )
 
 

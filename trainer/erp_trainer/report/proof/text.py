@@ -34,9 +34,19 @@ def proof_text(found: Figures) -> str:
         for each in refused:
             by_why.setdefault(each["measured"]["refused"], []).append(each["label"])
         lines += [f"  {_several(labels)}: {why}" for why, labels in by_why.items()]
+        lines += [f"  {hint}" for hint in hints(found)]
     starred = any(each["cost_is"].startswith("expected") for each in found["targets"])
     marks = ["* expected, not real"] if starred else []
     return "\n".join([*lines, "", *marks, *notes(found), *found["files"]])
+
+
+def hints(found: Figures) -> list[str]:
+    """What may let more be measured."""
+    modes = found["counts"]["modes"]
+    if len(modes) < 2 or not modes.get("percent"):
+        return []
+    held = " and ".join(f"{count:,} of mode {name}" for name, count in sorted(modes.items()))
+    return [f"The log has {held}: --mode percent asks of those alone, which were served both ways."]
 
 
 def _several(labels: list[str]) -> str:
