@@ -5,6 +5,7 @@ import asyncio
 import json
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,40 @@ class Demo:
             )
         self._show(data, served, found)
 
+    def serve(self, config: Path) -> None:
+        """Keep a proxy of a config up, in front of the stub upstreams, until it is interrupted.
+
+        Raises
+        ------
+        ErpError : something did not start, or ended
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not (self.out / "bundle").exists():
+            self._fit()
+        models = prepare.held_out(open_run(self.out / "run"), self.n_prompts).outcomes.models
+        recorded, logs = self.out / "tokens.jsonl", [self.out / "stub.log", self.out / "proxy.log"]
+        for log in logs:
+            log.unlink(missing_ok=True)
+        with StubProcess(models, recorded=recorded, log_path=logs[0]) as stub:
+            self.terminal.say(f"stub upstream for {len(models)} models on {stub.base_url}")
+            env = prepare.stub_environment(models, stub.base_url)
+            if config == PROXY_CONFIG:
+                env |= self._settings(safety=True)
+            with ProxyProcess(config, env=env, log_path=logs[1]) as proxy:
+                self.terminal.say(f"LiteLLM proxy from {short(config)} on {proxy.base_url}; Ctrl-C ends it")
+                self.terminal.show(
+                    "\nKeys: sk-research and sk-support of two teams, sk-admin of an admin. Console: "
+                    f"{proxy.base_url}/erp\n\n"
+                    f"curl -i {proxy.base_url}/v1/chat/completions -H 'Authorization: Bearer sk-research' \\\n"
+                    "  -H 'Content-Type: application/json' \\\n"
+                    """  -d '{"model": "erp-auto", "messages": [{"role": "user", "content": "hello"}]}'\n"""
+                    f"curl {proxy.base_url}/erp/teams -H 'Authorization: Bearer sk-admin'\n\n"
+                    f"Its log: {short(logs[1])}. To try settings, copy {short(PROXY_CONFIG)} beside itself and name it."
+                )
+                while proxy.returncode is None:
+                    time.sleep(0.5)
+        raise ServingError(f"the proxy ended; see {short(logs[1])}")
+
     def _fit(self) -> HeldOut:
         source = prepare.without_split(EXAMPLE / "outcomes.parquet", self.out / "outcomes.parquet")
         self.terminal.say(f"erp-train import {short(source)} --wide: a split of its own, half train and half test")
@@ -105,10 +140,7 @@ class Demo:
         frontier = load_bundle(bundle).frontier
         lambdas = {team: solve(entry.goal, frontier).lambda_ for team, entry in group.teams.items()}
         env = prepare.stub_environment(data.outcomes.models, stub_url)
-        # As it stands wherever it can: the config names the default folder's bundle, with safety on.
-        if not safety or bundle.resolve() != group.bundle.resolve():
-            name = "safety.yaml" if safety else "no_safety.yaml"
-            env[settings.SETTINGS_ENV] = str(prepare.write_settings(self.out / name, bundle, safety=safety))
+        env |= self._settings(safety=safety)
         log = self.out / ("proxy.log" if safety else "proxy-no-safety.log")
         self.terminal.say(f"LiteLLM proxy from {short(PROXY_CONFIG)}" + ("" if safety else ", again with safety off"))
         with ProxyProcess(PROXY_CONFIG, env=env, log_path=log) as proxy:
@@ -122,6 +154,15 @@ class Demo:
         # Its log and not the stub itself, which may be what failed.
         records = [json.loads(line) for line in (self.out / "stub.jsonl").read_text(encoding="utf-8").splitlines()]
         return join(answers, records, data, lambdas, safety=safety)
+
+    def _settings(self, *, safety: bool) -> dict[str, str]:
+        """What has a proxy of the config use this folder's bundle; nothing where it names that one."""
+        bundle, configured = self.out / "bundle", settings.load_settings(PROXY_CONFIG)
+        named = [] if configured is None else [group.bundle.resolve() for group in configured.groups.values()]
+        if safety and named == [bundle.resolve()]:
+            return {}
+        name = "safety.yaml" if safety else "no_safety.yaml"
+        return {settings.SETTINGS_ENV: str(prepare.write_settings(self.out / name, bundle, safety=safety))}
 
     def _show(self, data: HeldOut, served: Sequence[Served], found: Sequence[Row]) -> None:
         show = self.terminal.show
@@ -151,11 +192,20 @@ def main() -> int:
     """Run the demo; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--prompts", type=count, default=500, help="how many held-out prompts to send (500)")
-    return run_command(
-        parser,
-        REPOSITORY / "build" / "demo",
-        lambda arguments: Demo(arguments.out, arguments.prompts, Terminal()).run(),
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        type=Path,
+        const=PROXY_CONFIG,
+        metavar="CONFIG",
+        help=f"send none: keep a proxy of CONFIG up to try things on ({short(PROXY_CONFIG)})",
     )
+
+    def run(arguments: argparse.Namespace) -> None:
+        demo = Demo(arguments.out, arguments.prompts, Terminal())
+        demo.run() if arguments.serve is None else demo.serve(arguments.serve)
+
+    return run_command(parser, REPOSITORY / "build" / "demo", run)
 
 
 def count(text: str) -> int:

@@ -3,7 +3,7 @@
 Named in config.yaml as ``general_settings.custom_auth: demo.auth.user_api_key_auth``. The keys come from
 the JSON file that ``ERP_DEMO_KEYS`` names, a map from key to the fields of LiteLLM's ``UserAPIKeyAuth``
 (``team_id``, ``models``, ``team_models``, ``metadata``, ``team_metadata``, …); without it there is one
-key for each team of the demo. The file is read once, when the proxy starts.
+key for each team of the demo, and ``sk-admin``. The file is read once, when the proxy starts.
 """
 
 import json
@@ -20,6 +20,7 @@ DEFAULT_TEAMS = ("research", "support")
 def load_keys(path: Path | None) -> dict[str, UserAPIKeyAuth]:
     """The known keys; ValidationError where a file's entry is not a ``UserAPIKeyAuth``."""
     table: dict[str, dict[str, Any]] = {f"sk-{team}": {"team_id": team} for team in DEFAULT_TEAMS}
+    table["sk-admin"] = {"team_id": None, "team_alias": None, "user_role": "proxy_admin"}
     if path is not None:
         table = json.loads(path.read_text(encoding="utf-8"))
     return {key: _key(key, fields) for key, fields in table.items()}

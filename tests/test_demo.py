@@ -1,6 +1,7 @@
 """The demo on a few prompts, checked against its own files and the vendored outcomes, not against its code."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -167,6 +169,23 @@ def test_an_interrupt_stops_everything(tmp_path: Path) -> None:
     assert (demo.returncode, errors) == (130, "interrupted; everything it started is stopped\n")
     assert len(started) == 2  # the stub and the proxy
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.proxy
+def test_the_proxy_can_be_kept_up_to_try_things_on(out: Path) -> None:
+    with subprocess.Popen([*COMMAND, str(out), "--serve"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        said = ""
+        while "Its log:" not in said:
+            line = demo.stdout.readline()
+            assert line, said
+            said += line
+        base_url = re.findall(r"http://127.0.0.1:\d+", said)[-1]
+        headers = {"Authorization": "Bearer sk-admin"}
+        teams = httpx.get(f"{base_url}/erp/teams", headers=headers, trust_env=False, timeout=60)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 130
+    assert {each["team"] for each in teams.json()["teams"]} >= {"research", "support"}
 
 
 def children_of(parent: int) -> list[int]:
