@@ -16,7 +16,7 @@ export class FrontierView {
     this.slider.addEventListener("input", () => this.move(Number(this.slider.value)));
     new ResizeObserver(() => this.draw()).observe(this.chart);
     root.append(
-      el("p", { class: "note" }, "What the bundle's held-out prompts earned at each λ, the single models, and where the group and each team stand."),
+      el("p", { class: "note" }, "What training's prompts earned at each λ (out of fold), the single models, and where the group and each team stand."),
       this.chart,
       el("div", { class: "dial" },
         el("label", { for: "lambda" }, "What would another λ get? Left: the highest reward; right: the lowest cost."),
@@ -72,9 +72,10 @@ export class FrontierView {
     const width = Math.max(this.chart.clientWidth, 260);
     const { points, cost_unit: unit, single_models: singles } = this.group;
     const curve = points.filter((p) => p.cost_per_1k != null && p.reward != null);
+    // The first have their names beside them; the others make room.
     const marks = [
-      ...Object.entries(singles).map(([name, s]) => ({ name, cost: s.cost_per_1k, reward: s.reward, kind: "single" })),
       ...standing(this.group, this.teams),
+      ...Object.entries(singles).map(([name, s]) => ({ name, cost: s.cost_per_1k, reward: s.reward, kind: "single" })),
     ].filter((m) => m.cost != null && m.reward != null);
     const costs = [...curve.map((p) => p.cost_per_1k), ...marks.map((m) => m.cost)].filter((c) => c > 0);
     const rewards = [...curve.map((p) => p.reward), ...marks.map((m) => m.reward)];
@@ -119,12 +120,16 @@ export class FrontierView {
     const text = mark.name.length > 20 ? `${mark.name.slice(0, 19)}…` : mark.name;
     const wide = 7 * text.length + 14;
     const left = px + wide + 10 > width;
-    let ty = py + (mark.kind === "single" ? 4 : 19);
     const from = left ? px - wide : px;
-    for (let tries = 0; tries < 12 && taken.some((t) => Math.abs(t.y - ty) < 15 && from < t.to && from + wide > t.from); tries += 1) ty += 15;
-    if (ty > HEIGHT - PAD.bottom - 3) return;
+    const at = py + (mark.kind === "single" ? 4 : 19);
+    const isFree = (ty) => ty > PAD.top && ty < HEIGHT - PAD.bottom - 3 && !taken.some((t) => Math.abs(t.y - ty) < 15 && from < t.to && from + wide > t.from);
+    const ty = [0, 1, -1, 2, -2, 3, -3, 4, 5, 6].map((step) => at + 15 * step).find(isFree);
+    if (ty === undefined) return;
     taken.push({ y: ty, from, to: from + wide });
-    picture.append(svg("text", { class: `name ${left ? "end" : ""}`, x: left ? px - 11 : px + 11, y: ty }, text));
+    const tx = left ? px - 11 : px + 11;
+    // A name that had to make room is tied to its mark.
+    if (Math.abs(ty - 4 - py) > 18) picture.append(svg("line", { class: "leader", x1: px, y1: py, x2: tx, y2: ty - 4 }));
+    picture.append(svg("text", { class: `name ${left ? "end" : ""}`, x: tx, y: ty }, text));
   }
 }
 

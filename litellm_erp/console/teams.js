@@ -45,8 +45,9 @@ function card(team, group) {
 function goalText(goal) {
   const [form, value] = Object.entries(goal)[0];
   const per = goal.per ? ` per ${goal.per}` : "";
-  const names = { lambda: "λ fixed at", min_quality: "keep this share of the best reward:", budget_usd_per_1k_requests: "USD per 1,000 requests:", budget_usd: "budget in USD:" };
-  return `${names[form] ?? `${form}:`} ${form === "min_quality" ? percent(value) : number(value)}${per}`;
+  if (form === "min_quality") return `at least ${percent(value)} of the way from the cheapest model's reward to the best`;
+  const names = { lambda: "λ fixed at", budget_usd_per_1k_requests: "USD per 1,000 requests:", budget_usd: "budget in USD:" };
+  return `${names[form] ?? `${form}:`} ${number(value)}${per}`;
 }
 
 function budget(window) {
