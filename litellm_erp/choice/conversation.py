@@ -236,7 +236,8 @@ def _unmarked(part: Any) -> Any:
 
 def _add_text(chain: Any, text: str) -> None:
     # The length before the text keeps two short texts from being one long one.
-    chain.update(f"{len(text)}:{text}".encode("utf-8", "surrogatepass"))
+    chain.update(f"{len(text)}:".encode())
+    chain.update(text.encode("utf-8", "surrogatepass"))
 
 
 def _json(turn: object) -> str:
